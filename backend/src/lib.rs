@@ -1,0 +1,1 @@
+//! The vhost-user net backend: protocol adapter, virtqueues, port guard, worker loop.

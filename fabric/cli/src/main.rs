@@ -1,0 +1,2 @@
+//! The wireonce command: backend, gateway, check, keygen, doctor, status.
+fn main() {}

@@ -1,0 +1,25 @@
+//! Ethernet frames and what travels beside them.
+//!
+//! Everything here is pure: bytes in, decision or bytes out. The crate knows
+//! Ethernet, ARP, IPv4, IPv6, TCP, UDP, ICMPv6 and the virtio-net header, and
+//! nothing of rings, sockets or the fabric.
+#![forbid(unsafe_code)]
+
+pub mod mac;
+pub mod offload;
+pub mod source;
+
+pub use mac::MacAddr;
+pub use offload::{ChecksumRequest, Gso, GsoKind, Offload, VNET_HEADER_LEN};
+pub use source::{FrameRef, FrameSource, HEAD_LEN, SliceSource};
+
+/// Bytes of an Ethernet header without VLAN tag.
+pub const ETHERNET_HEADER_LEN: usize = 14;
+
+/// Longest frame that the data path carries: a 65,535-byte IP packet behind an
+/// Ethernet header with two VLAN tags.
+pub const FRAME_LEN_MAX: usize = 65_535 + ETHERNET_HEADER_LEN + 8;
+
+/// Bytes that a frame costs on an Ethernet wire beyond its own length: preamble
+/// and start delimiter (8), frame check sequence (4), inter-packet gap (12).
+pub const WIRE_OVERHEAD_LEN: usize = 24;

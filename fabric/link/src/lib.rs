@@ -1,0 +1,1 @@
+//! Authenticated links between workers: handshake, keys, trains, replay window, loss evidence.

@@ -1,0 +1,1 @@
+//! A safe wrapper round one io_uring, its buffer rings and its tokens.

@@ -1,0 +1,1 @@
+//! The gateway: uplink drivers, reflection filter, announcements, and its worker loop.

@@ -1,0 +1,1 @@
+//! Real VMMs, real guests, hostile front-ends; the demo and the verify command.
