@@ -1,1 +1,13 @@
-//! The vhost-user net backend: protocol adapter, virtqueues, port guard, worker loop.
+//! The vhost-user net backend: what runs beside the VMs.
+//!
+//! | folder | what it does |
+//! |---|---|
+//! | `vhost_user/` | speaks the protocol with the VMM, through the rust-vmm crates |
+//! | `virtqueue/` | the ring hot path; the only place that touches guest memory |
+//! | `net/` | virtio-net header, offloads, port guard |
+//! | `worker/` | the io_uring loop: kick, ring, guard, link, and back |
+
+pub mod net;
+pub mod vhost_user;
+pub mod virtqueue;
+pub mod worker;

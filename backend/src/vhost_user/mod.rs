@@ -1,0 +1,1 @@
+//! Speaks vhost-user with the VMM, through the rust-vmm crates.

@@ -1,0 +1,1 @@
+//! The io_uring loop: kick, ring, guard, link, and back.
