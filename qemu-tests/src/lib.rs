@@ -29,7 +29,10 @@
 //! | [`report`] | progress for people |
 #![forbid(unsafe_code)]
 
+pub mod guest;
+pub mod iperf;
 pub mod netns;
+pub mod packages;
 
 pub mod process;
 
