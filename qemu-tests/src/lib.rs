@@ -29,12 +29,14 @@
 //! | [`report`] | progress for people |
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod guest;
 pub mod iperf;
 pub mod netns;
 pub mod packages;
 
 pub mod process;
+pub mod report;
 
 pub mod watchdog;
 

@@ -60,12 +60,19 @@ impl Image {
     }
 }
 
+/// Cargo's target folder.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"),
+        PathBuf::from,
+    )
+}
+
 /// Where downloads and verdicts are kept: in cargo's target folder.
 #[must_use]
 pub fn cache_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    target.join("guest")
+    target_dir().join("guest")
 }
 
 /// Holds a lock between processes until it is dropped.
