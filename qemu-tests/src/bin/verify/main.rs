@@ -1,0 +1,2 @@
+//! `cargo verify`: everything that must hold before a change lands.
+fn main() {}
