@@ -88,6 +88,9 @@ reasons! {
     /// The hand-over to another worker of this process was full.
     HandoverFull = "handover-full",
 
+    /// An ARP request or neighbour solicitation that was answered at the port, so that nobody else needs to hear it.
+    AnsweredHere = "answered-here",
+
     // From the fabric.
     /// A block whose source does not belong to the peer that sent it.
     SourceNotOwned = "source-not-owned",
