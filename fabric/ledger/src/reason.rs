@@ -1,6 +1,7 @@
 //! Why a frame was dropped: one name, one counter, one line of explanation.
 
 use serde::{Deserialize, Serialize};
+use wireonce_frame::{HeaderError, OffloadError};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -102,6 +103,8 @@ reasons! {
     BadBlock = "bad-block",
 
     // Into the guest.
+    /// A frame for a MAC that is neither a group address nor the vNIC's.
+    DestinationMac = "destination-mac",
     /// The guest's driver is not running.
     PortDown = "port-down",
     /// The guest has no free receive buffers.
@@ -124,6 +127,28 @@ reasons! {
     UnknownMac = "unknown-mac",
     /// The kernel dropped it before we could read it.
     KernelDrop = "kernel-drop",
+}
+
+impl From<HeaderError> for DropReason {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::FrameShort => Self::FrameShort,
+            HeaderError::VlanDepth => Self::VlanTag,
+            HeaderError::IpHeader | HeaderError::IpLength | HeaderError::Transport => {
+                Self::BadHeaders
+            }
+        }
+    }
+}
+
+impl From<OffloadError> for DropReason {
+    fn from(error: OffloadError) -> Self {
+        match error {
+            OffloadError::FrameShort(_) => Self::FrameShort,
+            OffloadError::FrameLong { .. } => Self::FrameLong,
+            _ => Self::BadOffload,
+        }
+    }
 }
 
 #[cfg(test)]
