@@ -417,6 +417,16 @@ pub(crate) fn mappings() -> usize {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }
 
+/// Waits until the process has as many descriptors as `before`.
+pub(crate) fn wait_descriptors(before: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while descriptors() != before {
+        let now = descriptors();
+        assert!(Instant::now() < deadline, "{before} descriptors before, {now} after");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Waits until `done`; only a hang lets it fail.
 pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
