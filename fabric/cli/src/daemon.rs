@@ -8,7 +8,7 @@
 //! ```
 //! Nothing is started, and no file is made, before the configuration has passed.
 
-use crate::{failure::Failure, logging, status_server::StatusServer, sys::Signals};
+use crate::{check, failure::Failure, logging, status_server::StatusServer, sys::Signals};
 use clap::Parser;
 use sd_notify::NotifyState;
 use std::{
@@ -78,7 +78,7 @@ pub(crate) fn run<D: Daemon + 'static>(
     start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
 ) -> Result<(), Failure> {
     let config = Arc::new(Config::load(&args.config)?);
-    config.check_host()?;
+    check::machine(&config)?;
     let signals = Signals::block_stopping()
         .map_err(|error| Failure::Runtime(format!("signals cannot be blocked: {error}")))?;
     logging::start();
