@@ -29,6 +29,8 @@ pub enum End {
     FrontEnd(PathBuf),
     /// The device's side: makes the socket.
     BackEnd(PathBuf),
+    /// The device's side: connects to the socket.
+    BackEndConnect(PathBuf),
 }
 
 /// What it does with packets.
@@ -78,6 +80,8 @@ pub struct Testpmd {
     pub addresses: Option<(String, String)>,
     /// Bytes of each frame that `txonly` sends, without FCS.
     pub frame_bytes: u16,
+    /// A second port: this interface by a packet socket. [`Forward::Io`] then joins the two.
+    pub interface: Option<String>,
 }
 
 impl Testpmd {
@@ -97,6 +101,7 @@ impl Testpmd {
             peer_mac: None,
             addresses: None,
             frame_bytes: 64,
+            interface: None,
         }
     }
 
@@ -147,6 +152,9 @@ impl Testpmd {
             Memory::Huge => push("--in-memory".to_owned()),
         }
         push(self.device());
+        if let Some(interface) = &self.interface {
+            push(format!("--vdev=net_af_packet0,iface={interface}"));
+        }
         push("--".to_owned());
         push("--auto-start".to_owned());
         push("--stats-period=1".to_owned());
@@ -169,6 +177,10 @@ impl Testpmd {
         match &self.end {
             End::BackEnd(path) => {
                 format!("--vdev=net_vhost0,iface={},queues={}", path.display(), self.queue_pairs)
+            }
+            End::BackEndConnect(path) => {
+                let path = path.display();
+                format!("--vdev=net_vhost0,iface={path},queues={},client=1", self.queue_pairs)
             }
             End::FrontEnd(path) => {
                 let mut device = format!(
