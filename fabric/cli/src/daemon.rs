@@ -203,3 +203,72 @@ fn note_encryption(config: &Config) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
+    use tempfile::TempDir;
+    use wireonce_ledger::Status;
+
+    struct Fake {
+        stopped: Arc<AtomicBool>,
+    }
+
+    impl Daemon for Fake {
+        fn status(&self) -> Status {
+            Status::default()
+        }
+
+        fn stop(self) {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn config(directory: &TempDir) -> Arc<Config> {
+        let text = format!(
+            "[host]\nname = \"server-a\"\nprivate_key_file = \"/k\"\ncontrol_socket = \"{}/c\"\n\
+             [fabric]\naddress = \"127.0.0.1\"\n",
+            directory.path().display()
+        );
+        Arc::new(Config::parse(&text, "test.toml").unwrap())
+    }
+
+    #[test]
+    fn a_daemon_that_cannot_go_on_is_stopped_and_its_reason_is_the_failure() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(false));
+        let start = |config: &Arc<Config>, failed: Sender<String>| {
+            *seen.lock().unwrap() = config.host.control_socket.exists();
+            failed.send("the ring is gone".to_owned()).unwrap();
+            Ok(Fake { stopped: Arc::clone(&stopped) })
+        };
+        let signals = Signals::block_stopping().unwrap();
+        let done = supervise(Role::Backend, &config, signals, start);
+        assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "the ring is gone"));
+        assert!(stopped.load(Ordering::Relaxed));
+        assert!(*seen.lock().unwrap(), "the control socket exists before the daemon starts");
+        assert!(!config.host.control_socket.exists());
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_start_leaves_no_socket() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let start = |_: &Arc<Config>, _| Err::<Fake, _>("no memory".to_owned());
+        let signals = Signals::block_stopping().unwrap();
+        let done = supervise(Role::Gateway, &config, signals, start);
+        assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "no memory"));
+        assert!(!config.host.control_socket.exists());
+    }
+
+    #[test]
+    fn this_process_has_a_readable_capability_set() {
+        assert!(effective_capabilities().is_some());
+    }
+}

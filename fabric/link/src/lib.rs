@@ -1,7 +1,8 @@
 //! Authenticated links between workers: handshake, keys, trains, replay window, loss evidence.
 
 pub mod aead;
-
+pub mod agent;
+pub mod evidence;
 pub mod handshake;
 pub mod key;
 pub mod manager;
@@ -10,7 +11,8 @@ pub mod replay;
 pub mod session;
 
 pub use aead::{OpenError, OpeningKey, SealError, SealingKey};
-
+pub use agent::{Agent, AgentHandle, ControlSocket, SessionEvents};
+pub use evidence::{Evidence, EvidenceBuilder, Fate, Fates};
 pub use key::{KeyError, PublicKey, StaticKey};
 pub use replay::{Position, ReplayWindow};
 pub use session::{PeerId, Session};
