@@ -1,1 +1,4 @@
 //! The gateway: uplink drivers, reflection filter, announcements, and its worker loop.
+
+pub mod driver;
+mod sys;
