@@ -5,12 +5,24 @@
 //! nothing of rings, sockets or the fabric.
 #![forbid(unsafe_code)]
 
+pub mod build;
+pub mod checksum;
+pub mod ecn;
+pub mod flow;
+pub mod headers;
 pub mod mac;
 pub mod offload;
+pub mod sample;
+pub mod segment;
 pub mod source;
 
+pub use flow::flow_hash;
+pub use headers::{Ethernet, Fragment, HeaderError, Headers, Layer3, Layer4};
 pub use mac::MacAddr;
-pub use offload::{ChecksumRequest, Gso, GsoKind, Offload, VNET_HEADER_LEN};
+pub use offload::{
+    ChecksumRequest, Gso, GsoKind, Offload, OffloadError, OffloadFeatures, VNET_HEADER_LEN,
+    VNET_HEADER_LEN_LEGACY, Work,
+};
 pub use source::{FrameRef, FrameSource, HEAD_LEN, SliceSource};
 
 /// Bytes of an Ethernet header without VLAN tag.

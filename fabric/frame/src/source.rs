@@ -86,6 +86,16 @@ impl<'a> FrameRef<'a> {
         self.parts
     }
 
+    /// The gather list from byte `offset` on, without empty parts.
+    pub fn parts_from(&self, offset: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut skip = offset;
+        self.parts.iter().filter_map(move |part| {
+            let (skipped, rest) = part.split_at(skip.min(part.len()));
+            skip -= skipped.len();
+            (!rest.is_empty()).then_some(rest)
+        })
+    }
+
     /// Copies up to `dst.len()` bytes from `offset` on to `dst`, and says how many.
     pub fn copy_at(&self, offset: usize, dst: &mut [u8]) -> usize {
         let mut skip = offset;
@@ -121,6 +131,17 @@ mod tests {
         assert_eq!(frame.copy_at(5, &mut dst), 1);
         assert_eq!(dst[0], b'f');
         assert_eq!(frame.copy_at(6, &mut dst), 0);
+    }
+
+    #[test]
+    fn parts_from_skips_and_leaves_out_empty_parts() {
+        let parts: [&[u8]; 4] = [b"ab", b"", b"cde", b"f"];
+        let frame = FrameRef::new(&parts, Offload::default());
+        for offset in 0..8 {
+            let rest: Vec<_> = frame.parts_from(offset).collect();
+            assert_eq!(rest.concat(), b"abcdef"[offset.min(6)..]);
+            assert!(rest.iter().all(|part| !part.is_empty()));
+        }
     }
 
     #[test]

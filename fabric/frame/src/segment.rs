@@ -1,0 +1,269 @@
+//! Cutting a large TCP segment into frames that fit the wire.
+//!
+//! The guest's 64 KB frame crosses the whole path in one piece. Only the last
+//! hop cuts it, and only where it must: a guest without `GUEST_TSO`, a port
+//! without the offload. [`segment`] does in software what a NIC does:
+//!
+//! ```text
+//! | Ethernet | IP | TCP | payload 0 | payload 1 | payload 2 |
+//!      |                  |
+//!      v  copied          v  `size` bytes each, the last one shorter
+//! | Ethernet | IP | TCP | payload 0 |     first: keeps CWR, loses FIN and PSH
+//! | Ethernet | IP | TCP | payload 1 |     IPv4 id + 1, sequence number + size
+//! | Ethernet | IP | TCP | payload 2 |     last: keeps FIN and PSH, loses CWR
+//! ```
+//!
+//! The sums over the header fields that stay the same are taken once; a segment
+//! adds its length, its sequence number, its flags and its payload.
+
+use crate::checksum::{OutOfFrame, Sum, complete, pseudo_header};
+use crate::headers::{HeaderError, chunk};
+use crate::{FrameRef, HEAD_LEN, Headers, Layer3, Layer4, Offload, WIRE_OVERHEAD_LEN};
+
+/// Longest headers of a TCP frame: two VLAN tags, IPv4 with all options, TCP
+/// with all options. An IPv6 chain ends within the head, before the TCP header.
+const TCP_HEADERS_MAX: usize = HEAD_LEN + 60;
+
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
+
+/// The frame cannot be made ready for a wire. It never happens to a frame whose
+/// offload passed [`Offload::check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SegmentError {
+    /// The headers make no sense.
+    #[error("the frame to cut has wrong headers: {0}")]
+    Headers(#[from] HeaderError),
+    /// Not a TCP packet.
+    #[error("the frame to cut is no TCP packet")]
+    NotTcp,
+    /// The open checksum is not within the frame.
+    #[error(transparent)]
+    Checksum(#[from] OutOfFrame),
+}
+
+/// What a frame costs on a wire once it is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireCost {
+    /// Frames.
+    pub segments: u32,
+    /// Their bytes, with the headers of each and [`WIRE_OVERHEAD_LEN`] each.
+    pub bytes: u64,
+}
+
+/// How many frames a wire carries for a frame of `frame_len` bytes: 1 unless it
+/// is to be cut.
+#[inline]
+#[must_use]
+pub fn segment_count(frame_len: usize, offload: &Offload, headers: &Headers) -> u32 {
+    let Some(gso) = offload.gso else { return 1 };
+    let payload_len = frame_len.saturating_sub(headers.header_len());
+    let count = payload_len.div_ceil(usize::from(gso.size).max(1)).max(1);
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The wire cost of a frame of `frame_len` bytes, for shapers and leases.
+#[inline]
+#[must_use]
+pub fn wire_cost(frame_len: usize, offload: &Offload, headers: &Headers) -> WireCost {
+    let segments = segment_count(frame_len, offload, headers);
+    let repeated = u64::from(segments - 1) * headers.header_len() as u64;
+    let overhead = u64::from(segments) * WIRE_OVERHEAD_LEN as u64;
+    WireCost { segments, bytes: frame_len as u64 + repeated + overhead }
+}
+
+/// Makes wire frames of `frame` and hands each to `each`, in order: cut if it
+/// asks for segmentation, and with all checksums complete. `scratch` is reused
+/// from call to call. Returns how many there were.
+///
+/// # Errors
+/// See [`SegmentError`]; `each` was not called then.
+pub fn segment(
+    frame: &FrameRef<'_>,
+    scratch: &mut Vec<u8>,
+    each: &mut impl FnMut(&[u8]),
+) -> Result<u32, SegmentError> {
+    let Some(gso) = frame.offload.gso else {
+        each(finish_checksum(frame, scratch)?);
+        return Ok(1);
+    };
+    let mut head = [0; TCP_HEADERS_MAX];
+    let copied = frame.copy_at(0, &mut head);
+    let head = head.get(..copied).unwrap_or_default();
+    let headers = Headers::parse(head, frame.frame_len())?;
+    let header_len = headers.header_len();
+    let header = head.get(..header_len).ok_or(SegmentError::NotTcp)?;
+    let template = Template::new(&headers, header).ok_or(SegmentError::NotTcp)?;
+
+    let size = usize::from(gso.size).max(1);
+    let mut left = frame.frame_len().saturating_sub(header_len);
+    let mut payload = Gather { parts: frame.parts_from(header_len), part: &[] };
+    scratch.clear();
+    scratch.extend_from_slice(header);
+    scratch.resize(header_len + size.min(left), 0);
+    let mut at = Place { index: 0, sent: 0, last: false };
+    loop {
+        let len = size.min(left);
+        left -= len;
+        at.last = left == 0;
+        scratch.truncate(header_len + len);
+        payload.read(scratch.get_mut(header_len..).unwrap_or_default());
+        template.apply(scratch, &at);
+        each(scratch);
+        at.index += 1;
+        at.sent = at.sent.wrapping_add(u32::from(gso.size));
+        if at.last {
+            return Ok(at.index);
+        }
+    }
+}
+
+/// The whole frame in `scratch`, its open checksum complete. Not for a frame
+/// that is to be cut.
+///
+/// # Errors
+/// [`SegmentError::Checksum`]: the checksum field is not within the frame.
+pub fn finish_checksum<'s>(
+    frame: &FrameRef<'_>,
+    scratch: &'s mut Vec<u8>,
+) -> Result<&'s [u8], SegmentError> {
+    scratch.clear();
+    for part in frame.parts() {
+        scratch.extend_from_slice(part);
+    }
+    if let Some(request) = frame.offload.checksum {
+        complete(scratch, request)?;
+    }
+    Ok(scratch)
+}
+
+/// Which segment is being made.
+struct Place {
+    /// Its number, from 0.
+    index: u32,
+    /// Payload bytes before it.
+    sent: u32,
+    /// It is the last one.
+    last: bool,
+}
+
+/// The fields that change from segment to segment, and the sums of the rest.
+struct Template {
+    l3_offset: usize,
+    l4_offset: usize,
+    layer3: Layer3,
+    ip_id: u16,
+    /// The IPv4 header without length, id and checksum.
+    ip_sum: Sum,
+    sequence: u32,
+    data_offset: u8,
+    flags: u8,
+    /// Pseudo-header without length, TCP header without sequence number, flags
+    /// and checksum.
+    tcp_sum: Sum,
+}
+
+impl Template {
+    fn new(headers: &Headers, header: &[u8]) -> Option<Self> {
+        if headers.layer4 != Layer4::Tcp {
+            return None;
+        }
+        let (l3_offset, l4_offset) = (headers.l3_offset(), headers.l4_offset());
+        let ip = header.get(l3_offset..l4_offset)?;
+        let tcp = header.get(l4_offset..)?;
+        let [_, _, _, _, i0, i1, ..] = *chunk::<20>(ip, 0)?;
+        let [_, _, _, _, s0, s1, s2, s3, _, _, _, _, data_offset, flags, ..] =
+            *chunk::<20>(tcp, 0)?;
+        let tcp_sum = pseudo_header(headers, header)?
+            .with(tcp.get(..4)?)
+            .with(tcp.get(8..12)?)
+            .with(tcp.get(14..16)?)
+            .with(tcp.get(18..)?);
+        Some(Self {
+            l3_offset,
+            l4_offset,
+            layer3: headers.layer3,
+            ip_id: u16::from_be_bytes([i0, i1]),
+            ip_sum: Sum::default().with(ip.get(..2)?).with(ip.get(6..10)?).with(ip.get(12..)?),
+            sequence: u32::from_be_bytes([s0, s1, s2, s3]),
+            data_offset,
+            flags,
+            tcp_sum,
+        })
+    }
+
+    /// Rewrites the headers of the segment in `bytes`.
+    fn apply(&self, bytes: &mut [u8], at: &Place) {
+        let ip_len = to_u16(bytes.len() - self.l3_offset);
+        if self.layer3 == Layer3::Ipv4 {
+            let id = self.ip_id.wrapping_add((at.index & 0xffff) as u16);
+            let sum = self.ip_sum.with_u16(ip_len).with_u16(id).checksum();
+            put(bytes, self.l3_offset + 2, ip_len.to_be_bytes());
+            put(bytes, self.l3_offset + 4, id.to_be_bytes());
+            put(bytes, self.l3_offset + 10, sum.to_be_bytes());
+        } else {
+            put(bytes, self.l3_offset + 4, (ip_len - 40).to_be_bytes());
+        }
+
+        let sequence = self.sequence.wrapping_add(at.sent);
+        let mut flags = self.flags;
+        if !at.last {
+            flags &= !(FIN | PSH);
+        }
+        if at.index > 0 {
+            flags &= !CWR;
+        }
+        let tcp_len = to_u16(bytes.len() - self.l4_offset);
+        let options_end = self.l4_offset + usize::from(self.data_offset >> 4) * 4;
+        let payload = bytes.get(options_end..).unwrap_or_default();
+        let sum = self
+            .tcp_sum
+            .with_u16(tcp_len)
+            .with_u32(sequence)
+            .with_u16(u16::from_be_bytes([self.data_offset, flags]))
+            .with(payload)
+            .checksum();
+        put(bytes, self.l4_offset + 4, sequence.to_be_bytes());
+        put(bytes, self.l4_offset + 13, [flags]);
+        put(bytes, self.l4_offset + 16, sum.to_be_bytes());
+    }
+}
+
+/// Reads a gather list front to back.
+struct Gather<'a, I> {
+    parts: I,
+    part: &'a [u8],
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Gather<'a, I> {
+    fn read(&mut self, mut dst: &mut [u8]) {
+        while !dst.is_empty() {
+            if self.part.is_empty() {
+                let Some(part) = self.parts.next() else { return };
+                self.part = part;
+            }
+            let n = dst.len().min(self.part.len());
+            let (now, later) = self.part.split_at(n);
+            let (to, rest) = dst.split_at_mut(n);
+            to.copy_from_slice(now);
+            (self.part, dst) = (later, rest);
+        }
+    }
+}
+
+/// Writes `value` at `at`, which is within the headers that were copied.
+fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
+    if let Some(field) = bytes.get_mut(at..at + N) {
+        field.copy_from_slice(&value);
+    }
+}
+
+/// A segment's length: at most a header and 65,535 bytes of payload, and no
+/// longer than the frame it was cut from.
+fn to_u16(len: usize) -> u16 {
+    u16::try_from(len).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests;
