@@ -1,0 +1,310 @@
+//! From names to what they name, and the rules between tables.
+//!
+//! ```text
+//! [host] ──┐
+//! [[peer]] ┴─> hosts ──> [[uplink]] ──> [[network]] ──> [[vnic]]
+//!                        pool members   designated      home, standbys
+//! ```
+//! Each step sees only what the steps before it have made, so there are no cycles.
+
+use crate::{
+    error::{ConfigError, Fault},
+    model::{Config, Fabric, Host, Network, Outside, Peer, Port, Uplink, UplinkPlace},
+    reader::{At, File},
+    schema::{CONTROL_SOCKET_DIR, RawConfig, RawFabric, RawHost, RawNetwork, RawPeer, RawUplink},
+    unique::{Unique, unknown},
+};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+/// Turns what was read into a configuration; stops at the first broken rule.
+pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Config, ConfigError> {
+    let RawConfig { host, fabric, peers, networks, uplinks, vnics } = raw;
+    let control_socket = match &host.control_socket {
+        Some(path) => path.value.clone(),
+        None => PathBuf::from(CONTROL_SOCKET_DIR).join(format!("{}.sock", host.name.value)),
+    };
+    let peers = resolve_peers(file, &host, &fabric, peers)?;
+    let mut resolver = Resolver::new(file, &host.name.value, &peers);
+    resolver.uplinks(uplinks)?;
+    let networks = resolver.networks(networks)?;
+    let vnics = crate::vnics::resolve(&resolver, &networks, &control_socket, vnics)?;
+    let uplinks = resolver.uplinks.by_id();
+    Ok(Config {
+        origin: origin.to_owned(),
+        host: Host {
+            name: host.name.value,
+            private_key_file: host.private_key_file,
+            workers: host.workers,
+            control_socket,
+        },
+        fabric: Fabric {
+            address: fabric.address.value,
+            port: fabric.port,
+            paths: fabric.paths,
+            mtu: fabric.mtu,
+            encryption: fabric.encryption,
+        },
+        peers,
+        networks,
+        uplinks,
+        vnics,
+    })
+}
+
+fn resolve_peers(
+    file: &File,
+    host: &RawHost,
+    fabric: &RawFabric,
+    raw: Vec<RawPeer>,
+) -> Result<Vec<Arc<Peer>>, ConfigError> {
+    let mut names = Unique::new(file, "name", "name", "give each host its own name");
+    let mut addresses = Unique::new(
+        file,
+        "address",
+        "address and port",
+        "give each host its own address, or its own `port` on one",
+    );
+    let mut keys = Unique::new(
+        file,
+        "public_key",
+        "public key",
+        "make one with `wireonce keygen` on each host",
+    );
+    let here = format!("this host, {:?}", host.name.value);
+    names.claim("[host]", &here, &host.name)?;
+    let own = (fabric.address.value, fabric.port);
+    addresses.claim_shown("[fabric]", &here, own, fabric.address.line, "")?;
+
+    let mut peers = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.into_iter().enumerate() {
+        let owner = format!("peer {:?}", raw.name.value);
+        names.claim(&raw.title, &owner, &raw.name)?;
+        if raw.address.value.is_ipv4() != fabric.address.value.is_ipv4() {
+            let version = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
+            let mine = version(fabric.address.value.is_ipv4());
+            let fault = Fault::new(
+                format!(
+                    "{} is {} but this host's address {} (line {}) is {mine}",
+                    raw.address.value,
+                    version(raw.address.value.is_ipv4()),
+                    fabric.address.value,
+                    fabric.address.line,
+                ),
+                format!("give the peer's {mine} address: a fabric has one IP version"),
+            );
+            return Err(file.error(raw.address.line, &raw.title, Some("address"), fault));
+        }
+        let place = (raw.address.value, raw.port);
+        let line = raw.address.line;
+        let shown = format!("{} port {} is", raw.address.value, raw.port);
+        addresses.claim_shown(&raw.title, &owner, place, line, &shown)?;
+        let line = raw.public_key.line;
+        keys.claim_shown(&raw.title, &owner, raw.public_key.value, line, "it is")?;
+        peers.push(Arc::new(Peer {
+            index,
+            name: raw.name.value,
+            address: raw.address.value,
+            port: raw.port,
+            public_key: raw.public_key.value,
+        }));
+    }
+    Ok(peers)
+}
+
+/// Where a host name leads.
+pub(crate) enum HostRef {
+    Local,
+    Peer(Arc<Peer>),
+}
+
+/// What the steps so far have made.
+pub(crate) struct Resolver<'a> {
+    pub(crate) file: &'a File,
+    host: &'a str,
+    peers: HashMap<&'a str, &'a Arc<Peer>>,
+    pub(crate) uplinks: Uplinks,
+}
+
+/// The uplinks by name and by pool.
+#[derive(Default)]
+pub(crate) struct Uplinks {
+    pub(crate) by_name: HashMap<String, Arc<Uplink>>,
+    pools: HashMap<String, Pool>,
+}
+
+struct Pool {
+    members: Vec<Arc<Uplink>>,
+    /// The uplink that the file marks as designated, and the mark's line.
+    marked: Option<(Arc<Uplink>, usize)>,
+}
+
+impl Uplinks {
+    /// All of them, in the order of their ids.
+    fn by_id(self) -> Vec<Arc<Uplink>> {
+        let mut all: Vec<_> = self.by_name.into_values().collect();
+        all.sort_unstable_by_key(|uplink| uplink.id);
+        all
+    }
+}
+
+impl Pool {
+    /// The marked uplink, or else the one with the lowest id.
+    fn designated(&self) -> Option<&Arc<Uplink>> {
+        let lowest = || self.members.iter().min_by_key(|uplink| uplink.id);
+        self.marked.as_ref().map(|(uplink, _)| uplink).or_else(lowest)
+    }
+}
+
+impl<'a> Resolver<'a> {
+    fn new(file: &'a File, host: &'a str, peers: &'a [Arc<Peer>]) -> Self {
+        let peers = peers.iter().map(|peer| (peer.name.as_str(), peer)).collect();
+        Self { file, host, peers, uplinks: Uplinks::default() }
+    }
+
+    /// The host that `name` names, in the table `title`.
+    pub(crate) fn host(&self, title: &str, name: &At<String>) -> Result<HostRef, ConfigError> {
+        if name.value == self.host {
+            return Ok(HostRef::Local);
+        }
+        if let Some(peer) = self.peers.get(name.value.as_str()) {
+            return Ok(HostRef::Peer(Arc::clone(peer)));
+        }
+        let known = self.peers.keys().copied().chain([self.host]);
+        let what = "neither this host nor a [[peer]]";
+        let fault = unknown(&name.value, what, "hosts", "a [[peer]]", known);
+        Err(self.file.error(name.line, title, Some("host"), fault))
+    }
+
+    fn uplinks(&mut self, raw: Vec<RawUplink>) -> Result<(), ConfigError> {
+        let mut ids = Unique::new(self.file, "id", "id", "give each uplink its own id");
+        let mut names = Unique::new(self.file, "name", "name", "give each uplink its own name");
+        let mut interfaces = Unique::new(
+            self.file,
+            "interface",
+            "interface",
+            "give each uplink of a host its own interface",
+        );
+        for raw in raw {
+            let owner = format!("uplink {:?}", raw.name.value);
+            let id = raw.id.value;
+            ids.claim_shown(&raw.title, &owner, id.0, raw.id.line, &format!("{} is", id.0))?;
+            names.claim(&raw.title, &owner, &raw.name)?;
+            let place = self.uplink_place(&raw)?;
+            if let (UplinkPlace::Local(_), Some(interface)) = (&place, &raw.interface) {
+                interfaces.claim(&raw.title, &owner, interface)?;
+            }
+            self.add_uplink(raw, place)?;
+        }
+        Ok(())
+    }
+
+    fn uplink_place(&self, raw: &RawUplink) -> Result<UplinkPlace, ConfigError> {
+        if let HostRef::Peer(peer) = self.host(&raw.title, &raw.host)? {
+            return Ok(UplinkPlace::Peer(peer));
+        }
+        let missing = |key: &str, example: &str| {
+            let fault = Fault::new(
+                "missing, and the uplink is on this host",
+                format!("add a line such as `{key} = {example}`"),
+            );
+            self.file.error(raw.line, &raw.title, Some(key), fault)
+        };
+        let driver = raw.driver.ok_or_else(|| missing("driver", "\"packet\""))?;
+        let interface = raw.interface.clone().ok_or_else(|| missing("interface", "\"eth1\""))?;
+        Ok(UplinkPlace::Local(Port { driver, interface: interface.value }))
+    }
+
+    fn add_uplink(&mut self, raw: RawUplink, place: UplinkPlace) -> Result<(), ConfigError> {
+        let uplink = Arc::new(Uplink {
+            id: raw.id.value,
+            name: raw.name.value,
+            pool: raw.pool,
+            mtu: raw.mtu.map(|at| at.value),
+            place,
+        });
+        let pool = self
+            .uplinks
+            .pools
+            .entry(uplink.pool.clone())
+            .or_insert(Pool { members: Vec::new(), marked: None });
+        if let Some(At { value: true, line }) = raw.designated {
+            if let Some((other, at)) = &pool.marked {
+                let fault = Fault::new(
+                    format!(
+                        "uplink {:?} (line {at}) is already the designated one of pool {:?}",
+                        other.name, uplink.pool
+                    ),
+                    "mark at most one uplink of a pool",
+                );
+                return Err(self.file.error(line, &raw.title, Some("designated"), fault));
+            }
+            pool.marked = Some((Arc::clone(&uplink), line));
+        }
+        pool.members.push(Arc::clone(&uplink));
+        self.uplinks.by_name.insert(uplink.name.clone(), uplink);
+        Ok(())
+    }
+
+    fn networks(&self, raw: Vec<RawNetwork>) -> Result<Vec<Arc<Network>>, ConfigError> {
+        let mut names = Unique::new(self.file, "name", "name", "give each network its own name");
+        let mut vnis = Unique::new(self.file, "vni", "number", "give each network its own number");
+        let mut vlans =
+            Unique::new(self.file, "vlan", "segment", "give each network of a pool its own VLAN");
+        let mut networks = Vec::with_capacity(raw.len());
+        for raw in raw {
+            let owner = format!("network {:?}", raw.name.value);
+            names.claim(&raw.title, &owner, &raw.name)?;
+            let vni = raw.vni.value;
+            vnis.claim_shown(&raw.title, &owner, vni, raw.vni.line, &format!("{} is", vni.get()))?;
+            let outside = self.outside(&raw)?;
+            if let (Some(outside), Some(pool)) = (&outside, &raw.pool) {
+                let vlan = outside.vlan;
+                let line = raw.vlan.as_ref().map_or(pool.line, |at| at.line);
+                let shown = match vlan {
+                    Some(vlan) => format!("VLAN {vlan} of pool {:?} is", outside.pool),
+                    None => format!("the untagged LAN of pool {:?} is", outside.pool),
+                };
+                let key = (outside.pool.clone(), vlan);
+                vlans.claim_shown(&raw.title, &owner, key, line, &shown)?;
+            }
+            networks.push(Arc::new(Network { name: raw.name.value, vni, mtu: raw.mtu, outside }));
+        }
+        Ok(networks)
+    }
+
+    fn outside(&self, raw: &RawNetwork) -> Result<Option<Outside>, ConfigError> {
+        let error = |at: usize, key: &str, fault| self.file.error(at, &raw.title, Some(key), fault);
+        let Some(name) = &raw.pool else {
+            let Some(vlan) = &raw.vlan else { return Ok(None) };
+            let fault = Fault::new(
+                "a VLAN is one of a pool, and this network has none",
+                "add `pool = \"..\"` or remove `vlan`",
+            );
+            return Err(error(vlan.line, "vlan", fault));
+        };
+        let pool = self.uplinks.pools.get(&name.value);
+        let Some((pool, designated)) = pool.and_then(|pool| Some((pool, pool.designated()?)))
+        else {
+            let known = self.uplinks.pools.keys().map(String::as_str);
+            let what = "the pool of no [[uplink]]";
+            let fault = unknown(&name.value, what, "pools", "an [[uplink]] of that pool", known);
+            return Err(error(name.line, "pool", fault));
+        };
+        let small = pool.members.iter().find(|uplink| uplink.mtu.is_some_and(|m| m < raw.mtu));
+        if let Some((uplink, mtu)) = small.and_then(|uplink| Some((uplink, uplink.mtu?))) {
+            let fault = Fault::new(
+                format!(
+                    "uplink {:?} carries {mtu} bytes, less than the network's MTU of {}",
+                    uplink.name, raw.mtu
+                ),
+                "lower the network's `mtu` or raise the uplink's",
+            );
+            return Err(error(name.line, "pool", fault));
+        }
+        Ok(Some(Outside {
+            pool: name.value.clone(),
+            vlan: raw.vlan.as_ref().map(|at| at.value),
+            designated: Arc::clone(designated),
+        }))
+    }
+}

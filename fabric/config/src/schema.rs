@@ -1,0 +1,322 @@
+//! The file's tables and keys: what may stand where, ranges and defaults.
+//!
+//! Names stay names here; [`crate::resolve`] turns them into what they name.
+
+use crate::{
+    error::{ConfigError, Fault},
+    model::{Allow, Driver, Encryption, FabricMtu, SocketMode},
+    reader::{At, File, Section},
+    values::{
+        absolute_path, address_or_prefix, boolean, host_address, integer, interface, mac, name,
+        one_of, public_key, quoted, socket_path,
+    },
+};
+use ipnet::IpNet;
+use std::{net::IpAddr, path::PathBuf};
+use toml::de::{DeTable, DeValue};
+use wireonce_frame::MacAddr;
+use wireonce_wire::{UplinkId, Vni, VnicId};
+
+/// The fabric's UDP port unless another is given.
+pub const PORT_DEFAULT: u16 = 4790;
+/// Directory of control sockets unless another is given.
+pub const CONTROL_SOCKET_DIR: &str = "/run/wireonce";
+/// Smallest MTU, of the fabric and of networks: what IPv6 needs (RFC 8200, 5).
+pub const MTU_MIN: u16 = 1280;
+/// Largest MTU, of the fabric and of networks.
+pub const MTU_MAX: u16 = 9216;
+/// A network's MTU unless another is given.
+pub const NETWORK_MTU_DEFAULT: u16 = 1500;
+/// Broadcast and multicast frames per second of a vNIC unless another limit is given.
+pub const STORM_FRAMES_PER_S_DEFAULT: u32 = 1000;
+/// Most paths of a link.
+pub const PATHS_MAX: u8 = 8;
+/// Most queue pairs of a vNIC.
+pub const QUEUE_PAIRS_MAX: u8 = 8;
+/// Most workers of a daemon.
+pub const WORKERS_MAX: u16 = 64;
+/// Most peers in one file.
+pub const PEERS_MAX: usize = 1024;
+/// Most networks in one file.
+pub const NETWORKS_MAX: usize = 4096;
+/// Most uplinks in one file.
+pub const UPLINKS_MAX: usize = 1024;
+/// Most vNICs in one file, of all hosts together.
+pub const VNICS_MAX: usize = 65_536;
+/// Most addresses of one vNIC.
+pub const ADDRESSES_MAX: usize = 64;
+/// Most standbys of one vNIC.
+pub const STANDBYS_MAX: usize = 8;
+/// Largest file, in bytes.
+pub const FILE_LEN_MAX: usize = 64 << 20;
+
+pub(crate) struct RawConfig {
+    pub(crate) host: RawHost,
+    pub(crate) fabric: RawFabric,
+    pub(crate) peers: Vec<RawPeer>,
+    pub(crate) networks: Vec<RawNetwork>,
+    pub(crate) uplinks: Vec<RawUplink>,
+    pub(crate) vnics: Vec<RawVnic>,
+}
+
+pub(crate) struct RawHost {
+    pub(crate) name: At<String>,
+    pub(crate) private_key_file: PathBuf,
+    pub(crate) workers: u16,
+    pub(crate) control_socket: Option<At<PathBuf>>,
+}
+
+pub(crate) struct RawFabric {
+    pub(crate) address: At<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) paths: u8,
+    pub(crate) mtu: FabricMtu,
+    pub(crate) encryption: Encryption,
+}
+
+pub(crate) struct RawPeer {
+    pub(crate) title: String,
+    pub(crate) name: At<String>,
+    pub(crate) address: At<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) public_key: At<[u8; 32]>,
+}
+
+pub(crate) struct RawNetwork {
+    pub(crate) title: String,
+    pub(crate) name: At<String>,
+    pub(crate) vni: At<Vni>,
+    pub(crate) mtu: u16,
+    pub(crate) pool: Option<At<String>>,
+    pub(crate) vlan: Option<At<u16>>,
+}
+
+pub(crate) struct RawUplink {
+    pub(crate) title: String,
+    pub(crate) line: usize,
+    pub(crate) id: At<UplinkId>,
+    pub(crate) name: At<String>,
+    pub(crate) host: At<String>,
+    pub(crate) pool: String,
+    pub(crate) driver: Option<Driver>,
+    pub(crate) interface: Option<At<String>>,
+    pub(crate) designated: Option<At<bool>>,
+    pub(crate) mtu: Option<At<u16>>,
+}
+
+pub(crate) struct RawVnic {
+    pub(crate) title: String,
+    pub(crate) line: usize,
+    pub(crate) id: At<VnicId>,
+    pub(crate) name: At<String>,
+    pub(crate) host: At<String>,
+    pub(crate) network: At<String>,
+    pub(crate) mac: At<MacAddr>,
+    pub(crate) addresses: Vec<At<IpNet>>,
+    pub(crate) socket: Option<At<PathBuf>>,
+    pub(crate) socket_mode: SocketMode,
+    pub(crate) queue_pairs: u8,
+    pub(crate) home: Option<At<String>>,
+    pub(crate) standbys: Vec<At<String>>,
+    pub(crate) trunk: bool,
+    pub(crate) allow: Allow,
+    pub(crate) storm_frames_per_s: u32,
+    pub(crate) guest_tso: bool,
+}
+
+/// Reads the whole document; stops at the first thing that is wrong.
+pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, ConfigError> {
+    const TABLES: &[&str] = &["host", "fabric", "peer", "network", "vnic", "uplink"];
+    const HOST: &[&str] = &["name", "private_key_file", "workers", "control_socket"];
+    const FABRIC: &[&str] = &["address", "port", "paths", "mtu", "encryption"];
+
+    let root = Section::new(file, "", 0, document, TABLES)?;
+    let one = |key: &str, keys| {
+        root.table(key, keys)?.ok_or_else(|| {
+            let remedy = format!("add it; it has the keys {}", keys.join(", "));
+            file.whole(Fault::new(format!("there is no table `[{key}]`"), remedy))
+        })
+    };
+    Ok(RawConfig {
+        host: host(&one("host", HOST)?)?,
+        fabric: fabric(&one("fabric", FABRIC)?)?,
+        peers: peers(&root)?,
+        networks: networks(&root)?,
+        uplinks: uplinks(&root)?,
+        vnics: vnics(&root)?,
+    })
+}
+
+fn host(section: &Section<'_>) -> Result<RawHost, ConfigError> {
+    let key_file = "\"/etc/wireonce/server-a.key\"";
+    Ok(RawHost {
+        name: section.required("name", "\"server-a\"", name)?,
+        private_key_file: section.required("private_key_file", key_file, absolute_path)?.value,
+        workers: or(section.optional("workers", integer(1..=WORKERS_MAX))?, 1),
+        control_socket: section.optional("control_socket", socket_path)?,
+    })
+}
+
+fn fabric(section: &Section<'_>) -> Result<RawFabric, ConfigError> {
+    let ciphers = [("aes-256-gcm", Encryption::Aes256Gcm), ("off", Encryption::Off)];
+    Ok(RawFabric {
+        address: section.required("address", "\"10.77.0.1\"", host_address)?,
+        port: port(section)?,
+        paths: or(section.optional("paths", integer(1..=PATHS_MAX))?, 1),
+        mtu: or(section.optional("mtu", fabric_mtu)?, FabricMtu::Probe),
+        encryption: or(section.optional("encryption", one_of(&ciphers))?, Encryption::Aes256Gcm),
+    })
+}
+
+fn peers(root: &Section<'_>) -> Result<Vec<RawPeer>, ConfigError> {
+    const KEYS: &[&str] = &["name", "address", "port", "public_key"];
+    let key = "\"mpI..44 characters of base64..hU=\"";
+    let peer = |section: Section<'_>| {
+        Ok(RawPeer {
+            title: section.title().to_owned(),
+            name: section.required("name", "\"server-b\"", name)?,
+            address: section.required("address", "\"10.77.0.2\"", host_address)?,
+            port: port(&section)?,
+            public_key: section.required("public_key", key, public_key)?,
+        })
+    };
+    root.tables("peer", PEERS_MAX, KEYS)?.into_iter().map(peer).collect()
+}
+
+fn networks(root: &Section<'_>) -> Result<Vec<RawNetwork>, ConfigError> {
+    const KEYS: &[&str] = &["name", "vni", "mtu", "pool", "vlan"];
+    let network = |section: Section<'_>| {
+        Ok(RawNetwork {
+            title: section.title().to_owned(),
+            name: section.required("name", "\"blue\"", name)?,
+            vni: section.required("vni", "100", vni)?,
+            mtu: or(section.optional("mtu", integer(MTU_MIN..=MTU_MAX))?, NETWORK_MTU_DEFAULT),
+            pool: section.optional("pool", name)?,
+            vlan: section.optional("vlan", integer(1..=4094))?,
+        })
+    };
+    root.tables("network", NETWORKS_MAX, KEYS)?.into_iter().map(network).collect()
+}
+
+fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
+    const KEYS: &[&str] =
+        &["id", "name", "host", "pool", "driver", "interface", "designated", "mtu"];
+    let drivers = [("packet", Driver::Packet), ("tap", Driver::Tap)];
+    let uplink = |section: Section<'_>| {
+        Ok(RawUplink {
+            title: section.title().to_owned(),
+            line: section.line(),
+            id: section.required("id", "1", uplink_id)?,
+            name: section.required("name", "\"east-1\"", name)?,
+            host: section.required("host", "\"gateway-a\"", name)?,
+            pool: section.required("pool", "\"east\"", name)?.value,
+            driver: section.optional("driver", one_of(&drivers))?.map(|at| at.value),
+            interface: section.optional("interface", interface)?,
+            designated: section.optional("designated", boolean)?,
+            mtu: section.optional("mtu", integer(MTU_MIN..=MTU_MAX))?,
+        })
+    };
+    root.tables("uplink", UPLINKS_MAX, KEYS)?.into_iter().map(uplink).collect()
+}
+
+fn vnics(root: &Section<'_>) -> Result<Vec<RawVnic>, ConfigError> {
+    const KEYS: &[&str] = &[
+        "id",
+        "name",
+        "host",
+        "network",
+        "mac",
+        "addresses",
+        "socket",
+        "socket_mode",
+        "queue_pairs",
+        "home",
+        "standbys",
+        "trunk",
+        "allow",
+        "storm_frames_per_s",
+        "offload",
+    ];
+    root.tables("vnic", VNICS_MAX, KEYS)?.iter().map(vnic).collect()
+}
+
+fn vnic(section: &Section<'_>) -> Result<RawVnic, ConfigError> {
+    let modes = [("listen", SocketMode::Listen), ("connect", SocketMode::Connect)];
+    let storm = section.optional("storm_frames_per_s", integer(1..=10_000_000))?;
+    let guest_tso = match section.table("offload", &["guest_tso"])? {
+        Some(offload) => offload.optional("guest_tso", boolean)?,
+        None => None,
+    };
+    Ok(RawVnic {
+        title: section.title().to_owned(),
+        line: section.line(),
+        id: section.required("id", "1001", vnic_id)?,
+        name: section.required("name", "\"vm-a\"", name)?,
+        host: section.required("host", "\"server-a\"", name)?,
+        network: section.required("network", "\"blue\"", name)?,
+        mac: section.required("mac", "\"52:54:00:12:34:56\"", mac)?,
+        addresses: section.list("addresses", ADDRESSES_MAX, address_or_prefix)?,
+        socket: section.optional("socket", socket_path)?,
+        socket_mode: or(section.optional("socket_mode", one_of(&modes))?, SocketMode::Listen),
+        queue_pairs: or(section.optional("queue_pairs", integer(1..=QUEUE_PAIRS_MAX))?, 1),
+        home: section.optional("home", name)?,
+        standbys: section.list("standbys", STANDBYS_MAX, name)?,
+        trunk: or(section.optional("trunk", boolean)?, false),
+        allow: allow(section)?,
+        storm_frames_per_s: or(storm, STORM_FRAMES_PER_S_DEFAULT),
+        guest_tso: or(guest_tso, true),
+    })
+}
+
+fn allow(section: &Section<'_>) -> Result<Allow, ConfigError> {
+    #[derive(Clone, Copy)]
+    enum Word {
+        DhcpServer,
+        RouterAdvertisement,
+    }
+    let words =
+        [("dhcp-server", Word::DhcpServer), ("router-advertisement", Word::RouterAdvertisement)];
+    let mut allow = Allow::default();
+    for word in section.list("allow", words.len(), one_of(&words))? {
+        match word.value {
+            Word::DhcpServer => allow.dhcp_server = true,
+            Word::RouterAdvertisement => allow.router_advertisement = true,
+        }
+    }
+    Ok(allow)
+}
+
+fn port(section: &Section<'_>) -> Result<u16, ConfigError> {
+    Ok(or(section.optional("port", integer(1..=u16::MAX))?, PORT_DEFAULT))
+}
+
+fn fabric_mtu(value: &DeValue<'_>) -> Result<FabricMtu, Fault> {
+    if value.as_str() == Some("probe") {
+        return Ok(FabricMtu::Probe);
+    }
+    if let Some(word) = value.as_str() {
+        let problem = format!("{} is not known", quoted(word));
+        return Err(Fault::new(problem, "write \"probe\" or a number without quotes"));
+    }
+    let fixed = integer(MTU_MIN..=MTU_MAX)(value).map(FabricMtu::Fixed);
+    let remedy = || format!("write \"probe\" or a number from {MTU_MIN} to {MTU_MAX}");
+    fixed.map_err(|fault| fault.with_remedy(remedy()))
+}
+
+fn vni(value: &DeValue<'_>) -> Result<Vni, Fault> {
+    let number = integer(0..=Vni::MAX)(value)?;
+    Vni::new(number).ok_or_else(|| Fault::new("is no network number", "write a smaller one"))
+}
+
+fn uplink_id(value: &DeValue<'_>) -> Result<UplinkId, Fault> {
+    integer(1..=u32::MAX)(value).map(UplinkId)
+}
+
+fn vnic_id(value: &DeValue<'_>) -> Result<VnicId, Fault> {
+    let number = integer(1..=VnicId::MAX)(value)?;
+    VnicId::new(number).ok_or_else(|| Fault::new("is no vNIC id", "write a number from 1"))
+}
+
+fn or<T>(value: Option<At<T>>, default: T) -> T {
+    value.map_or(default, |at| at.value)
+}

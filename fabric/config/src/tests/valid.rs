@@ -1,0 +1,139 @@
+//! What a good file becomes.
+
+use super::{GOLDEN, edited, parse};
+use crate::{
+    Allow, Config, Driver, Encryption, FabricMtu, SocketMode, UplinkPlace, VnicPlace, schema,
+};
+use std::path::Path;
+use wireonce_wire::{UplinkId, Vni, VnicId};
+
+fn golden() -> Config {
+    parse(GOLDEN).unwrap()
+}
+
+fn vni(number: u32) -> Vni {
+    Vni::new(number).unwrap()
+}
+
+#[test]
+fn every_key_arrives() {
+    let config = golden();
+    assert_eq!(config.origin, "server-a.toml");
+    assert_eq!(config.host.name, "server-a");
+    assert_eq!(config.host.workers, 2);
+    assert_eq!(config.host.private_key_file, Path::new("/etc/wireonce/server-a.key"));
+    assert_eq!(config.fabric.port, 4791);
+    assert_eq!(config.fabric.paths, 4);
+    assert_eq!(config.fabric.mtu, FabricMtu::Fixed(9000));
+    assert_eq!(config.fabric.encryption, Encryption::Off);
+    assert_eq!(config.peer("gateway-a").unwrap().socket_addr().to_string(), "10.77.0.3:4800");
+    assert_eq!(config.peer("server-b").unwrap().public_key, [1; 32]);
+
+    let vnic = config.vnic(VnicId::new(1002).unwrap()).unwrap();
+    assert_eq!(vnic.name, "vm-a");
+    assert_eq!(vnic.mac.to_string(), "52:54:00:00:00:02");
+    assert_eq!(vnic.network.name, "blue");
+    assert_eq!(vnic.queue_pairs, 8);
+    assert_eq!(vnic.addresses, ["192.0.2.2/32".parse().unwrap()]);
+    assert_eq!(vnic.home.as_ref().unwrap().name, "east-1");
+    assert_eq!(vnic.standbys[0].name, "east-2");
+    assert_eq!(vnic.allow, Allow { dhcp_server: false, router_advertisement: true });
+    assert_eq!(vnic.storm_frames_per_s, 50);
+    assert!(vnic.trunk && !vnic.guest_tso);
+    let VnicPlace::Local(socket) = &vnic.place else { panic!("vm-a is local") };
+    assert_eq!(socket.path, Path::new("/run/wireonce/vm-a.sock"));
+    assert_eq!(socket.mode, SocketMode::Connect);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = parse(&edited(&[
+        ("workers = 2\n", ""),
+        ("port = 4791\n", ""),
+        ("paths = 4\n", ""),
+        ("mtu = 9000\n", ""),
+        ("encryption = \"off\"\n", ""),
+    ]))
+    .unwrap();
+    assert_eq!(config.host.workers, 1);
+    assert_eq!(config.host.control_socket, Path::new("/run/wireonce/server-a.sock"));
+    assert_eq!(config.fabric.port, 4790);
+    assert_eq!(config.fabric.paths, 1);
+    assert_eq!(config.fabric.mtu, FabricMtu::Probe);
+    assert_eq!(config.fabric.encryption, Encryption::Aes256Gcm);
+    assert_eq!(config.peer("server-b").unwrap().port, 4790);
+    assert_eq!(config.network(vni(100)).unwrap().mtu, 1500);
+
+    let vnic = config.vnic(VnicId::new(1003).unwrap()).unwrap();
+    assert_eq!(vnic.queue_pairs, 1);
+    assert_eq!(vnic.storm_frames_per_s, schema::STORM_FRAMES_PER_S_DEFAULT);
+    assert_eq!(vnic.allow, Allow::default());
+    assert!(!vnic.trunk && vnic.guest_tso && vnic.home.is_none() && vnic.addresses.is_empty());
+    let VnicPlace::Local(socket) = &vnic.place else { panic!("vm-c is local") };
+    assert_eq!(socket.mode, SocketMode::Listen);
+}
+
+#[test]
+fn local_things_are_told_from_those_of_peers() {
+    let config = golden();
+    let vnics: Vec<_> = config.local_vnics().map(|(vnic, _)| vnic.name.as_str()).collect();
+    assert_eq!(vnics, ["vm-a", "vm-c"]);
+    let uplinks: Vec<_> = config
+        .local_uplinks()
+        .map(|(uplink, port)| (uplink.id, port.driver, port.interface.as_str()))
+        .collect();
+    let (packet, tap) = (Driver::Packet, Driver::Tap);
+    assert_eq!(uplinks, [(UplinkId(3), packet, "eth1"), (UplinkId(9), tap, "wo-west")]);
+    let remote = config.uplink(UplinkId(7)).unwrap();
+    assert!(matches!(&remote.place, UplinkPlace::Peer(peer) if peer.name == "gateway-a"));
+}
+
+#[test]
+fn a_network_knows_its_members_and_their_hosts() {
+    let config = golden();
+    let names: Vec<_> = config.vnics_of(vni(100)).map(|vnic| vnic.name.as_str()).collect();
+    assert_eq!(names, ["vm-b", "vm-a"]);
+    let peers: Vec<_> = config.member_peers(vni(100)).iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(peers, ["server-b"]);
+    assert!(config.member_peers(vni(200)).is_empty());
+    assert_eq!(config.network_on("east", Some(7)).unwrap().name, "blue");
+    assert!(config.network_on("east", None).is_none());
+    assert_eq!(config.uplinks_of("east").count(), 2);
+}
+
+#[test]
+fn the_lowest_id_is_the_designated_uplink() {
+    assert_eq!(golden().designated_uplink(vni(100)).unwrap().id, UplinkId(3));
+    assert!(golden().designated_uplink(vni(200)).is_none());
+}
+
+#[test]
+fn a_mark_makes_another_uplink_the_designated_one() {
+    let config = parse(&edited(&[("id = 7\n", "id = 7\ndesignated = true\n")])).unwrap();
+    assert_eq!(config.designated_uplink(vni(100)).unwrap().id, UplinkId(7));
+}
+
+#[test]
+fn one_mac_may_be_in_two_networks() {
+    let config = golden();
+    let twice = config.vnics.iter().filter(|v| v.mac.to_string() == "52:54:00:00:00:01");
+    assert_eq!(twice.count(), 2);
+}
+
+#[test]
+fn the_socket_of_another_host_may_equal_one_here() {
+    let text =
+        edited(&[("home = \"east-2\"", "home = \"east-2\"\nsocket = \"/run/wireonce/vm-a.sock\"")]);
+    assert!(parse(&text).is_ok());
+}
+
+#[test]
+fn a_fabric_may_be_ipv6() {
+    let config = parse(&edited(&[
+        ("10.77.0.1", "fd00::1"),
+        ("10.77.0.2", "fd00::2"),
+        ("10.77.0.3", "fd00::3"),
+    ]))
+    .unwrap();
+    assert_eq!(config.peer("server-b").unwrap().socket_addr().to_string(), "[fd00::2]:4790");
+}

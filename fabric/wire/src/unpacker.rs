@@ -1,0 +1,451 @@
+//! Datagrams into frames.
+//!
+//! Datagrams are parsed strictly in the order of their packet numbers, all of
+//! them below [`Unpacker::edge`] being done with. In the common case the run that
+//! one receive call brought starts at the edge and has no hole, and each frame
+//! is handed over as a gather list into the run itself:
+//!
+//! ```text
+//!  run       |H A  B . . .|H . . . . . |H . B C D . .|
+//!  sink(A)       ^
+//!  sink(B)         ^-----^  ^---------^  ^--^            3 parts, no copy
+//!  kept                                         ^----^   D goes on in the next run
+//! ```
+//!
+//! - A frame that the run does not finish is *kept*: its bytes are copied to the
+//!   one buffer for that, and the rest is waited for.
+//! - Datagrams beyond a hole are copied and *held* until the hole is filled, or
+//!   final: 64 datagrams or 128 KB beyond it have come, or 1 ms has passed. Then
+//!   the kept frame is given up, the edge moves on, and parsing goes on at the
+//!   next datagram's first block.
+//! - What contradicts itself costs the peer its own frames and nothing else: the
+//!   kept frame is dropped, the same search follows.
+//!
+//! One unpacker holds at most [`UNPACKER_BUFFERS_MAX`] bytes in buffers; an idle
+//! one that was shrunk has none.
+
+use crate::{
+    BLOCK_HEADER_LEN, BlockError, BlockHeader, HELD_BYTES_MAX, HELD_DATAGRAMS_MAX, NO_BLOCK,
+    block::len_usize,
+    held::{Held, Hold},
+};
+use std::mem;
+use wireonce_frame::FRAME_LEN_MAX;
+
+/// Age at which a hole is final, in microseconds.
+pub const HOLE_AGE_US: u64 = 1000;
+
+/// Most parts of a gather list. A UDP_GRO receive has at most 64 datagrams, and
+/// one part may be kept from the run before; a frame with more parts is copied.
+pub const GATHER_PARTS_MAX: usize = 66;
+
+/// Most bytes that the buffers of one [`Unpacker`] take: one kept frame, and the
+/// held datagrams.
+pub const UNPACKER_BUFFERS_MAX: usize = FRAME_LEN_MAX + HELD_BYTES_MAX;
+
+/// One authenticated datagram of a receive buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram<'b> {
+    /// The packet number in its header.
+    pub packet_number: u64,
+    /// The offset of the first block in its header.
+    pub first_block: u16,
+    /// The payload in clear text, without header and tag.
+    pub payload: &'b [u8],
+}
+
+/// What an [`Unpacker`] has seen since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnpackStats {
+    /// Blocks handed over.
+    pub blocks: u64,
+    /// Block headers that are none.
+    pub bad_blocks: u64,
+    /// Datagrams whose first block is not where the one before said.
+    pub bad_offsets: u64,
+    /// Frames given up after their start had come.
+    pub broken_frames: u64,
+    /// Datagrams that were copied because they came early.
+    pub held_datagrams: u64,
+    /// Datagrams that were given up.
+    pub lost_datagrams: u64,
+    /// Times that parsing began anew at a datagram's first block.
+    pub resyncs: u64,
+    /// Datagrams ignored: below the edge when their turn came, or held already.
+    pub late: u64,
+}
+
+/// Unpacks the datagrams of one path of one worker of one peer.
+#[derive(Debug)]
+pub struct Unpacker {
+    edge: u64,
+    /// False after a loss or an error, until a first block is found.
+    in_step: bool,
+    /// The block that goes on in the datagram at the edge; its bytes so far are
+    /// in `kept`.
+    pending: Option<Pending>,
+    kept: Vec<u8>,
+    held: Held,
+    stats: UnpackStats,
+}
+
+/// A block whose end has not come yet.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    header: BlockHeader,
+    /// Bytes still to come; never 0.
+    need: usize,
+}
+
+/// Where the first bytes of a block are that crosses a datagram's end.
+#[derive(Clone, Copy)]
+enum Head<'b> {
+    /// In the run.
+    Run(&'b [u8]),
+    /// In `kept`.
+    Kept,
+}
+
+/// A datagram and the offset in it at which a block header may start.
+type Place<'r, 'b> = (&'r Datagram<'b>, usize);
+
+impl Unpacker {
+    /// An unpacker that waits for `first_packet_number`.
+    #[must_use]
+    pub fn new(first_packet_number: u64) -> Self {
+        Self {
+            edge: first_packet_number,
+            in_step: true,
+            pending: None,
+            kept: Vec::new(),
+            held: Held::default(),
+            stats: UnpackStats::default(),
+        }
+    }
+
+    /// All packet numbers below this one are final: delivered or given up.
+    #[must_use]
+    pub fn edge(&self) -> u64 {
+        self.edge
+    }
+
+    /// Takes the datagrams of one receive buffer, in the order of their arrival,
+    /// each of them authenticated and not seen before. Hands complete blocks to
+    /// `sink` in the order in which they were sent, each with its payload as a
+    /// gather list, and gives up holes that are final at `now_us`.
+    ///
+    /// Datagrams below the edge are ignored and counted.
+    pub fn feed<'b>(
+        &mut self,
+        run: &[Datagram<'b>],
+        now_us: u64,
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) {
+        let mut rest = run;
+        while let Some((next, behind)) = rest.split_first() {
+            if next.packet_number < self.edge {
+                self.stats.late += 1;
+                rest = behind;
+            } else if next.packet_number == self.edge {
+                let (due, behind) = rest.split_at(self.due(rest));
+                self.parse(due, sink);
+                self.move_edge(due.len());
+                self.release(sink);
+                rest = behind;
+            } else if self.hold(next, now_us, sink) {
+                rest = behind;
+            }
+        }
+        self.tick(now_us, sink);
+    }
+
+    /// Gives up the holes that are final at `now_us`.
+    pub fn tick(&mut self, now_us: u64, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        while let Some(first) = self.held.first()
+            && self.next_deadline_us().is_some_and(|deadline_us| deadline_us <= now_us)
+        {
+            self.give_up(first, sink);
+        }
+        debug_assert!(self.buffers_len() <= UNPACKER_BUFFERS_MAX);
+    }
+
+    /// When [`Self::tick`] has something to do next, if nothing else comes.
+    #[must_use]
+    pub fn next_deadline_us(&self) -> Option<u64> {
+        Some(self.held.oldest_us()?.saturating_add(HOLE_AGE_US))
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> UnpackStats {
+        self.stats
+    }
+
+    /// Bytes of all buffers, used or not: at most [`UNPACKER_BUFFERS_MAX`].
+    #[must_use]
+    pub fn buffers_len(&self) -> usize {
+        self.kept.capacity() + self.held.bytes()
+    }
+
+    /// Frees the buffers that are not in use: for a path that has gone quiet.
+    pub fn shrink(&mut self) {
+        if self.pending.is_none() {
+            self.kept = Vec::new();
+        }
+        self.held.shrink();
+    }
+
+    /// How many datagrams at the front of `run` have consecutive numbers from the
+    /// edge on. Stops short of a number that is held: it comes from there.
+    fn due(&self, run: &[Datagram<'_>]) -> usize {
+        let held = self.held.first();
+        let mut number = self.edge;
+        let mut count = 0;
+        for datagram in run {
+            if datagram.packet_number != number || held == Some(number) {
+                break;
+            }
+            number = number.wrapping_add(1);
+            count += 1;
+        }
+        count
+    }
+
+    fn move_edge(&mut self, datagrams: usize) {
+        let datagrams = u64::try_from(datagrams).unwrap_or(u64::MAX);
+        self.edge = self.edge.saturating_add(datagrams);
+    }
+
+    /// Holds a datagram from beyond a hole. False if it must be looked at again,
+    /// because the hole had to be given up for it.
+    fn hold(
+        &mut self,
+        datagram: &Datagram<'_>,
+        now_us: u64,
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) -> bool {
+        let held = self.held.hold(datagram, now_us);
+        let first = self.held.first().unwrap_or(datagram.packet_number);
+        match held {
+            Hold::Held => self.stats.held_datagrams += 1,
+            Hold::Duplicate => self.stats.late += 1,
+            Hold::NoRoom => {
+                self.give_up(first.min(datagram.packet_number), sink);
+                return false;
+            }
+        }
+        if self.held.len() >= HELD_DATAGRAMS_MAX {
+            self.give_up(first, sink);
+        }
+        true
+    }
+
+    /// Gives up all numbers from the edge to `next`, which is not before it.
+    fn give_up(&mut self, next: u64, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        let lost = next.saturating_sub(self.edge);
+        self.stats.lost_datagrams = self.stats.lost_datagrams.saturating_add(lost);
+        if self.pending.take().is_some() {
+            self.stats.broken_frames += 1;
+        }
+        self.kept.clear();
+        self.in_step = false;
+        self.edge = next;
+        self.release(sink);
+    }
+
+    /// Parses what is held from the edge on, up to the next hole.
+    fn release(&mut self, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        while let Some(copied) = self.held.take(self.edge) {
+            self.parse(&[copied.datagram()], sink);
+            self.move_edge(1);
+            self.held.recycle(copied);
+        }
+    }
+
+    /// Parses datagrams with consecutive numbers from the edge on.
+    fn parse(&mut self, run: &[Datagram<'_>], sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        let mut rest = run;
+        let mut place = match self.pending.take() {
+            Some(pending) => self.cross(pending, Head::Kept, &mut rest, sink),
+            None => self.enter_next(&mut rest),
+        };
+        while let Some((datagram, offset)) = place {
+            place = match self.blocks(datagram, offset, sink) {
+                Some((pending, head)) => self.cross(pending, Head::Run(head), &mut rest, sink),
+                None => self.enter_next(&mut rest),
+            };
+        }
+    }
+
+    /// Hands over the blocks that start at `offset` and lie inside `datagram`.
+    /// Returns the block that does not, with its first bytes.
+    #[inline]
+    fn blocks<'b>(
+        &mut self,
+        datagram: &Datagram<'b>,
+        offset: usize,
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) -> Option<(Pending, &'b [u8])> {
+        let mut rest = datagram.payload.get(offset..)?;
+        // Too few bytes for a header are padding.
+        while let Some((bytes, behind)) = rest.split_first_chunk::<BLOCK_HEADER_LEN>() {
+            let header = match BlockHeader::parse(bytes) {
+                Ok(header) => header,
+                Err(error) => {
+                    self.bad_header(error, bytes);
+                    return None;
+                }
+            };
+            let len = len_usize(header.len);
+            let Some((payload, behind)) = behind.split_at_checked(len) else {
+                return Some((Pending { header, need: len - behind.len() }, behind));
+            };
+            self.stats.blocks += 1;
+            sink(&header, &[payload]);
+            rest = behind;
+        }
+        None
+    }
+
+    /// Length 0 is padding to the datagram's end, and then all is zero; anything
+    /// else is no header, and the rest of the datagram has no meaning.
+    #[cold]
+    fn bad_header(&mut self, error: BlockError, bytes: &[u8; BLOCK_HEADER_LEN]) {
+        if error == BlockError::Empty && *bytes == [0; BLOCK_HEADER_LEN] {
+            return;
+        }
+        self.stats.bad_blocks += 1;
+        self.in_step = false;
+    }
+
+    /// The first place in `rest` where a block starts, no block being under way.
+    fn enter_next<'r, 'b>(&mut self, rest: &mut &'r [Datagram<'b>]) -> Option<Place<'r, 'b>> {
+        loop {
+            let (datagram, behind) = rest.split_first()?;
+            *rest = behind;
+            if datagram.first_block == NO_BLOCK {
+                continue;
+            }
+            let offset = usize::from(datagram.first_block);
+            let has_room = has_room(datagram, offset);
+            if !has_room || (self.in_step && offset != 0) {
+                self.stats.bad_offsets += 1;
+                self.in_step = false;
+            }
+            if !has_room {
+                continue;
+            }
+            if !self.in_step {
+                self.stats.resyncs += 1;
+                self.in_step = true;
+            }
+            return Some((datagram, offset));
+        }
+    }
+
+    /// Goes on with a block that continues in `rest`: hands it over, keeps it for
+    /// the next run, or drops it. Returns where the next block starts.
+    fn cross<'r, 'b>(
+        &mut self,
+        pending: Pending,
+        head: Head<'b>,
+        rest: &mut &'r [Datagram<'b>],
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) -> Option<Place<'r, 'b>> {
+        let run = *rest;
+        let mut need = pending.need;
+        for (at, datagram) in run.iter().enumerate() {
+            let ends = need <= datagram.payload.len();
+            let starts = datagram.first_block != NO_BLOCK;
+            if starts && !(usize::from(datagram.first_block) == need && has_room(datagram, need)) {
+                *rest = run.get(at..).unwrap_or_default();
+                self.drop_broken();
+                return self.enter_next(rest);
+            }
+            if ends {
+                let (through, behind) = run.split_at(at + 1);
+                *rest = behind;
+                self.hand_over(&pending.header, head, through, need, sink);
+                return if starts { Some((datagram, need)) } else { self.enter_next(rest) };
+            }
+            need -= datagram.payload.len();
+        }
+        *rest = &[];
+        self.keep(head);
+        run.iter().for_each(|datagram| self.keep(Head::Run(datagram.payload)));
+        self.pending = Some(Pending { header: pending.header, need });
+        None
+    }
+
+    /// Hands over a block of which `head` is the start, and the datagrams
+    /// `through` the rest: all of their payloads, but only `end` bytes of the last.
+    fn hand_over<'b>(
+        &mut self,
+        header: &BlockHeader,
+        head: Head<'b>,
+        through: &[Datagram<'b>],
+        end: usize,
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) {
+        self.stats.blocks += 1;
+        let copies = through.len() >= GATHER_PARTS_MAX;
+        if copies {
+            self.keep(head);
+            through.iter().for_each(|d| self.keep(Head::Run(d.payload)));
+            self.kept.truncate(len_usize(header.len));
+        }
+        // Taken out, so that parts of it may stand beside a borrow of `self`.
+        let kept = mem::take(&mut self.kept);
+        let first = match head {
+            Head::Run(bytes) => bytes,
+            Head::Kept => &kept,
+        };
+        match through {
+            _ if copies => sink(header, &[&kept]),
+            [last] => sink(header, &[first, prefix(last, end)]),
+            [whole @ .., last] => {
+                let mut parts: [&[u8]; GATHER_PARTS_MAX] = [&[]; GATHER_PARTS_MAX];
+                parts[0] = first;
+                for (part, datagram) in parts[1..].iter_mut().zip(whole) {
+                    *part = datagram.payload;
+                }
+                parts[whole.len() + 1] = prefix(last, end);
+                sink(header, &parts[..whole.len() + 2]);
+            }
+            [] => {}
+        }
+        self.kept = kept;
+        self.kept.clear();
+    }
+
+    fn drop_broken(&mut self) {
+        self.kept.clear();
+        self.in_step = false;
+        self.stats.broken_frames += 1;
+        self.stats.bad_offsets += 1;
+    }
+
+    /// Copies a part of a block. The buffer has room for the longest block.
+    fn keep(&mut self, part: Head<'_>) {
+        if let Head::Run(bytes) = part {
+            if self.kept.capacity() == 0 {
+                self.kept.reserve_exact(FRAME_LEN_MAX);
+            }
+            let room = self.kept.capacity() - self.kept.len();
+            self.kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        }
+    }
+}
+
+/// True if a block header at `offset` would lie inside `datagram`.
+fn has_room(datagram: &Datagram<'_>, offset: usize) -> bool {
+    offset + BLOCK_HEADER_LEN <= datagram.payload.len()
+}
+
+/// The first `end` bytes of a payload that has as many.
+fn prefix<'b>(datagram: &Datagram<'b>, end: usize) -> &'b [u8] {
+    datagram.payload.get(..end).unwrap_or(datagram.payload)
+}
+
+#[cfg(test)]
+mod tests;
