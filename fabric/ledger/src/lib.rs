@@ -7,6 +7,8 @@
 
 mod account;
 mod reason;
+pub mod status;
 
 pub use account::{Account, Amount, Stage};
 pub use reason::DropReason;
+pub use status::{Daemon, Status};

@@ -137,6 +137,16 @@ fn held_bytes_make_a_hole_final_too() {
 }
 
 #[test]
+fn a_datagram_below_what_is_held_is_not_lost_for_want_of_room() {
+    let big = block(&[1; 60_000]);
+    let mut unpacker = Unpacker::new(0);
+    let run: Vec<_> = [5, 6, 3].map(|number| datagram(number, 0, &big)).into();
+    assert_eq!(feed(&mut unpacker, &run, 0).len(), 1);
+    assert_eq!((unpacker.edge(), unpacker.stats().late), (4, 0));
+    assert_eq!(tick(&mut unpacker, HOLE_AGE_US).len(), 2);
+}
+
+#[test]
 fn a_datagram_that_no_buffer_could_hold_ends_the_hole_at_once() {
     let huge = block(b"x").repeat(10_000);
     assert!(huge.len() > HELD_BYTES_MAX);

@@ -1,0 +1,129 @@
+//! From a head index to a chain's segments: the checks on hostile descriptors.
+//!
+//! Each descriptor is copied once and judged on the copy. The walk ends after
+//! [`CHAIN_SEGMENTS_MAX`] descriptors, counted over the ring's table and the
+//! indirect one together, so loops need no further care.
+
+use super::{
+    chain::{CHAIN_SEGMENTS_MAX, Chain, ChainFault, ChainMark},
+    memory::{MappedMemory, RegionHint},
+    shared::{DESCRIPTOR_LEN, Descriptor, SharedArray, SharedDescriptor},
+};
+
+/// What a walk needs of its ring.
+#[derive(Debug)]
+pub(super) struct Walk<'r> {
+    pub(super) memory: &'r MappedMemory,
+    pub(super) table: &'r SharedArray<SharedDescriptor>,
+    pub(super) size: u16,
+    pub(super) indirect_negotiated: bool,
+    pub(super) hints: &'r mut Hints,
+}
+
+/// Buffers and indirect tables often lie in different regions.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    buffer: RegionHint,
+    table: RegionHint,
+}
+
+/// How far a walk has come.
+struct Progress {
+    start: ChainMark,
+    descriptors_left: usize,
+    writable_seen: bool,
+}
+
+impl Walk<'_> {
+    /// Adds the buffers of the chain that begins at `head`, which the caller
+    /// checked, to `chain`. After an error `chain` holds a part of them.
+    #[inline]
+    pub(super) fn append(mut self, head: u16, chain: &mut Chain) -> Result<(), ChainFault> {
+        let mut progress = Progress {
+            start: chain.mark(),
+            descriptors_left: CHAIN_SEGMENTS_MAX,
+            writable_seen: false,
+        };
+        let mut index = head;
+        loop {
+            let descriptor = self.table.at(index).load();
+            if descriptor.is_indirect() {
+                return self.append_table(descriptor, progress, chain);
+            }
+            self.append_buffer(descriptor, &mut progress, chain)?;
+            let Some(next) = descriptor.next() else { return Ok(()) };
+            if next >= self.size {
+                return Err(ChainFault::NextOutOfRange { next, size: self.size.into() });
+            }
+            index = next;
+        }
+    }
+
+    /// Adds the buffers of the indirect table that `outer` describes. The table
+    /// may begin anywhere and straddle regions.
+    fn append_table(
+        &mut self,
+        outer: Descriptor,
+        mut progress: Progress,
+        chain: &mut Chain,
+    ) -> Result<(), ChainFault> {
+        if !self.indirect_negotiated {
+            return Err(ChainFault::IndirectNotNegotiated);
+        }
+        if outer.next().is_some() {
+            return Err(ChainFault::IndirectWithNext);
+        }
+        let entries = outer.len / 16;
+        if !outer.len.is_multiple_of(16) || entries == 0 {
+            return Err(ChainFault::IndirectLen(outer.len));
+        }
+        let mut index = 0u16;
+        loop {
+            let descriptor = self.load_entry(outer.address, index)?;
+            if descriptor.is_indirect() {
+                return Err(ChainFault::NestedIndirect);
+            }
+            self.append_buffer(descriptor, &mut progress, chain)?;
+            let Some(next) = descriptor.next() else { return Ok(()) };
+            if u32::from(next) >= entries {
+                return Err(ChainFault::NextOutOfRange { next, size: entries });
+            }
+            index = next;
+        }
+    }
+
+    fn load_entry(&mut self, table: u64, index: u16) -> Result<Descriptor, ChainFault> {
+        let offset = u64::from(index) * 16;
+        let address = table.checked_add(offset).ok_or(super::memory::Unmapped(table))?;
+        let mut bytes = [0; DESCRIPTOR_LEN];
+        self.memory.copy_out(&mut self.hints.table, address, &mut bytes)?;
+        Ok(Descriptor::from_table_entry(bytes))
+    }
+
+    /// Adds one buffer. Empty ones are ignored, whatever their address says.
+    #[inline]
+    fn append_buffer(
+        &mut self,
+        descriptor: Descriptor,
+        progress: &mut Progress,
+        chain: &mut Chain,
+    ) -> Result<(), ChainFault> {
+        progress.descriptors_left =
+            progress.descriptors_left.checked_sub(1).ok_or(ChainFault::TooLong)?;
+        if descriptor.len == 0 {
+            return Ok(());
+        }
+        let writable = descriptor.is_writable();
+        if progress.writable_seen && !writable {
+            return Err(ChainFault::ReadableAfterWritable);
+        }
+        progress.writable_seen = writable;
+        let len = usize::try_from(descriptor.len).map_err(|_| ChainFault::TotalLen)?;
+        let mut runs = self.memory.translate_from(self.hints.buffer, descriptor.address, len);
+        for run in runs.by_ref() {
+            chain.push(progress.start, run?, writable)?;
+        }
+        self.hints.buffer = runs.hint();
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! What a daemon says about itself, and how it is asked and stopped.
+//!
+//! ```text
+//! worker counters ──> Daemon::status() ──> Status ──JSON line──> wireonce status
+//! ```
+//! Counters only ever grow while a daemon runs; whoever wants rates takes two
+//! samples and divides by the difference of their [`Status::sampled_at_us`].
+
+use crate::{Account, Amount, Stage};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A running backend or gateway, as the shell around it sees it.
+pub trait Daemon: Send {
+    /// What is so now. Called from the status server's threads, one at a time; a
+    /// snapshot that takes long delays stopping by as much.
+    fn status(&self) -> Status;
+
+    /// Stops all threads, gives up all sockets and returns when nothing runs any more.
+    fn stop(self);
+}
+
+/// A daemon at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// `backend` or `gateway`.
+    pub role: String,
+    /// The host's name in the configuration.
+    pub host: String,
+    /// The version of the program.
+    pub version: String,
+    /// Seconds since the daemon started.
+    pub uptime_s: u64,
+    /// When the counters were read: monotonic microseconds since the daemon started.
+    pub sampled_at_us: u64,
+    /// `aes-256-gcm` or `off`.
+    pub encryption: String,
+    /// This host's vNICs.
+    pub vnics: Vec<VnicStatus>,
+    /// The links to other hosts.
+    pub links: Vec<LinkStatus>,
+    /// This host's uplinks.
+    pub uplinks: Vec<UplinkStatus>,
+    /// The books, one row for each vNIC or uplink and stage.
+    pub ledger: Vec<LedgerRow>,
+    /// Everything else that is counted, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One vNIC of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VnicStatus {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// The network's name.
+    pub network: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// What its VMM and guest are doing.
+    pub state: VnicState,
+    /// The virtio features that the guest's driver took.
+    pub features: Vec<String>,
+    /// Queue pairs that the guest uses.
+    pub queue_pairs: u32,
+    /// From the guest.
+    pub tx: Amount,
+    /// To the guest.
+    pub rx: Amount,
+}
+
+/// What a vNIC's VMM and guest are doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VnicState {
+    /// No VMM is connected.
+    #[default]
+    Down,
+    /// A VMM is connected; the guest's driver is not running.
+    Connected,
+    /// The guest's driver is running.
+    Running,
+}
+
+/// One link to another host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkStatus {
+    /// The other host's name.
+    pub peer: String,
+    /// Its address and port.
+    pub address: String,
+    /// How far the link is.
+    pub state: LinkState,
+    /// The key epoch in use.
+    pub epoch: u64,
+    /// Smoothed round trip, in microseconds; `None` until one is measured.
+    pub rtt_us: Option<u64>,
+    /// Bytes of UDP payload in one datagram of a train.
+    pub datagram_len: u32,
+    /// Datagrams sent.
+    pub sent_datagrams: u64,
+    /// Bytes of UDP payload sent.
+    pub sent_bytes: u64,
+    /// Datagrams received.
+    pub received_datagrams: u64,
+    /// Bytes of UDP payload received.
+    pub received_bytes: u64,
+    /// Datagrams that the other host says it never got.
+    pub lost: u64,
+    /// Datagrams that arrived after a later one.
+    pub reordered: u64,
+    /// Datagrams that arrived after their hole was final.
+    pub late: u64,
+    /// Datagrams that arrived twice, or were replayed.
+    pub duplicate: u64,
+    /// Datagrams that did not pass authentication.
+    pub auth_failed: u64,
+    /// Datagrams that the kernel dropped at our socket.
+    pub socket_drops: u64,
+}
+
+/// How far a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Nothing is known of the other host.
+    #[default]
+    Down,
+    /// The handshake is under way.
+    Connecting,
+    /// The link carries frames.
+    Up,
+}
+
+/// One uplink of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UplinkStatus {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// `packet` or `tap`.
+    pub driver: String,
+    /// The network interface.
+    pub interface: String,
+    /// The interface has a link.
+    pub carrier: bool,
+    /// It lets broadcast from outside in, for at least one network.
+    pub designated: bool,
+    /// Outside to fabric.
+    #[serde(rename = "in")]
+    pub inward: Amount,
+    /// Fabric to outside.
+    #[serde(rename = "out")]
+    pub outward: Amount,
+    /// Frames that the kernel dropped before we could read them.
+    pub kernel_drops: u64,
+}
+
+/// One [`Account`] of one vNIC or uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The vNIC's or uplink's name.
+    pub name: String,
+    /// Its id.
+    pub id: u64,
+    /// Where it is counted.
+    pub stage: Stage,
+    /// What came to the stage.
+    pub input: Amount,
+    /// What replication added.
+    pub copies: Amount,
+    /// What left the stage towards the next.
+    pub output: Amount,
+    /// What was dropped, by reason.
+    pub drops: BTreeMap<String, Amount>,
+    /// Frames that came in and neither left nor were dropped; zero when drained.
+    pub open_frames: i64,
+}
+
+impl LedgerRow {
+    /// The row for `account`.
+    #[must_use]
+    pub fn new(name: &str, id: u64, stage: Stage, account: &Account) -> Self {
+        let drops = account.drops().map(|(reason, amount)| (reason.name().to_owned(), amount));
+        // More open frames than an i64 holds cannot be: it would take centuries.
+        let bounds = i128::from(i64::MIN)..=i128::from(i64::MAX);
+        let open = account.open_frames().clamp(*bounds.start(), *bounds.end());
+        Self {
+            name: name.to_owned(),
+            id,
+            stage,
+            input: account.input,
+            copies: account.copies,
+            output: account.output,
+            drops: drops.collect(),
+            open_frames: i64::try_from(open).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DropReason;
+
+    #[test]
+    fn a_status_survives_the_wire() {
+        let mut account = Account::default();
+        account.input += Amount::frame(1500, 1);
+        account.drop(DropReason::SourceMac, Amount::frame(1500, 1));
+        let status = Status {
+            role: "backend".to_owned(),
+            vnics: vec![VnicStatus { state: VnicState::Running, ..VnicStatus::default() }],
+            links: vec![LinkStatus { rtt_us: Some(31), ..LinkStatus::default() }],
+            ledger: vec![LedgerRow::new("vm-a", 1, Stage::GuestTx, &account)],
+            counters: BTreeMap::from([("kicks".to_owned(), 7)]),
+            ..Status::default()
+        };
+        let line = serde_json::to_string(&status).unwrap();
+        assert!(line.contains("\"source-mac\"") && line.contains("\"running\""), "{line}");
+        assert_eq!(serde_json::from_str::<Status>(&line).unwrap(), status);
+    }
+
+    #[test]
+    fn a_newer_daemon_s_status_can_be_read() {
+        let status: Status =
+            serde_json::from_str("{\"role\":\"gateway\",\"uplinks\":[{\"speed\":1}],\"new\":{}}")
+                .unwrap();
+        assert_eq!(status.role, "gateway");
+        assert_eq!(status.uplinks.len(), 1);
+    }
+
+    #[test]
+    fn open_frames_are_what_neither_left_nor_was_dropped() {
+        let mut account = Account::default();
+        account.output += Amount::frame(60, 1);
+        assert_eq!(LedgerRow::new("vm-a", 1, Stage::GuestRx, &account).open_frames, -1);
+    }
+}

@@ -1,0 +1,153 @@
+//! One session as the manager sees it: its control keys, numbers and hellos.
+
+use super::hello::{HELLO_LEN_MIN, Hello};
+use super::mtu::MtuSearch;
+use crate::aead::{HEADER_LEN, OpeningKey, SealingKey, TAG_LEN};
+use crate::handshake::header::{Header, Kind};
+use crate::replay::{Position, ReplayWindow};
+use crate::session::Session;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Our hellos whose arrival is still of interest: as many as an echo can name.
+const SENT_MAX: usize = 64;
+
+/// A hello counts as missed when so many later ones were heard.
+const LATER_HEARD: u64 = 3;
+
+/// Why a control message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Forged,
+    Repeated,
+    Unknown,
+}
+
+/// What a hello told about ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Echo {
+    /// The peer heard one that it had not heard before.
+    pub(super) progressed: bool,
+    pub(super) rtt_us: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    number: u64,
+    len: u16,
+    at_us: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) session: Arc<Session>,
+    /// Responder only: nothing was heard on it yet, so nothing is sent on it.
+    pub(super) pending: bool,
+    pub(super) created_us: u64,
+    /// When we last heard anything on it, at first when it was made.
+    pub(super) heard_us: u64,
+    sealing: SealingKey,
+    opening: OpeningKey,
+    window: ReplayWindow,
+    /// When the highest number was heard.
+    edge_us: u64,
+    next_number: u64,
+    sent: VecDeque<Sent>,
+    /// One more than the highest of our numbers that the peer heard.
+    echoed: u64,
+}
+
+impl Live {
+    pub(super) fn new(session: Arc<Session>, pending: bool, now_us: u64) -> Option<Self> {
+        let (sealing, opening) = session.control_keys()?;
+        Some(Self {
+            session,
+            pending,
+            created_us: now_us,
+            heard_us: now_us,
+            sealing,
+            opening,
+            window: ReplayWindow::new(),
+            edge_us: now_us,
+            next_number: 0,
+            sent: VecDeque::with_capacity(SENT_MAX),
+            echoed: 0,
+        })
+    }
+
+    /// A hello of `len` bytes, or of the shortest length if that is longer.
+    pub(super) fn hello(&mut self, now_us: u64, len: u16) -> Option<Vec<u8>> {
+        let number = self.next_number;
+        let len = len.max(u16::try_from(HELLO_LEN_MIN).unwrap_or(u16::MAX));
+        let header = Header {
+            version: self.session.version,
+            kind: Kind::Control,
+            epoch: self.session.epoch,
+            index: self.session.remote_index,
+            packet_number: number,
+        }
+        .emit();
+        let hold_us = now_us.saturating_sub(self.edge_us);
+        let mut payload = Hello::about(&self.window, hold_us).emit(len);
+        let mut tag = [0; TAG_LEN];
+        self.sealing.seal(number, &header, &mut payload, &mut tag).ok()?;
+        self.next_number += 1;
+        if self.sent.len() >= SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { number, len, at_us: now_us });
+        Some([&header[..], &payload[..], &tag[..]].concat())
+    }
+
+    /// Opens a control datagram: check the window, verify, mark.
+    pub(super) fn open(
+        &mut self,
+        now_us: u64,
+        header: Header,
+        datagram: &mut [u8],
+    ) -> Result<Hello, Refused> {
+        if header.version != self.session.version || header.epoch != self.session.epoch {
+            return Err(Refused::Forged);
+        }
+        if self.window.check(header.packet_number) != Position::New {
+            return Err(Refused::Repeated);
+        }
+        let (bytes, sealed) =
+            datagram.split_first_chunk_mut::<HEADER_LEN>().ok_or(Refused::Forged)?;
+        let len =
+            self.opening.open(header.packet_number, bytes, sealed).map_err(|_| Refused::Forged)?;
+        self.heard_us = now_us;
+        if header.packet_number >= self.window.edge() {
+            self.edge_us = now_us;
+        }
+        self.window.mark(header.packet_number);
+        sealed.get(..len).and_then(Hello::parse).ok_or(Refused::Unknown)
+    }
+
+    /// Books which of our hellos the peer heard.
+    pub(super) fn echo(&mut self, now_us: u64, hello: &Hello, mtu: &mut MtuSearch) -> Echo {
+        let mut echo = Echo::default();
+        if hello.heard > self.next_number || hello.heard < self.echoed {
+            // Overtaken by a later hello, or nonsense.
+            return echo;
+        }
+        echo.progressed = hello.heard > self.echoed;
+        self.echoed = hello.heard;
+        self.sent.retain(|sent| match hello.heard_number(sent.number) {
+            Some(true) => {
+                mtu.arrived(sent.len);
+                if sent.number + 1 == hello.heard {
+                    let passed_us = now_us.saturating_sub(sent.at_us);
+                    echo.rtt_us = Some(passed_us.saturating_sub(hello.hold_us.into()));
+                }
+                false
+            }
+            Some(false) if sent.number + LATER_HEARD < hello.heard => {
+                mtu.missed(sent.len);
+                false
+            }
+            _ => true,
+        });
+        echo
+    }
+}

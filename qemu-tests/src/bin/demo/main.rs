@@ -1,0 +1,136 @@
+//! `cargo demo`: two servers, a gateway and an outside on this machine; two VMs that talk to the
+//! outside and to each other through them; the figures, and the ledgers that close.
+
+mod console;
+mod options;
+mod result;
+mod tour;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::Parser as _;
+use options::Options;
+use result::DemoResult;
+use tour::Tour;
+use wireonce_qemu_tests::guest::image::target_dir;
+use wireonce_qemu_tests::report::Report;
+use wireonce_qemu_tests::{Error, Result, packages, process};
+
+/// The demo ends by itself after this time, whatever hangs.
+const TOTAL_LIMIT: Duration = Duration::from_secs(180);
+/// A cold release build on two cores.
+const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(socket) = &options.console {
+        return finish(console::attach(socket));
+    }
+    let report = Report::new();
+    report.title("wireonce demo: two servers, one gateway, two VMs");
+    let mut seen = DemoResult::default();
+    let outcome = run(&options, &report, &mut seen);
+    seen.seconds = report.elapsed().as_secs_f64();
+    seen.ok = outcome.is_ok() && seen.ledger_closed;
+    if let Err(error) = &outcome {
+        seen.error = Some(error.to_string());
+    }
+    if let Some(path) = &options.json
+        && let Err(error) = seen.write(path)
+    {
+        eprintln!("demo: {error}");
+        return ExitCode::FAILURE;
+    }
+    let verdict = if seen.ok { "the demo passed" } else { "the demo failed" };
+    println!("\n{} {}", report.stamp(), report.verdict(seen.ok, verdict));
+    if seen.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(options: &Options, report: &Report, seen: &mut DemoResult) -> Result<()> {
+    report.step("packages", || {
+        packages::ensure(packages::DEMO, !options.no_install, |text| report.note(text))?;
+        Ok::<_, Error>(((), packages::DEMO.join(" ")))
+    })?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => report.step("build wireonce", || {
+            let binary = build(options.verbose)?;
+            let shown = binary.display().to_string();
+            Ok::<_, Error>((binary, shown))
+        })?,
+    };
+    if !packages::is_root() {
+        return as_root(options, &binary, seen);
+    }
+    stop_after(TOTAL_LIMIT, options.keep);
+    let mut tour = Tour::new(report, options, binary);
+    tour.set_up(seen)?;
+    tour.measure(seen)?;
+    if options.keep {
+        tour.keep()?;
+    }
+    Ok(())
+}
+
+/// Builds the daemon as whoever called, and returns where it is.
+fn build(verbose: bool) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--package", "wireonce"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = process::output(&mut command, BUILD_LIMIT)?;
+    if verbose || !output.status.success() {
+        eprint!("{}", output.stderr);
+    }
+    if !output.status.success() {
+        return Err(Error::Unexpected("the build failed: see above".to_owned()));
+    }
+    Ok(target_dir().join("release/wireonce"))
+}
+
+/// Namespaces need root: runs the rest of the demo through sudo and takes over its result.
+fn as_root(options: &Options, binary: &std::path::Path, seen: &mut DemoResult) -> Result<()> {
+    let io = |source| Error::Io { what: "cannot run the demo through sudo".to_owned(), source };
+    let this = std::env::current_exe().map_err(io)?;
+    let mut command = Command::new("sudo");
+    // The guest's image stays in the caller's target folder.
+    command.arg("env").arg(format!("CARGO_TARGET_DIR={}", target_dir().display()));
+    command.arg(this).arg("--no-install").arg("--binary").arg(binary);
+    let json = options.json.clone().unwrap_or_else(|| "/dev/null".into());
+    command.arg("--json").arg(&json);
+    for (given, name) in [(options.keep, "--keep"), (options.verbose, "--verbose")] {
+        if given {
+            command.arg(name);
+        }
+    }
+    let status = command.status().map_err(io)?;
+    if !status.success() {
+        return Err(Error::Unexpected(format!("the demo as root ended with {status}")));
+    }
+    seen.take_over(&json);
+    Ok(())
+}
+
+/// Ends this process after `limit`; the watchdog then cleans up. Not while it is kept on purpose.
+fn stop_after(limit: Duration, keep: bool) {
+    if keep {
+        return;
+    }
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("\ndemo: stopped, it took longer than {} s", limit.as_secs());
+        std::process::exit(1);
+    });
+}
+
+fn finish(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The demo's command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Shows wireonce at work on this machine: two servers, a gateway and an outside (network
+/// namespaces), two VMs, and every frame accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "cargo demo", bin_name = "cargo demo")]
+pub(crate) struct Options {
+    /// Leave everything running and tell how to look around, until Enter or Ctrl-C.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Write the figures to FILE.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Install no packages: stop and list what is missing.
+    #[arg(long)]
+    pub(crate) no_install: bool,
+    /// Show the build, and the daemons' last words at the end.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// Use this wireonce instead of building it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Only attach this terminal to a VM's console (see --keep).
+    #[arg(long, value_name = "SOCKET", hide = true)]
+    pub(crate) console: Option<PathBuf>,
+}

@@ -1,0 +1,112 @@
+//! The configuration file of each host of a cluster. Written from plain tables, not with the
+//! product's own types: a test bed that shared them could not notice a changed key.
+
+use toml::{Table, Value};
+
+use super::{Cluster, Host, Role, UPLINK_INTERFACE, UplinkDriver};
+use crate::error::{Error, Result};
+
+/// The pool and the network that all is in.
+const POOL: &str = "outside";
+const NETWORK: &str = "blue";
+const VNI: i64 = 100;
+
+/// The file of `host`.
+pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
+    let mut file = Table::new();
+    file.insert("host".to_owned(), host_table(cluster, host));
+    file.insert("fabric".to_owned(), fabric_table(cluster, host));
+    let others = cluster.hosts.iter().filter(|other| other.name != host.name);
+    file.insert("peer".to_owned(), Value::Array(others.map(peer).collect()));
+    file.insert("network".to_owned(), Value::Array(vec![network(cluster)]));
+    let gateways = cluster.hosts.iter().filter(|other| other.role == Role::Gateway);
+    let uplinks = (1..).zip(gateways).map(|(id, gateway)| uplink(cluster, id, gateway));
+    file.insert("uplink".to_owned(), Value::Array(uplinks.collect()));
+    let vnics = (1..).zip(&cluster.plan.vms).map(|(id, vm)| vnic(cluster, id, vm));
+    file.insert("vnic".to_owned(), Value::Array(vnics.collect::<Result<_>>()?));
+    toml::to_string(&file).map_err(|error| Error::Unexpected(format!("configuration: {error}")))
+}
+
+fn host_table(cluster: &Cluster, host: &Host) -> Value {
+    table([
+        ("name", host.name.as_str().into()),
+        ("private_key_file", path(&cluster.key_path(&host.name))),
+        ("workers", i64::from(cluster.plan.workers).into()),
+        ("control_socket", path(&cluster.control_socket(host))),
+    ])
+}
+
+fn fabric_table(cluster: &Cluster, host: &Host) -> Value {
+    let encryption = if cluster.plan.encrypted { "aes-256-gcm" } else { "off" };
+    table([
+        ("address", host.address.to_string().into()),
+        ("paths", i64::from(cluster.plan.paths).into()),
+        ("encryption", encryption.into()),
+    ])
+}
+
+fn peer(host: &Host) -> Value {
+    table([
+        ("name", host.name.as_str().into()),
+        ("address", host.address.to_string().into()),
+        ("public_key", host.public_key.as_str().into()),
+    ])
+}
+
+fn network(cluster: &Cluster) -> Value {
+    table([
+        ("name", NETWORK.into()),
+        ("vni", VNI.into()),
+        ("mtu", i64::from(cluster.plan.network_mtu).into()),
+        ("pool", POOL.into()),
+    ])
+}
+
+fn uplink(cluster: &Cluster, id: usize, gateway: &Host) -> Value {
+    let driver = match cluster.plan.driver {
+        UplinkDriver::Packet => "packet",
+        UplinkDriver::Tap => "tap",
+    };
+    table([
+        ("id", number(id)),
+        ("name", uplink_name(id).into()),
+        ("host", gateway.name.as_str().into()),
+        ("pool", POOL.into()),
+        ("driver", driver.into()),
+        ("interface", UPLINK_INTERFACE.into()),
+    ])
+}
+
+fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
+    let host = cluster.host(vm.server)?;
+    let mode = if cluster.plan.backend_listens { "listen" } else { "connect" };
+    let addresses = Value::Array(vec![vm.address().to_string().into()]);
+    Ok(table([
+        ("id", number(id)),
+        ("name", vm.name.as_str().into()),
+        ("host", host.name.as_str().into()),
+        ("network", NETWORK.into()),
+        ("mac", vm.mac().into()),
+        ("addresses", addresses),
+        ("socket", path(&cluster.vnic_socket(&vm.name))),
+        ("socket_mode", mode.into()),
+        ("queue_pairs", i64::from(vm.queue_pairs).into()),
+        ("home", uplink_name(vm.home + 1).into()),
+    ]))
+}
+
+fn uplink_name(id: usize) -> String {
+    format!("uplink-{id}")
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn number(value: usize) -> Value {
+    i64::try_from(value).unwrap_or(i64::MAX).into()
+}
+
+fn path(path: &std::path::Path) -> Value {
+    path.to_string_lossy().into_owned().into()
+}

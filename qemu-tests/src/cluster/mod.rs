@@ -1,0 +1,501 @@
+//! Servers, gateways and the outside, with the `wireonce` daemons between them.
+//!
+//! # Theory of operation
+//!
+//! A [`Plan`] says what there is; [`Cluster::build`] makes the namespaces, the fabric, the keys and
+//! the configuration files; [`Cluster::start`] starts a daemon on each host. Tests and the demo use
+//! the same code, so what the demo shows is what the tests test.
+//!
+//! ```text
+//!   VMs 192.0.2.11.. -- [server-a 10.77.0.1]--+
+//!                                             +--[fabric]--[gateway-a 10.77.0.101]--up0 == out0--[outside 192.0.2.1]
+//!   VMs ----------------[server-b 10.77.0.2]--+
+//! ```
+
+mod config;
+mod status;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+pub use status::{Ledger, Status};
+
+use crate::error::{Context, Error, Result};
+use crate::guest::{Accel, Image, Nic, NicBackend, Vm};
+use crate::netns::{End, Fabric, Netns, Offloads, join};
+use crate::process::{Process, run, tail, wait_until};
+use crate::watchdog::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// The outside's interface, and its address.
+const OUTSIDE_INTERFACE: &str = "out0";
+/// A gateway's interface to the outside.
+pub const UPLINK_INTERFACE: &str = "up0";
+
+/// One VM of a plan; its vNIC has the same name.
+#[derive(Debug, Clone)]
+pub struct VmPlan {
+    /// The name of the VM and of its vNIC.
+    pub name: String,
+    /// Which server it runs on, from 0.
+    pub server: usize,
+    /// The last byte of its address 192.0.2.N and of its MAC.
+    pub number: u8,
+    /// Receive and transmit queues: so many of each.
+    pub queue_pairs: u16,
+    /// The gateway that its home uplink is on, from 0.
+    pub home: usize,
+}
+
+impl VmPlan {
+    /// A VM with one queue pair and its home on the first gateway.
+    #[must_use]
+    pub fn new(name: &str, server: usize, number: u8) -> Self {
+        Self { name: name.to_owned(), server, number, queue_pairs: 1, home: 0 }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, self.number).into()
+    }
+
+    /// Its MAC address, as text.
+    #[must_use]
+    pub fn mac(&self) -> String {
+        format!("52:54:00:77:00:{:02x}", self.number)
+    }
+}
+
+/// How a gateway reaches the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkDriver {
+    /// An interface by a packet socket.
+    Packet,
+    /// A TAP device in a bridge.
+    Tap,
+}
+
+/// What a test bed is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// A word in the names of its namespaces.
+    pub tag: String,
+    /// How many servers.
+    pub servers: usize,
+    /// How many gateways, each with one uplink of the pool.
+    pub gateways: usize,
+    /// The VMs.
+    pub vms: Vec<VmPlan>,
+    /// The fabric's MTU, in bytes.
+    pub fabric_mtu: u32,
+    /// Offloads of the hosts' fabric interfaces.
+    pub fabric_offloads: Offloads,
+    /// The MTU of the VMs' network, in bytes.
+    pub network_mtu: u32,
+    /// AES-256-GCM between the hosts, or nothing.
+    pub encrypted: bool,
+    /// Workers of each daemon.
+    pub workers: u16,
+    /// Paths of each link.
+    pub paths: u8,
+    /// The backend listens and QEMU connects, or the other way round.
+    pub backend_listens: bool,
+    /// How gateways reach the outside.
+    pub driver: UplinkDriver,
+}
+
+impl Plan {
+    /// `servers` servers and one gateway, with the product's defaults.
+    #[must_use]
+    pub fn new(tag: &str, servers: usize) -> Self {
+        Self {
+            tag: tag.to_owned(),
+            servers,
+            gateways: 1,
+            vms: Vec::new(),
+            fabric_mtu: 1500,
+            fabric_offloads: Offloads::default(),
+            network_mtu: 1500,
+            encrypted: true,
+            workers: 1,
+            paths: 1,
+            backend_listens: true,
+            driver: UplinkDriver::Packet,
+        }
+    }
+
+    /// Adds a VM.
+    #[must_use]
+    pub fn vm(mut self, vm: VmPlan) -> Self {
+        self.vms.push(vm);
+        self
+    }
+}
+
+/// What a host is for: the daemon's subcommand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It runs VMs.
+    Backend,
+    /// It offers an uplink.
+    Gateway,
+}
+
+impl Role {
+    /// The daemon's subcommand.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// One host of the cluster.
+#[derive(Debug)]
+pub struct Host {
+    // Before the namespace, so that the daemon ends first.
+    daemon: Option<Process>,
+    /// Its namespace.
+    pub netns: Netns,
+    /// Its name in the configuration, such as `server-a`.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its address on the fabric.
+    pub address: IpAddr,
+    public_key: String,
+}
+
+impl Host {
+    /// Its daemon, if it was started.
+    pub fn daemon(&mut self) -> Option<&mut Process> {
+        self.daemon.as_mut()
+    }
+}
+
+/// A test bed; dropping it removes everything.
+#[derive(Debug)]
+pub struct Cluster {
+    hosts: Vec<Host>,
+    outside: Netns,
+    fabric: Fabric,
+    plan: Plan,
+    binary: PathBuf,
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Makes namespaces, wires, keys and configuration files for the daemons of `binary`.
+    ///
+    /// # Errors
+    /// No right to do so, or `wireonce keygen` fails.
+    pub fn build(plan: Plan, binary: &Path) -> Result<Self> {
+        let dir = TempDir::new(&plan.tag)?;
+        let fabric = Fabric::new(&plan.tag, plan.fabric_mtu, plan.fabric_offloads)?;
+        let outside = Netns::new(&plan.tag, "outside")?;
+        let mut cluster =
+            Self { hosts: Vec::new(), outside, fabric, plan, binary: binary.to_owned(), dir };
+        let servers = (0..cluster.plan.servers).map(|n| (Role::Backend, "server", n, n + 1));
+        let gateways = (0..cluster.plan.gateways).map(|n| (Role::Gateway, "gateway", n, n + 101));
+        for (role, kind, number, host_part) in servers.chain(gateways) {
+            cluster.add_host(role, &host_name(kind, number), host_part)?;
+        }
+        cluster.wire_outside()?;
+        for host in &cluster.hosts {
+            let path = cluster.config_path(host);
+            fs::write(&path, config::render(&cluster, host)?)
+                .context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts the daemon of every host and waits until each answers.
+    ///
+    /// # Errors
+    /// One ends or does not answer; the message has the end of its log.
+    pub fn start(&mut self) -> Result<()> {
+        for index in 0..self.hosts.len() {
+            self.start_daemon(index)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the daemon of one host (again) and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_daemon(&mut self, index: usize) -> Result<()> {
+        let log_dir = self.dir.path().to_owned();
+        let binary = self.binary.clone();
+        let host = self.host(index)?;
+        let mut command = host.netns.command(&binary.to_string_lossy());
+        command.arg(host.role.name()).arg("--config").arg(self.config_path(host));
+        let daemon = Process::start(&host.name, &log_dir, &mut command)?;
+        let name = host.name.clone();
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.daemon = Some(daemon);
+        }
+        wait_until(&format!("an answer of {name}"), LIMIT, || {
+            self.must_run(index)?;
+            Ok(self.status(index).ok().map(drop))
+        })
+        .map_err(|error| Error::Unexpected(format!("{error}; its log: {}", self.log(index))))
+    }
+
+    /// Kills the daemon of one host as `kill -9` does.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn kill_daemon(&mut self, index: usize) -> Result<()> {
+        self.host_mut(index)?.daemon = None;
+        Ok(())
+    }
+
+    /// Asks the daemon of one host to end (SIGTERM) and returns whether it ended with success.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub fn stop_daemon(&mut self, index: usize) -> Result<bool> {
+        match self.host_mut(index)?.daemon.take() {
+            Some(mut daemon) => Ok(daemon.terminate(LIMIT)?.success()),
+            None => Ok(true),
+        }
+    }
+
+    /// What the daemon of one host tells about itself.
+    ///
+    /// # Errors
+    /// It does not answer, or says something else.
+    pub fn status(&self, index: usize) -> Result<Status> {
+        let socket = self.control_socket(self.host(index)?);
+        let mut command = Command::new(&self.binary);
+        command.args(["status", "--json", "--socket"]).arg(socket);
+        Status::parse(&run(&mut command, LIMIT)?)
+    }
+
+    /// Starts no VM yet: describes the one called `name` for [`Vm::boot_in`] or
+    /// [`Vm::start_in`] on its server's namespace.
+    ///
+    /// # Errors
+    /// There is no such VM in the plan.
+    pub fn vm(&self, name: &str, image: &Image, accel: Accel) -> Result<Vm> {
+        let plan = self.vm_plan(name)?;
+        let socket = self.vnic_socket(name);
+        let backend = if self.plan.backend_listens {
+            NicBackend::VhostUserConnect(socket)
+        } else {
+            NicBackend::VhostUserListen(socket)
+        };
+        let mut nic = Nic::new(backend, &plan.mac());
+        nic.queue_pairs = plan.queue_pairs;
+        nic.host_mtu = Some(self.plan.network_mtu);
+        Ok(Vm::new(name, image, accel).nic(nic).address(&format!("{}/24", plan.address())))
+    }
+
+    /// The namespace of the server of the VM called `name`.
+    ///
+    /// # Errors
+    /// There is no such VM in the plan.
+    pub fn server_of(&self, name: &str) -> Result<&Netns> {
+        let server = self.vm_plan(name)?.server;
+        self.host(server).map(|host| &host.netns)
+    }
+
+    /// The address of the VM called `name`.
+    ///
+    /// # Errors
+    /// There is no such VM in the plan.
+    pub fn vm_address(&self, name: &str) -> Result<IpAddr> {
+        self.vm_plan(name).map(VmPlan::address)
+    }
+
+    /// All hosts: servers first, then gateways.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// One host.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn host(&self, index: usize) -> Result<&Host> {
+        self.hosts.get(index).ok_or_else(|| no_host(index))
+    }
+
+    /// The network outside the gateways.
+    #[must_use]
+    pub fn outside(&self) -> &Netns {
+        &self.outside
+    }
+
+    /// The outside's address.
+    #[must_use]
+    pub fn outside_address(&self) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, 1).into()
+    }
+
+    /// The wires between the hosts.
+    #[must_use]
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// The plan that it was built by.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Where logs, keys, sockets and configuration files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The vhost-user socket of a VM.
+    #[must_use]
+    pub fn vnic_socket(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.sock"))
+    }
+
+    /// The control socket of a host's daemon.
+    #[must_use]
+    pub fn control_socket(&self, host: &Host) -> PathBuf {
+        self.dir.path().join(format!("{}.control", host.name))
+    }
+
+    /// The configuration file of a host.
+    #[must_use]
+    pub fn config_path(&self, host: &Host) -> PathBuf {
+        self.dir.path().join(format!("{}.toml", host.name))
+    }
+
+    /// The last lines that the daemon of one host wrote.
+    #[must_use]
+    pub fn log(&self, index: usize) -> String {
+        let daemon = self.hosts.get(index).and_then(|host| host.daemon.as_ref());
+        daemon.map(|daemon| tail(&daemon.log(), 20)).unwrap_or_default()
+    }
+
+    fn key_path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.key"))
+    }
+
+    fn must_run(&mut self, index: usize) -> Result<()> {
+        match self.host_mut(index)?.daemon.as_mut() {
+            Some(daemon) => daemon.must_be_alive(),
+            None => Ok(()),
+        }
+    }
+
+    fn host_mut(&mut self, index: usize) -> Result<&mut Host> {
+        self.hosts.get_mut(index).ok_or_else(|| no_host(index))
+    }
+
+    fn vm_plan(&self, name: &str) -> Result<&VmPlan> {
+        let found = self.plan.vms.iter().find(|vm| vm.name == name);
+        found.ok_or_else(|| Error::Unexpected(format!("no VM `{name}` in the plan")))
+    }
+
+    fn add_host(&mut self, role: Role, name: &str, host_part: usize) -> Result<()> {
+        let netns = Netns::new(&self.plan.tag, name)?;
+        let last = u8::try_from(host_part)
+            .map_err(|_| Error::Unexpected(format!("host number {host_part} is over 255")))?;
+        let address = Ipv4Addr::new(10, 77, 0, last).into();
+        self.fabric.attach(&netns, self.hosts.len(), address)?;
+        let public_key = self.make_key(name)?;
+        let name = name.to_owned();
+        self.hosts.push(Host { daemon: None, netns, name, role, address, public_key });
+        Ok(())
+    }
+
+    /// Makes a host's private key and returns the public one.
+    fn make_key(&self, name: &str) -> Result<String> {
+        let path = self.key_path(name);
+        let mut command = Command::new(&self.binary);
+        command.arg("keygen").arg(&path);
+        let text = run(&mut command, LIMIT)?;
+        let is_key = |word: &&str| word.len() == 44 && word.ends_with('=');
+        let key = text.split_whitespace().find(is_key);
+        key.map(str::to_owned).ok_or_else(|| {
+            Error::Unexpected(format!("`wireonce keygen` printed no public key: {text}"))
+        })
+    }
+
+    /// One gateway is wired to the outside directly; several share a bridge there.
+    fn wire_outside(&self) -> Result<()> {
+        let gateways: Vec<_> =
+            self.hosts.iter().filter(|host| host.role == Role::Gateway).collect();
+        let shared = gateways.len() != 1;
+        if shared {
+            self.outside.ip(&format!("link add {OUTSIDE_INTERFACE} type bridge"))?;
+            self.outside.ip(&format!("link set {OUTSIDE_INTERFACE} addrgenmode none up"))?;
+        }
+        for (number, gateway) in gateways.iter().enumerate() {
+            let port = if shared { format!("to-gw{number}") } else { OUTSIDE_INTERFACE.to_owned() };
+            let outer = End { netns: &self.outside, interface: &port };
+            match self.plan.driver {
+                UplinkDriver::Packet => {
+                    let inner = End { netns: &gateway.netns, interface: UPLINK_INTERFACE };
+                    join(inner, outer, self.plan.network_mtu)?;
+                }
+                UplinkDriver::Tap => self.wire_tap(&gateway.netns, outer)?,
+            }
+            if shared {
+                self.outside.ip(&format!("link set {port} master {OUTSIDE_INTERFACE}"))?;
+            }
+        }
+        self.outside.add_address(OUTSIDE_INTERFACE, self.outside_address(), 24)
+    }
+
+    /// A TAP device for the daemon, bridged to the wire.
+    fn wire_tap(&self, gateway: &Netns, outer: End<'_>) -> Result<()> {
+        join(End { netns: gateway, interface: "wire0" }, outer, self.plan.network_mtu)?;
+        gateway.ip("link add br0 type bridge mcast_snooping 0")?;
+        gateway.ip(&format!("tuntap add {UPLINK_INTERFACE} mode tap vnet_hdr"))?;
+        for interface in ["wire0", UPLINK_INTERFACE] {
+            gateway.ip(&format!("link set {interface} master br0"))?;
+        }
+        for interface in ["br0", UPLINK_INTERFACE] {
+            gateway.ip(&format!("link set {interface} addrgenmode none up"))?;
+        }
+        Ok(())
+    }
+}
+
+/// `server-a`, `server-b`...; from the 27th on, by number.
+fn host_name(kind: &str, number: usize) -> String {
+    match u8::try_from(number).ok().filter(|n| *n < 26) {
+        Some(n) => format!("{kind}-{}", char::from(b'a' + n)),
+        None => format!("{kind}-{number}"),
+    }
+}
+
+fn no_host(index: usize) -> Error {
+    Error::Unexpected(format!("no host number {index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_named_by_letters_then_numbers() {
+        assert_eq!(host_name("server", 1), "server-b");
+        assert_eq!(host_name("server", 26), "server-26");
+    }
+
+    #[test]
+    fn a_vm_has_an_address_and_a_mac_of_its_number() {
+        let vm = VmPlan::new("vm-a", 0, 11);
+        assert_eq!(vm.address().to_string(), "192.0.2.11");
+        assert_eq!(vm.mac(), "52:54:00:77:00:0b");
+    }
+}

@@ -1,0 +1,199 @@
+//! A child process that cleans up when this one is gone.
+//!
+//! Signal handlers and `Drop` cannot help against SIGKILL or an abort. A pipe can: the kernel
+//! closes it whatever happens. So a small shell (`watchdog.sh`) reads what exists from a pipe
+//! whose only writer is this process, and undoes it when the pipe ends.
+//!
+//! ```text
+//!   this process --"+ netns wo-demo-7-gateway"--> watchdog
+//!        |  (dies)                                   |  end of file
+//!        x                                           +--> ip netns del wo-demo-7-gateway
+//! ```
+//!
+//! It runs in its own process group, so Ctrl-C at a terminal and a test runner's kill reach it not.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Context, Error, Result};
+
+const SCRIPT: &str = include_str!("watchdog.sh");
+
+/// The writing end of the pipe. Rust opens pipes close-on-exec: no child can hold it open.
+static PIPE: Mutex<Option<ChildStdin>> = Mutex::new(None);
+
+/// From now on process `pid` is killed when this process ends.
+///
+/// # Errors
+/// The watchdog cannot start.
+pub fn watch_process(pid: u32) -> Result<()> {
+    // A process that is gone already needs no watching.
+    match start_time(pid) {
+        Some(start) => tell(&format!("+ pid {pid} {start}")),
+        None => Ok(()),
+    }
+}
+
+/// Process `pid` has ended.
+pub fn forget_process(pid: u32) {
+    forget("pid", &pid.to_string());
+}
+
+/// From now on namespace `name` is deleted, with the processes in it, when this process ends.
+///
+/// # Errors
+/// The watchdog cannot start, or the name is not one that it would delete (`wo-` and no blank).
+pub fn watch_netns(name: &str) -> Result<()> {
+    if !name.starts_with("wo-") || name.contains(char::is_whitespace) {
+        return Err(Error::Unexpected(format!("namespace `{name}` must be called wo-...")));
+    }
+    tell(&format!("+ netns {name}"))
+}
+
+/// Namespace `name` is deleted.
+pub fn forget_netns(name: &str) {
+    forget("netns", name);
+}
+
+/// Writes `value` to the kernel setting at `path`; the old value comes back with
+/// [`Setting`]'s end or this process's.
+///
+/// # Errors
+/// The setting cannot be read or written, or the watchdog cannot start.
+pub fn change_setting(path: &Path, value: &str) -> Result<Setting> {
+    let name = || format!("kernel setting {}", path.display());
+    let old = fs::read_to_string(path).context(name)?.trim().to_owned();
+    tell(&format!("+ setting {} {old}", path.display()))?;
+    let setting = Setting { path: path.to_owned(), old };
+    fs::write(path, value).context(name)?;
+    Ok(setting)
+}
+
+/// A kernel setting that was changed; dropping it restores the old value.
+#[derive(Debug)]
+pub struct Setting {
+    path: PathBuf,
+    old: String,
+}
+
+impl Setting {
+    /// The value from before the change.
+    #[must_use]
+    pub fn old(&self) -> &str {
+        &self.old
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // If this fails, the watchdog tries once more at our end.
+        if fs::write(&self.path, &self.old).is_ok() {
+            forget("setting", &self.path.to_string_lossy());
+        }
+    }
+}
+
+/// A temporary folder that goes with this value or this process.
+#[derive(Debug)]
+pub struct TempDir {
+    path: PathBuf,
+}
+
+impl TempDir {
+    /// Makes a folder `wo-TAG-...` under the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// It cannot be made, or the watchdog cannot start.
+    pub fn new(tag: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("wo-{tag}-"))
+            .tempdir()
+            .context(|| "cannot make a temporary folder".to_owned())?;
+        tell(&format!("+ dir {}", dir.path().display()))?;
+        Ok(Self { path: dir.keep() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if fs::remove_dir_all(&self.path).is_ok() {
+            forget("dir", &self.path.to_string_lossy());
+        }
+    }
+}
+
+/// The start time of process `pid` in clock ticks since boot: with the id it names one process.
+#[must_use]
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything: fields are counted from its end (proc(5)).
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// Sends one line to the watchdog, starting it if need be.
+fn tell(line: &str) -> Result<()> {
+    let mut pipe = lock();
+    if pipe.is_none() {
+        *pipe = Some(start()?);
+    }
+    match pipe.as_mut() {
+        Some(pipe) => writeln!(pipe, "{line}").context(|| "cannot tell the watchdog".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Tells the watchdog, if there is one, that something is undone. Undoing twice does no harm, so a
+/// failure is of no consequence.
+fn forget(kind: &str, name: &str) {
+    if let Some(pipe) = lock().as_mut() {
+        let _harmless = writeln!(pipe, "- {kind} {name}");
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<ChildStdin>> {
+    PIPE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start() -> Result<ChildStdin> {
+    // Nobody waits for it: it outlives this process by a moment on purpose.
+    let child = Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "wireonce-watchdog"])
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context(|| "cannot start the watchdog".to_owned())?;
+    child.stdin.ok_or_else(|| Error::Unexpected("the watchdog has no pipe".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_tells_processes_apart() {
+        let own = start_time(std::process::id());
+        assert!(own.is_some());
+        assert_ne!(own, start_time(1));
+        assert_eq!(start_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn only_namespaces_of_ours_are_watched() {
+        assert!(watch_netns("default").is_err());
+        assert!(watch_netns("wo-a b").is_err());
+    }
+}
