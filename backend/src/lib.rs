@@ -7,6 +7,7 @@
 //! | `net/` | virtio-net header, offloads, port guard |
 //! | `worker/` | the io_uring loop: kick, ring, guard, link, and back |
 
+#[forbid(unsafe_code)]
 pub mod net;
 pub mod vhost_user;
 pub mod virtqueue;

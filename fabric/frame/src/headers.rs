@@ -463,15 +463,16 @@ fn offset_u8(offset: usize) -> u8 {
     u8::try_from(offset).unwrap_or(u8::MAX)
 }
 
-/// The `N` bytes of `bytes` from `at` on.
+/// The `N` bytes of `bytes` from `at` on, if there are so many.
 #[inline]
-pub(crate) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+#[must_use]
+pub fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>()
 }
 
 /// The big-endian number at `at`.
 #[inline]
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     chunk::<2>(bytes, at).map(|two| u16::from_be_bytes(*two))
 }
 

@@ -1,6 +1,7 @@
 //! Why a frame was dropped: one name, one counter, one line of explanation.
 
 use serde::{Deserialize, Serialize};
+use wireonce_frame::{HeaderError, OffloadError};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -88,6 +89,9 @@ reasons! {
     /// The hand-over to another worker of this process was full.
     HandoverFull = "handover-full",
 
+    /// An ARP request or neighbour solicitation that was answered at the port, so that nobody else needs to hear it.
+    AnsweredHere = "answered-here",
+
     // From the fabric.
     /// A block whose source does not belong to the peer that sent it.
     SourceNotOwned = "source-not-owned",
@@ -99,6 +103,8 @@ reasons! {
     BadBlock = "bad-block",
 
     // Into the guest.
+    /// A frame for a MAC that is neither a group address nor the vNIC's.
+    DestinationMac = "destination-mac",
     /// The guest's driver is not running.
     PortDown = "port-down",
     /// The guest has no free receive buffers.
@@ -121,6 +127,28 @@ reasons! {
     UnknownMac = "unknown-mac",
     /// The kernel dropped it before we could read it.
     KernelDrop = "kernel-drop",
+}
+
+impl From<HeaderError> for DropReason {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::FrameShort => Self::FrameShort,
+            HeaderError::VlanDepth => Self::VlanTag,
+            HeaderError::IpHeader | HeaderError::IpLength | HeaderError::Transport => {
+                Self::BadHeaders
+            }
+        }
+    }
+}
+
+impl From<OffloadError> for DropReason {
+    fn from(error: OffloadError) -> Self {
+        match error {
+            OffloadError::FrameShort(_) => Self::FrameShort,
+            OffloadError::FrameLong { .. } => Self::FrameLong,
+            _ => Self::BadOffload,
+        }
+    }
 }
 
 #[cfg(test)]
