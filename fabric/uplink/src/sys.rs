@@ -237,14 +237,6 @@ pub(crate) fn event_fd() -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Microseconds of `CLOCK_MONOTONIC`.
-pub(crate) fn now_us() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec. The call cannot fail for this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec.cast_unsigned() * 1_000_000 + time.tv_nsec.cast_unsigned() / 1_000
-}
-
 const NAME_LEN: usize = libc::IFNAMSIZ;
 
 /// `struct ifreq`: the interface's name, then the data of the request.

@@ -146,17 +146,12 @@ fn the_bound_on_frames_in_flight_makes_the_port_busy() {
         let parts = [&bytes[..]];
         let frame = FrameRef::new(&parts, Offload::default());
         let mut taken = 0;
-        while uplink
-            .driver
-            .transmit()
-            .send(&mut uplink.ring, PLAIN, None, &frame, BOOKING)
-            .unwrap()
-            .is_ok()
-        {
+        while uplink.driver.transmit().queue(PLAIN, None, &frame, BOOKING).is_ok() {
             taken += 1;
-            assert!(taken < 1000, "4 MB hold fewer frames of 60 KB");
+            assert!(taken < 1000, "8 MB hold fewer frames of 60 KB");
         }
         assert_eq!(uplink.driver.transmit().in_flight(), taken);
+        uplink.driver.transmit().submit(&mut uplink.ring).unwrap();
         let mut fates = 0;
         while fates < taken {
             fates += uplink.fates().len();
@@ -299,7 +294,7 @@ fn a_tap_is_read_in_turns_and_loses_nothing() {
 }
 
 const BOOKING: Booking =
-    Booking { vnic: None, amount: Amount { frames: 1, segments: 1, bytes: 0 }, gso: false };
+    Booking { vnic: None, amount: Amount { frames: 1, segments: 1, bytes: 0 } };
 
 fn pair() -> Option<(Namespace, Namespace)> {
     let (inside, outside) = (Namespace::new()?, Namespace::new()?);
@@ -425,7 +420,8 @@ impl Uplink {
     ) -> SentOutcome {
         let parts = [bytes];
         let frame = FrameRef::new(&parts, Offload::default());
-        self.driver.transmit().send(&mut self.ring, vnet, vlan, &frame, BOOKING).unwrap().unwrap();
+        self.driver.transmit().queue(vnet, vlan, &frame, BOOKING).unwrap();
+        self.driver.transmit().submit(&mut self.ring).unwrap();
         for _ in 0..100 {
             if let Some(fate) = self.fates().pop() {
                 return fate;

@@ -1,8 +1,14 @@
 //! The sending half of a port: frames into the ring, their fate out of it.
 //!
+//! ```text
+//!   queue(frame) ─▶ waiting ─ submit(ring) ─▶ kernel ─ finish(completion) ─▶ Sent
+//!                   └──────── bounded in frames and bytes ────────┘
+//! ```
+//!
 //! A frame is copied once, behind its virtio-net header, into a buffer that the
-//! ring owns until the kernel has read it. What is in flight is bounded in frames
-//! and bytes; behind the bound the port is busy, and the caller drops.
+//! ring owns until the kernel has read it. Queueing needs no ring, so that frames
+//! can be queued while a fabric completion is being taken apart. Behind the bound
+//! the port is busy, and the caller drops.
 
 use super::vlan::{self, MACS_LEN};
 use crate::sys::VNET_LEN;
@@ -12,10 +18,11 @@ use wireonce_ledger::Amount;
 use wireonce_ring::{Completion, Ring, RingError, Token};
 use wireonce_wire::VnicId;
 
-/// Frames that may be with the kernel.
-const FRAMES_MAX: usize = 1024;
-/// Bytes that may be with the kernel.
-const BYTES_MAX: usize = 4 << 20;
+/// Frames that may wait or be with the kernel: what three full receive buffers of the
+/// fabric hold if all frames are small.
+const FRAMES_MAX: usize = 2048;
+/// Bytes that may wait or be with the kernel.
+const BYTES_MAX: usize = 8 << 20;
 /// Buffers up to this size are kept apart from those for large segments.
 const SMALL_LEN: usize = 2048;
 /// Spare buffers that are kept of each size.
@@ -29,8 +36,6 @@ pub struct Booking {
     pub vnic: Option<VnicId>,
     /// How much it is.
     pub amount: Amount,
-    /// The frame went out as a large segment.
-    pub gso: bool,
 }
 
 /// What became of a frame.
@@ -77,6 +82,7 @@ pub struct Transmit {
     token: Token,
     slots: Vec<Option<Booking>>,
     free: Vec<u16>,
+    waiting: Vec<(u16, Vec<u8>)>,
     bytes_in_flight: usize,
     spare_small: Vec<Vec<u8>>,
     spare_large: Vec<Vec<u8>>,
@@ -90,6 +96,7 @@ impl Transmit {
             token,
             slots: Vec::new(),
             free: Vec::new(),
+            waiting: Vec::new(),
             bytes_in_flight: 0,
             spare_small: Vec::new(),
             spare_large: Vec::new(),
@@ -101,36 +108,46 @@ impl Transmit {
         self.fd = fd;
     }
 
-    /// Queues one frame behind the header `vnet`, on `vlan`. It goes to the kernel
-    /// with the ring's next `enter`.
+    /// Queues one frame behind the header `vnet`, on `vlan`.
     ///
     /// # Errors
-    /// `Ok(Err(Busy))` at the bound; [`RingError`] if the ring is broken.
-    pub fn send(
+    /// [`Busy`] at the bound: nothing was queued.
+    pub fn queue(
         &mut self,
-        ring: &mut Ring,
         vnet: [u8; VNET_HEADER_LEN],
         vlan: Option<u16>,
         frame: &FrameRef<'_>,
         booking: Booking,
-    ) -> Result<Result<(), Busy>, RingError> {
+    ) -> Result<(), Busy> {
         let len = VNET_LEN + usize::from(vlan::TAG_LEN) + frame.frame_len();
         if self.in_flight() >= FRAMES_MAX
             || self.bytes_in_flight + len > BYTES_MAX
             || frame.frame_len() > FRAME_LEN_MAX
         {
-            return Ok(Err(Busy));
+            return Err(Busy);
         }
         let mut bytes = self.spare(len);
         compose(&mut bytes, vnet, vlan, frame);
-        let slot = self.book(booking);
         self.bytes_in_flight += bytes.len();
-        let token = Token { index: self.token.index | u32::from(slot), ..self.token };
-        match self.means {
-            Means::Send => ring.send(self.fd.as_raw_fd(), bytes, token),
-            Means::Write => ring.write(self.fd.as_raw_fd(), bytes, token),
+        let slot = self.book(booking);
+        self.waiting.push((slot, bytes));
+        Ok(())
+    }
+
+    /// Moves what is queued to `ring`, in order; it goes to the kernel with the
+    /// ring's next `enter`.
+    ///
+    /// # Errors
+    /// [`RingError`] if the ring takes no more operations.
+    pub fn submit(&mut self, ring: &mut Ring) -> Result<(), RingError> {
+        for (slot, bytes) in self.waiting.drain(..) {
+            let token = Token { index: self.token.index | u32::from(slot), ..self.token };
+            match self.means {
+                Means::Send => ring.send(self.fd.as_raw_fd(), bytes, token),
+                Means::Write => ring.write(self.fd.as_raw_fd(), bytes, token),
+            }?;
         }
-        .map(Ok)
+        Ok(())
     }
 
     /// Takes a completion of one of our sends: what became of which frame.
@@ -152,7 +169,7 @@ impl Transmit {
         Some(Sent { booking, outcome })
     }
 
-    /// Frames that are with the kernel.
+    /// Frames that wait or are with the kernel.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.slots.len() - self.free.len()
