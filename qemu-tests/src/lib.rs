@@ -38,6 +38,7 @@ pub mod packages;
 pub mod process;
 pub mod report;
 
+pub mod testpmd;
 pub mod watchdog;
 
 mod error;

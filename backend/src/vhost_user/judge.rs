@@ -38,6 +38,9 @@ pub(super) type RunningRings = u16;
 pub(super) struct Judge {
     config: DeviceConfig,
     owned: bool,
+    /// Whether the session was claimed before the first question. QEMU asks
+    /// again for each further queue pair, after the claim, and must hear the same.
+    claimed_first: Option<bool>,
     /// Protocol features that the VMM chose, if it did.
     protocol: Option<VhostUserProtocolFeatures>,
     /// Virtio features that the driver acknowledged, if it did.
@@ -57,7 +60,15 @@ struct RingMemo {
 impl Judge {
     pub(super) fn new(config: DeviceConfig) -> Self {
         let rings = vec![RingMemo::default(); usize::from(config.rings())];
-        Self { config, owned: false, protocol: None, features: None, regions: 0, rings }
+        Self {
+            config,
+            owned: false,
+            claimed_first: None,
+            protocol: None,
+            features: None,
+            regions: 0,
+            rings,
+        }
     }
 
     /// Protocol features in force.
@@ -80,7 +91,7 @@ impl Judge {
         use FrontendReq as R;
         match message.request {
             R::GET_PROTOCOL_FEATURES => {
-                Ok(Verdict::Number(features::offered_protocol(self.owned).bits()))
+                Ok(Verdict::Number(features::offered_protocol(self.claimed_first()).bits()))
             }
             R::SET_PROTOCOL_FEATURES => self.set_protocol(message.u64_at(0)),
             R::SET_FEATURES => self.set_features(message, running),
@@ -253,9 +264,13 @@ impl Judge {
         Ok(Verdict::Forward)
     }
 
-    fn queue_number(&self) -> u64 {
+    fn queue_number(&mut self) -> u64 {
         let pairs = u64::from(self.config.queue_pairs);
-        if self.owned { pairs * 2 } else { pairs }
+        if self.claimed_first() { pairs * 2 } else { pairs }
+    }
+
+    fn claimed_first(&mut self) -> bool {
+        *self.claimed_first.get_or_insert(self.owned)
     }
 
     fn accepts_mtu(&self, mtu: u64) -> bool {

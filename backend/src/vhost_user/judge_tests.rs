@@ -213,10 +213,13 @@ fn queue_number_is_pairs_for_qemu_and_rings_for_the_others() {
 fn config_space_is_hidden_from_qemu() {
     let config = VhostUserProtocolFeatures::CONFIG.bits();
     let question = || Message::new(FrontendReq::GET_PROTOCOL_FEATURES, vec![]);
-    let mut judge = judge_of(1);
-    let Ok(Verdict::Number(to_qemu)) = ask(&mut judge, question()) else { panic!() };
-    ask(&mut judge, Message::new(FrontendReq::SET_OWNER, vec![])).unwrap();
-    let Ok(Verdict::Number(to_others)) = ask(&mut judge, question()) else { panic!() };
+    let (mut qemu, mut other) = (judge_of(2), judge_of(2));
+    let Ok(Verdict::Number(to_qemu)) = ask(&mut qemu, question()) else { panic!() };
+    ask(&mut other, Message::new(FrontendReq::SET_OWNER, vec![])).unwrap();
+    let Ok(Verdict::Number(to_others)) = ask(&mut other, question()) else { panic!() };
+    // QEMU asks again for its second queue pair.
+    ask(&mut qemu, Message::new(FrontendReq::SET_OWNER, vec![])).unwrap();
+    assert_eq!(ask(&mut qemu, question()), Ok(Verdict::Number(to_qemu)));
     assert_eq!(to_qemu ^ to_others, config);
     assert_eq!(to_others & config, config);
 }

@@ -71,6 +71,9 @@ pub const VLAN_TAG_LEN: usize = 4;
 /// [`Layer4::Hidden`]. RFC 8200 orders at most seven before the upper layer.
 const EXTENSIONS_MAX: usize = 8;
 
+/// Bytes of a TCP header without options.
+const TCP_LEN_MIN: usize = 20;
+
 /// Why a frame's headers make no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
@@ -111,12 +114,12 @@ impl Ethernet {
     /// [`HeaderError::FrameShort`], [`HeaderError::VlanDepth`].
     #[inline]
     pub fn parse(head: &[u8]) -> Result<Self, HeaderError> {
-        let bytes = head.first_chunk::<ETHERNET_HEADER_LEN>().ok_or(HeaderError::FrameShort)?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, e0, e1] = *bytes;
+        // Copied as a whole: put together from single bytes, an address costs a
+        // stalled load at each later comparison.
         let mut ethernet = Self {
-            destination: MacAddr([d0, d1, d2, d3, d4, d5]),
-            source: MacAddr([s0, s1, s2, s3, s4, s5]),
-            ethertype: u16::from_be_bytes([e0, e1]),
+            destination: MacAddr(*chunk(head, 0).ok_or(HeaderError::FrameShort)?),
+            source: MacAddr(*chunk(head, 6).ok_or(HeaderError::FrameShort)?),
+            ethertype: u16_at(head, 12).ok_or(HeaderError::FrameShort)?,
             tags: 0,
         };
         while is_vlan(ethernet.ethertype) {
@@ -225,29 +228,37 @@ impl Headers {
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, HeaderError> {
         let head = head.get(..HEAD_LEN).unwrap_or(head);
         let ethernet = Ethernet::parse(head)?;
-        let l3_offset = ethernet.header_len();
-        let mut headers = Self {
-            ethernet,
-            layer3: Layer3::Other,
-            layer4: Layer4::None,
-            fragment: Fragment::Whole,
-            routing: false,
-            protocol: 0,
-            // At most 14 + 2 * 4.
-            l4_offset: offset_u8(l3_offset),
-            tcp_len: 0,
-            tcp_flags: 0,
-            source_port: 0,
-            destination_port: 0,
-            ip_end: u32::try_from(frame_len).unwrap_or(u32::MAX),
+        let at = ethernet.header_len();
+        let packet = match ethernet.ethertype {
+            ethertype::IPV4 => Packet::parse_ipv4(head, at, frame_len)?,
+            ethertype::IPV6 => Packet::parse_ipv6(head, at, frame_len)?,
+            ethertype::ARP => Packet::opaque(Layer3::Arp, at, frame_len),
+            _ => Packet::opaque(Layer3::Other, at, frame_len),
         };
-        match ethernet.ethertype {
-            ethertype::IPV4 => headers.parse_ipv4(head, frame_len)?,
-            ethertype::IPV6 => headers.parse_ipv6(head, frame_len)?,
-            ethertype::ARP => headers.layer3 = Layer3::Arp,
-            _ => {}
-        }
-        Ok(headers)
+        let layer4 = packet.layer4(head)?;
+        let l4_offset = usize::from(packet.l4_offset);
+        let (source_port, destination_port) = match layer4 {
+            Layer4::Tcp | Layer4::Udp => ports(head, l4_offset),
+            _ => (0, 0),
+        };
+        let (tcp_len, tcp_flags) = match layer4 {
+            Layer4::Tcp => tcp_len_and_flags(head, l4_offset),
+            _ => (0, 0),
+        };
+        Ok(Self {
+            ethernet,
+            layer3: packet.layer3,
+            layer4,
+            fragment: packet.fragment,
+            routing: packet.routing,
+            protocol: packet.protocol,
+            l4_offset: packet.l4_offset,
+            tcp_len,
+            tcp_flags,
+            source_port,
+            destination_port,
+            ip_end: u32::try_from(packet.end).unwrap_or(u32::MAX),
+        })
     }
 
     /// First byte of layer 3.
@@ -304,10 +315,37 @@ impl Headers {
         let destination = u128::from_be_bytes(*chunk::<16>(head, at + 16)?);
         Some((source, destination))
     }
+}
+
+/// What the IP header and its extensions say.
+struct Packet {
+    layer3: Layer3,
+    fragment: Fragment,
+    routing: bool,
+    protocol: u8,
+    l4_offset: u8,
+    /// The chain of extension headers goes on where it cannot be seen.
+    hidden: bool,
+    end: usize,
+}
+
+impl Packet {
+    /// Something without a transport header.
+    #[inline]
+    fn opaque(layer3: Layer3, at: usize, end: usize) -> Self {
+        Self {
+            layer3,
+            fragment: Fragment::Whole,
+            routing: false,
+            protocol: 0,
+            l4_offset: offset_u8(at),
+            hidden: false,
+            end,
+        }
+    }
 
     #[inline]
-    fn parse_ipv4(&mut self, head: &[u8], frame_len: usize) -> Result<(), HeaderError> {
-        let at = self.l3_offset();
+    fn parse_ipv4(head: &[u8], at: usize, frame_len: usize) -> Result<Self, HeaderError> {
         let ip = chunk::<20>(head, at).ok_or(HeaderError::IpHeader)?;
         let [version_ihl, _, l0, l1, _, _, f0, f1, _, protocol, ..] = *ip;
         if version_ihl >> 4 != 4 {
@@ -315,27 +353,21 @@ impl Headers {
         }
         let header_len = usize::from(version_ihl & 0xf) * 4;
         let total_len = usize::from(u16::from_be_bytes([l0, l1]));
-        if header_len < 20 || total_len < header_len || at + total_len > frame_len {
+        let end = at + total_len;
+        if header_len < 20 || total_len < header_len || end > frame_len {
             return Err(HeaderError::IpLength);
         }
-        self.layer3 = Layer3::Ipv4;
-        self.protocol = protocol;
-        self.l4_offset = offset_u8(at + header_len);
-        let end = at + total_len;
-        self.ip_end = u32::try_from(end).unwrap_or(u32::MAX);
-        let fragment = u16::from_be_bytes([f0, f1]);
-        if fragment & 0x1fff != 0 {
-            self.fragment = Fragment::Later;
-            return Ok(());
-        }
-        if fragment & 0x2000 != 0 {
-            self.fragment = Fragment::First;
-        }
-        self.parse_transport(head, end)
+        let fragment = match u16::from_be_bytes([f0, f1]) & 0x3fff {
+            0 => Fragment::Whole,
+            0x2000 => Fragment::First,
+            _ => Fragment::Later,
+        };
+        let whole = Self::opaque(Layer3::Ipv4, at + header_len, end);
+        Ok(Self { fragment, protocol, ..whole })
     }
 
-    fn parse_ipv6(&mut self, head: &[u8], frame_len: usize) -> Result<(), HeaderError> {
-        let at = self.l3_offset();
+    #[inline]
+    fn parse_ipv6(head: &[u8], at: usize, frame_len: usize) -> Result<Self, HeaderError> {
         let ip = chunk::<40>(head, at).ok_or(HeaderError::IpHeader)?;
         let [version, _, _, _, l0, l1, next, ..] = *ip;
         if version >> 4 != 6 {
@@ -345,21 +377,16 @@ impl Headers {
         if end > frame_len {
             return Err(HeaderError::IpLength);
         }
-        self.layer3 = Layer3::Ipv6;
-        self.protocol = next;
-        self.l4_offset = offset_u8(at + 40);
-        self.ip_end = u32::try_from(end).unwrap_or(u32::MAX);
-        if is_extension(next) && !self.skip_extensions(head, end)? {
-            return Ok(());
-        }
-        self.parse_transport(head, end)
+        let packet = Self { protocol: next, ..Self::opaque(Layer3::Ipv6, at + 40, end) };
+        if is_extension(next) { packet.skip_extensions(head) } else { Ok(packet) }
     }
 
-    /// Walks to the transport header. False where there is none to be seen.
-    fn skip_extensions(&mut self, head: &[u8], end: usize) -> Result<bool, HeaderError> {
-        let mut at = self.l4_offset();
+    /// Walks to the transport header.
+    #[cold]
+    fn skip_extensions(mut self, head: &[u8]) -> Result<Self, HeaderError> {
+        let mut at = usize::from(self.l4_offset);
         for _ in 0..EXTENSIONS_MAX {
-            if at + 8 > end {
+            if at + 8 > self.end {
                 return self.cut_short();
             }
             let Some([next, len, f0, f1, ..]) = chunk::<8>(head, at).copied() else { break };
@@ -375,69 +402,72 @@ impl Headers {
             self.routing |= self.protocol == protocol::ROUTING;
             self.protocol = next;
             at += extension_len;
-            if at > end {
+            if at > self.end {
                 return self.cut_short();
             }
-            // Within the head or, at most, past its end by one extension header;
-            // only the former is used.
             if at > HEAD_LEN {
                 break;
             }
             self.l4_offset = offset_u8(at);
-            if self.fragment == Fragment::Later {
-                return Ok(false);
-            }
-            if !is_extension(next) {
-                return Ok(true);
+            if self.fragment == Fragment::Later || !is_extension(next) {
+                return Ok(self);
             }
         }
-        self.layer4 = Layer4::Hidden;
-        Ok(false)
+        self.hidden = true;
+        Ok(self)
     }
 
     /// The packet ends within a header: malformed, unless it is a fragment.
-    fn cut_short(&mut self) -> Result<bool, HeaderError> {
-        if self.fragment == Fragment::Whole {
-            return Err(HeaderError::Transport);
+    fn cut_short(self) -> Result<Self, HeaderError> {
+        match self.fragment {
+            Fragment::Whole => Err(HeaderError::Transport),
+            Fragment::First | Fragment::Later => Ok(Self { hidden: true, ..self }),
         }
-        self.layer4 = Layer4::Hidden;
-        Ok(false)
     }
 
+    /// Which transport header there is to see, checked to be whole.
     #[inline]
-    fn parse_transport(&mut self, head: &[u8], end: usize) -> Result<(), HeaderError> {
-        let at = self.l4_offset();
-        let (layer4, len) = match (self.protocol, self.layer3) {
-            (protocol::TCP, _) => (Layer4::Tcp, 20),
-            (protocol::UDP, _) => (Layer4::Udp, 8),
-            (protocol::ICMP, Layer3::Ipv4) => (Layer4::Icmp, 4),
-            (protocol::ICMPV6, Layer3::Ipv6) => (Layer4::Icmpv6, 4),
-            _ => (Layer4::Other, 0),
+    fn layer4(&self, head: &[u8]) -> Result<Layer4, HeaderError> {
+        let (layer4, len) = match (self.layer3, self.protocol) {
+            _ if self.hidden => return Ok(Layer4::Hidden),
+            _ if self.fragment == Fragment::Later => return Ok(Layer4::None),
+            (Layer3::Arp | Layer3::Other, _) => return Ok(Layer4::None),
+            (_, protocol::TCP) => (Layer4::Tcp, TCP_LEN_MIN),
+            (_, protocol::UDP) => (Layer4::Udp, 8),
+            (Layer3::Ipv4, protocol::ICMP) => (Layer4::Icmp, 4),
+            (Layer3::Ipv6, protocol::ICMPV6) => (Layer4::Icmpv6, 4),
+            _ => return Ok(Layer4::Other),
         };
-        if at + len > end {
-            return self.cut_short().map(drop);
+        let at = usize::from(self.l4_offset);
+        let whole = self.fragment == Fragment::Whole;
+        if at + len > self.end {
+            // A first fragment may leave its transport header to the second.
+            return if whole { Err(HeaderError::Transport) } else { Ok(Layer4::Hidden) };
         }
         if at + len > head.len() {
-            self.layer4 = Layer4::Hidden;
-            return Ok(());
-        }
-        self.layer4 = layer4;
-        if layer4 == Layer4::Tcp || layer4 == Layer4::Udp {
-            let [s0, s1, d0, d1] = *chunk::<4>(head, at).ok_or(HeaderError::Transport)?;
-            self.source_port = u16::from_be_bytes([s0, s1]);
-            self.destination_port = u16::from_be_bytes([d0, d1]);
+            return Ok(Layer4::Hidden);
         }
         if layer4 == Layer4::Tcp {
-            let [data_offset, flags] = *chunk::<2>(head, at + 12).ok_or(HeaderError::Transport)?;
-            self.tcp_len = (data_offset >> 4) * 4;
-            self.tcp_flags = flags;
-            let too_long = at + usize::from(self.tcp_len) > end;
-            if self.tcp_len < 20 || (too_long && self.fragment == Fragment::Whole) {
+            let tcp_len = usize::from(tcp_len_and_flags(head, at).0);
+            if tcp_len < TCP_LEN_MIN || (whole && at + tcp_len > self.end) {
                 return Err(HeaderError::Transport);
             }
         }
-        Ok(())
+        Ok(layer4)
     }
+}
+
+/// Source and destination port of TCP or UDP.
+#[inline]
+fn ports(head: &[u8], at: usize) -> (u16, u16) {
+    (u16_at(head, at).unwrap_or(0), u16_at(head, at + 2).unwrap_or(0))
+}
+
+/// The length of a TCP header with its options, and its low eight flags.
+#[inline]
+fn tcp_len_and_flags(head: &[u8], at: usize) -> (u8, u8) {
+    let [data_offset, flags] = u16_at(head, at + 12).unwrap_or(0).to_be_bytes();
+    ((data_offset >> 4) * 4, flags)
 }
 
 #[inline]

@@ -3,6 +3,8 @@
 //!
 //! One datagram shape, two frame sizes, no system calls. Each figure is the
 //! median of some rounds; the copy alone is printed beside it to compare with.
+//! A 65,000-byte frame always runs on into the next train, so that unpacking it
+//! copies the part of it that came first.
 
 use std::{collections::VecDeque, hint::black_box, time::Instant};
 use wireonce_frame::{FRAME_LEN_MAX, Offload, SliceSource};
@@ -115,7 +117,7 @@ fn main() -> Result<(), &'static str> {
 
 fn table() -> Option<()> {
     println!("{:>8} {:>12} {:>12} {:>12}", "frame B", "copy ns", "pack ns", "unpack ns");
-    for (len, frames) in [(64, 200_000), (1500, 20_000), (65_000, 2000)] {
+    for (len, frames) in [(64, 200_000), (1500, 20_000), (65_000, 60)] {
         let frame = vec![0x5a; len];
         let (copy, pack, unpack) =
             (copy_ns(&frame, frames), pack_ns(&frame, frames)?, unpack_ns(&frame, frames)?);

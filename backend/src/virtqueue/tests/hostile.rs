@@ -283,6 +283,16 @@ fn chain_of_1024_descriptors_is_served_and_1025_is_bad() {
 }
 
 #[test]
+fn segments_are_bounded_like_descriptors() {
+    // The last descriptor straddles two regions, so it makes two segments.
+    let mut driver = Driver::new(1024);
+    let mut buffers = vec![(LOW, 1, 0); 1023];
+    buffers.push((HIGH - 1, 2, 0));
+    driver.offer_chain(0, &buffers);
+    expect_bad(&mut driver, 0, ChainFault::TooLong);
+}
+
+#[test]
 fn indirect_table_without_the_feature_is_bad() {
     let mut driver = Driver::with_features(8, 0);
     driver.write_descriptor(LOW, (HIGH, 1), 0, 0);

@@ -5,7 +5,9 @@ use std::{fs::File, os::fd::FromRawFd as _, sync::Arc};
 use vm_memory::{FileOffset, GuestAddress};
 
 use super::driver::{Driver, LOW};
-use crate::virtqueue::{Chain, GuestMemory, MappedMemory, Pop, RingError, sigbus::MAPPINGS_MAX};
+use crate::virtqueue::{
+    Chain, GuestMemory, MappedMemory, Pop, RegionHint, RingError, sigbus::MAPPINGS_MAX,
+};
 
 const LEN: usize = 0x20_0000;
 
@@ -78,6 +80,27 @@ fn write_into_truncated_memory_is_survived() {
 }
 
 #[test]
+fn loss_while_others_come_and_go_hits_only_its_own() {
+    const ROUNDS: usize = 300;
+    let bystander_file = memfd();
+    let bystander = guest_memory(&bystander_file);
+    let coming_and_going = std::thread::spawn(move || {
+        for _ in 0..20 * ROUNDS {
+            let memory = MappedMemory::new(Arc::clone(&bystander)).unwrap();
+            assert!(!memory.is_poisoned());
+        }
+    });
+    for _ in 0..ROUNDS {
+        let file = memfd();
+        let memory = MappedMemory::new(guest_memory(&file)).unwrap();
+        file.set_len(0).unwrap();
+        memory.copy_out(&mut RegionHint::default(), 0, &mut [0]).unwrap();
+        assert!(memory.is_poisoned());
+    }
+    coming_and_going.join().unwrap();
+}
+
+#[test]
 fn truncated_area_is_found_when_the_ring_starts() {
     let file = memfd();
     let driver = driver_on(&file);
@@ -96,7 +119,7 @@ fn all_generations_that_share_a_mapping_are_lost_together() {
     let other = MappedMemory::new(guest_memory(&other_file)).unwrap();
     file.set_len(0).unwrap();
     let mut byte = [1];
-    new.copy_out(&mut super::super::RegionHint::default(), 0, &mut byte).unwrap();
+    new.copy_out(&mut RegionHint::default(), 0, &mut byte).unwrap();
     assert!(old.is_poisoned() && new.is_poisoned());
     assert!(!other.is_poisoned());
     // A place in the table that is used again starts clean.

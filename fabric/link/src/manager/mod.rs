@@ -113,8 +113,8 @@ pub struct PeerStatus {
     pub epoch: Option<u8>,
     /// Round trip of the last hello, in microseconds.
     pub rtt_us: Option<u64>,
-    /// Monotonic time of the last hello heard, in microseconds.
-    pub last_heard_us: Option<u64>,
+    /// How long ago its last hello was heard, in microseconds.
+    pub heard_ago_us: Option<u64>,
     /// The longest UDP payload that is sent to it, in bytes.
     pub datagram_len_max: usize,
     /// What happened.
@@ -237,8 +237,8 @@ impl<R: Random> Manager<R> {
 
     /// All peers, in the order of their ids.
     #[must_use]
-    pub fn status(&self) -> Vec<PeerStatus> {
-        self.peers.iter().map(peer_status).collect()
+    pub fn status(&self, now_us: u64) -> Vec<PeerStatus> {
+        self.peers.iter().map(|peer| peer_status(peer, now_us)).collect()
     }
 
     /// What came from strangers, or led to nothing.
@@ -551,7 +551,7 @@ impl<R> fmt::Debug for Manager<R> {
     }
 }
 
-fn peer_status(peer: &Peer) -> PeerStatus {
+fn peer_status(peer: &Peer, now_us: u64) -> PeerStatus {
     let state = match (peer.up, peer.counters.downs > 0 && peer.counters.sessions > 0) {
         (true, _) => PeerState::Up,
         (false, true) => PeerState::Down,
@@ -565,7 +565,7 @@ fn peer_status(peer: &Peer) -> PeerStatus {
         state,
         epoch: current.map(|live| live.session.epoch),
         rtt_us: peer.rtt_us,
-        last_heard_us: peer.heard_us,
+        heard_ago_us: peer.heard_us.map(|at_us| now_us.saturating_sub(at_us)),
         datagram_len_max: peer.published_len,
         counters: peer.counters,
     }

@@ -1,7 +1,7 @@
 //! Managers on a simulated network: seeded loss, delay, reordering, duplication,
 //! a limit on length, and traffic that must never meet a session that is not open.
 
-use super::super::{Config, Manager, Output, PathMtu, PeerConfig, Timing};
+use super::super::{Config, Manager, Output, PathMtu, PeerConfig, PeerStatus, Timing};
 use crate::key::StaticKey;
 use crate::random::{Random, Seeded};
 use crate::session::{PeerId, Session};
@@ -123,6 +123,10 @@ impl Sim {
     pub(super) fn want(&mut self, host: usize) {
         self.hosts[host].manager.want_all(self.now_us);
         self.drain(host);
+    }
+
+    pub(super) fn status(&self, host: usize, peer: usize) -> PeerStatus {
+        self.hosts[host].manager.status(self.now_us)[peer].clone()
     }
 
     /// Both ends of a pair are up on the same session.

@@ -44,7 +44,7 @@ fn a_restart_with_a_clock_that_went_back_is_recovered_by_the_other_end() {
         // Its own calls are taken for replays; the other end notices the silence,
         // and is listened to at the latest when ours were in vain three times.
         assert!(sim.run_until(sim.now_us + 2 * S, Sim::joined), "host {host}");
-        let replayed = sim.hosts[1 - host].manager.status()[0].counters.initiations_replayed;
+        let replayed = sim.status(1 - host, 0).counters.initiations_replayed;
         // Host 1 had never called before, so host 0 has no timestamp of it.
         assert_eq!(replayed > 0, host == 0);
         sim.run_for(10 * S);
@@ -69,10 +69,10 @@ fn a_silent_peer_is_down_within_the_bound_and_calls_are_repeated_with_care() {
     sim.hosts[1].alive = false;
     let end = sim.now_us + 501 * MS;
     assert!(sim.run_until(end, |sim| sim.hosts[0].downs == 1));
-    assert_eq!(sim.hosts[0].manager.status()[0].state, PeerState::Down);
-    let before = sim.hosts[0].manager.status()[0].counters.initiations_sent;
+    assert_eq!(sim.status(0, 0).state, PeerState::Down);
+    let before = sim.status(0, 0).counters.initiations_sent;
     sim.run_for(60 * S);
-    let calls = sim.hosts[0].manager.status()[0].counters.initiations_sent - before;
+    let calls = sim.status(0, 0).counters.initiations_sent - before;
     assert!((45..70).contains(&calls), "{calls} calls in a minute");
     assert_eq!(sim.hosts[0].downs, 1);
 }
@@ -108,7 +108,7 @@ fn a_peer_that_never_answers_leaves_the_others_alone() {
     sim.want(0);
     sim.run_for(10 * S);
     assert!(sim.hosts[0].up.contains_key(&PeerId(0)));
-    assert_eq!(sim.hosts[0].manager.status()[1].state, PeerState::Connecting);
+    assert_eq!(sim.status(0, 1).state, PeerState::Connecting);
     assert_eq!(sim.data_refused, 0);
 }
 

@@ -1,0 +1,412 @@
+//! Hostile and broken front-ends: the session ends by name, the daemon and its
+//! other vNICs go on, and nothing leaks.
+
+#[cfg(test)]
+#[path = "vhost_user_support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use wireonce_backend::vhost_user::{DeviceConfig, SocketMode};
+
+    use super::support::*;
+
+    /// The next VMM is served as if nothing had happened.
+    fn still_serves(bed: &Bed) {
+        let vmm = bed.vmm();
+        let memory = memory();
+        vmm.start(&memory, 2);
+        bed.worker.look(|state| assert_eq!(state.rings.len(), 2));
+        drop(vmm);
+        bed.wait_idle();
+    }
+
+    /// A fresh session that is ready for anything; ended by one message.
+    fn ended_by(bed: &Bed, request: u32, payload: &[u8], fds: &[RawFd]) {
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        // A refusal may arrive before all of the message is written.
+        let _ = vmm.try_send(request, PLAIN, payload, fds);
+        assert!(vmm.is_closed(), "request {request}");
+        drop(vmm);
+        bed.wait_idle();
+    }
+
+    /// Every request id, with no payload, a full one, and one too long, and
+    /// with 0 to 8 descriptors, before and after negotiation. Nearly all of it
+    /// is nonsense. The daemon survives, nothing leaks.
+    #[test]
+    fn malformed_messages_of_every_kind_leave_the_daemon_alive() {
+        let bed = Bed::new();
+        let before = descriptors();
+        let file = memory();
+        for request in 0..=64 {
+            for size in [0, 8, 40, 4096, 4097] {
+                for count in [0, 1, 8] {
+                    let vmm = bed.vmm();
+                    if request % 2 == 0 {
+                        vmm.negotiate();
+                    }
+                    let fds = vec![file.as_raw_fd(); count];
+                    let _ = vmm.try_send(request, NEED_REPLY, &vec![0xff; size], &fds);
+                    drop(vmm);
+                }
+            }
+        }
+        still_serves(&bed);
+        drop(file);
+        wait_descriptors(before);
+        let refusals = bed.status().refusals;
+        for name in ["unknown-message", "not-negotiated", "payload-size", "file-descriptors"] {
+            assert!(refusals.get(name).is_some_and(|count| *count > 10), "{name}: {refusals:?}");
+        }
+    }
+
+    /// CVE-2019-14818, CVE-2022-0669: descriptors nobody expects are closed,
+    /// for every message there is.
+    #[test]
+    fn surplus_fds_are_closed_for_every_message() {
+        let bed = Bed::new();
+        let before = descriptors();
+        let file = memory();
+        for request in 1..=45 {
+            for count in 1..=8 {
+                let size = match request {
+                    SET_VRING_ADDR | ADD_MEM_REG | REM_MEM_REG => 40,
+                    SET_MEM_TABLE => 8,
+                    GET_FEATURES | SET_OWNER | RESET_OWNER | GET_QUEUE_NUM => 0,
+                    GET_PROTOCOL_FEATURES | GET_MAX_MEM_SLOTS => 0,
+                    GET_CONFIG | SET_CONFIG => 13,
+                    _ => 8,
+                };
+                // Ring events and single regions may carry one.
+                if count == 1 && matches!(request, 12..=14 | ADD_MEM_REG | REM_MEM_REG) {
+                    continue;
+                }
+                let fds = vec![file.as_raw_fd(); count];
+                ended_by(&bed, request, &vec![0; size], &fds);
+            }
+        }
+        drop(file);
+        wait_descriptors(before);
+        assert!(bed.refusals("file-descriptors") > 100);
+    }
+
+    /// More than one read can take: the kernel closes what does not fit.
+    #[test]
+    fn two_hundred_descriptors_are_closed() {
+        let bed = Bed::new();
+        let before = descriptors();
+        let file = memory();
+        ended_by(&bed, SET_MEM_TABLE, &table(&[]), &vec![file.as_raw_fd(); 200]);
+        drop(file);
+        wait_descriptors(before);
+    }
+
+    /// Descriptors on the payload instead of the header.
+    #[test]
+    fn descriptors_sent_with_the_payload_are_dropped() {
+        use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+        let bed = Bed::new();
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        let file = memory();
+        let before = descriptors();
+        let header = [SET_VRING_KICK, PLAIN, 8].map(u32::to_ne_bytes).concat();
+        vmm.write_raw(&header);
+        let payload = number(0);
+        vmm.stream.send_with_fds(&[payload.as_slice()], &[file.as_raw_fd()]).unwrap();
+        assert!(vmm.is_closed());
+        bed.wait_idle();
+        assert_eq!(bed.refusals("file-descriptors"), 1);
+        eventually("the session's descriptors to go", || descriptors() < before);
+        still_serves(&bed);
+    }
+
+    /// CVE-2020-10726: refused here, and so nothing can leak.
+    #[test]
+    fn thousand_get_inflight_fd_keeps_fd_count() {
+        let bed = Bed::new();
+        let before = descriptors();
+        for _ in 0..1000 {
+            let vmm = bed.vmm();
+            vmm.send(GET_INFLIGHT_FD, PLAIN, &[0; 24], &[]);
+            assert!(vmm.is_closed());
+        }
+        bed.wait_idle();
+        wait_descriptors(before);
+        assert_eq!(bed.refusals("not-negotiated"), 1000);
+    }
+
+    /// CVE-2021-3839.
+    #[test]
+    fn inflight_num_queues_65535() {
+        let bed = Bed::new();
+        let file = memory();
+        let payload = [words(&[0x1000, 0]), [0xffffu16; 2].map(u16::to_ne_bytes).concat()].concat();
+        ended_by(&bed, SET_INFLIGHT_FD, &[payload, vec![0; 4]].concat(), &[file.as_raw_fd()]);
+        assert_eq!(bed.refusals("not-negotiated"), 1);
+        still_serves(&bed);
+    }
+
+    /// CVE-2020-10722: dirty logging is not offered, so its log is refused.
+    #[test]
+    fn log_base_offset_plus_size_overflows() {
+        let bed = Bed::new();
+        let file = memory();
+        ended_by(&bed, SET_LOG_BASE, &words(&[u64::MAX, 0x1000]), &[file.as_raw_fd()]);
+        assert_eq!(bed.refusals("not-negotiated"), 1);
+    }
+
+    #[test]
+    fn memory_sums_that_overflow_end_the_session() {
+        let bed = Bed::new();
+        let file = memory();
+        let high = u64::MAX - 0xfff;
+        for spoiled in [
+            region(high, 0x2000, 0, 0),
+            region(0, 0x2000, high, 0),
+            region(0, 0x2000, 0, high),
+            region(0, 0, 0, 0),
+        ] {
+            let (fd, table) = (file.as_raw_fd(), table(std::slice::from_ref(&spoiled)));
+            ended_by(&bed, SET_MEM_TABLE, &table, &[fd]);
+            ended_by(&bed, ADD_MEM_REG, &slot(&spoiled), &[fd]);
+        }
+        assert_eq!(bed.refusals("region-range"), 8);
+        still_serves(&bed);
+    }
+
+    /// Without this check the first touch beyond the file's end is a SIGBUS.
+    #[test]
+    fn file_shorter_than_its_region_is_refused() {
+        let bed = Bed::new();
+        let file = memory();
+        let too_long = region(0, MEMORY_SIZE + 0x1000, VMM_BASE, 0);
+        ended_by(&bed, ADD_MEM_REG, &slot(&too_long), &[file.as_raw_fd()]);
+        let too_late = region(0, MEMORY_SIZE, VMM_BASE, 0x1000);
+        ended_by(&bed, SET_MEM_TABLE, &table(&[too_late]), &[file.as_raw_fd()]);
+        assert_eq!(bed.refusals("region-file-short"), 2);
+        let device = std::fs::File::open("/dev/zero").unwrap();
+        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
+        ended_by(&bed, ADD_MEM_REG, &slot(&whole), &[device.as_raw_fd()]);
+        assert_eq!(bed.refusals("region-not-a-file"), 1);
+        still_serves(&bed);
+    }
+
+    #[test]
+    fn unsealed_memory_is_refused_if_the_vnic_says_so() {
+        let bed = Bed::with(|config| config.require_sealed_memory = true);
+        let file = memory();
+        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
+        ended_by(&bed, ADD_MEM_REG, &slot(&whole), &[file.as_raw_fd()]);
+        assert_eq!(bed.refusals("region-unsealed"), 1);
+    }
+
+    /// Overlapping regions: the daemon refuses, the VMM hears it.
+    #[test]
+    fn overlapping_regions_are_refused() {
+        let bed = Bed::new();
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        let file = memory();
+        let whole = slot(&region(0, MEMORY_SIZE, VMM_BASE, 0));
+        vmm.done(ADD_MEM_REG, &whole, &[file.as_raw_fd()]);
+        assert_eq!(vmm.status_of(ADD_MEM_REG, &whole, &[file.as_raw_fd()]), 1);
+        assert!(vmm.is_closed());
+        bed.wait_idle();
+        assert_eq!(bed.refusals("daemon-refused"), 1);
+        still_serves(&bed);
+    }
+
+    /// CVE-2020-10723 for each message that carries an index.
+    #[test]
+    fn vring_index_0x10000_is_refused() {
+        let bed = Bed::new();
+        for index in [2, 0x100, 0x1_0000, u32::MAX] {
+            for request in [SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE] {
+                ended_by(&bed, request, &state(index, 1), &[]);
+            }
+            ended_by(&bed, SET_VRING_ADDR, &ring_addresses(index), &[]);
+        }
+        let event = RingEvents::new();
+        for index in [2u64, 0x200, 0x1_0000, 1 << 32] {
+            for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
+                ended_by(&bed, request, &words(&[index]), &[event.kick.as_raw_fd()]);
+            }
+        }
+        assert_eq!(bed.refusals("ring-index"), 4 * 5 + 4 * 3);
+        still_serves(&bed);
+    }
+
+    /// CVE-2019-14818, the other half: each one used to allocate.
+    #[test]
+    fn repeated_set_vring_num_is_flat() {
+        let bed = Bed::new();
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        vmm.done(SET_VRING_NUM, &state(0, 256), &[]);
+        let before = (descriptors(), mappings());
+        for _ in 0..2000 {
+            vmm.send(SET_VRING_NUM, PLAIN, &state(0, 256), &[]);
+        }
+        let event = RingEvents::new();
+        for request in [SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK] {
+            for _ in 0..300 {
+                vmm.send(request, PLAIN, &number(1), &[event.kick.as_raw_fd()]);
+            }
+        }
+        vmm.ask_number(GET_FEATURES);
+        // One call, one error, one kick (twice: the daemon keeps one too), and
+        // the two eventfds of the test itself.
+        assert_eq!(descriptors(), before.0 + 4 + 2);
+        assert!(mappings() <= before.1 + 8, "the heap may have grown by a few arenas");
+    }
+
+    /// CVE-2026-5747.
+    #[test]
+    fn set_vring_num_addr_base_while_running_is_refused() {
+        let bed = Bed::new();
+        let memory = memory();
+        for (request, payload) in [
+            (SET_VRING_NUM, state(0, 128)),
+            (SET_VRING_NUM, state(0, 256)),
+            (SET_VRING_BASE, state(0, 9)),
+            (SET_VRING_ADDR, ring_addresses(1).split_at(4).1.to_vec()),
+        ] {
+            let payload = match request {
+                SET_VRING_ADDR => [0u32.to_ne_bytes().to_vec(), payload].concat(),
+                _ => payload,
+            };
+            let vmm = bed.vmm();
+            vmm.start(&memory, 2);
+            vmm.send(request, PLAIN, &payload, &[]);
+            assert!(vmm.is_closed());
+            bed.wait_idle();
+        }
+        assert_eq!(bed.refusals("ring-runs"), 4);
+        let vmm = bed.vmm();
+        vmm.start(&memory, 2);
+        let again = ring_addresses_at(0, VMM_BASE, 1);
+        vmm.done(SET_VRING_ADDR, &again, &[]);
+        bed.worker.look(|state| assert_eq!(state.rings.len(), 2));
+    }
+
+    #[test]
+    fn ring_sizes_that_are_no_power_of_two_are_refused() {
+        let bed = Bed::new();
+        for size in [0, 3, 1000, 2048, 0x1_0100] {
+            ended_by(&bed, SET_VRING_NUM, &state(0, size), &[]);
+        }
+        assert_eq!(bed.refusals("ring-size"), 5);
+    }
+
+    /// A pipe or a file in an event's place could make the worker block.
+    #[test]
+    fn ring_events_must_be_eventfds() {
+        let bed = Bed::new();
+        let file = memory();
+        let (socket, _other) = UnixStream::pair().unwrap();
+        for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
+            for fd in [file.as_raw_fd(), socket.as_raw_fd()] {
+                ended_by(&bed, request, &number(0), &[fd]);
+            }
+        }
+        assert_eq!(bed.refusals("not-an-eventfd"), 6);
+        ended_by(&bed, SET_VRING_KICK, &words(&[0x100]), &[]);
+        assert_eq!(bed.refusals("kick-without-fd"), 1);
+    }
+
+    /// Addresses outside of all memory: the session ends, the worker hears nothing.
+    #[test]
+    fn ring_addresses_outside_memory_are_refused() {
+        let bed = Bed::new();
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        let memory = memory();
+        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
+        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        vmm.done(SET_VRING_NUM, &state(0, 256), &[]);
+        let outside = ring_addresses_at(0, VMM_BASE + MEMORY_SIZE, 0);
+        assert_eq!(vmm.status_of(SET_VRING_ADDR, &outside, &[]), 1);
+        assert!(vmm.is_closed());
+        bed.wait_idle();
+        assert_eq!(bed.worker.take_lines()[2..], ["disconnected"]);
+    }
+
+    #[test]
+    fn connection_that_ends_inside_a_message_is_counted() {
+        let bed = Bed::new();
+        for bytes in [1, 11, 12, 15] {
+            let vmm = bed.vmm();
+            let message = [SET_FEATURES, PLAIN, 8, 0, 0].map(u32::to_ne_bytes).concat();
+            vmm.write_raw(&message[..bytes]);
+            vmm.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(vmm.is_closed());
+            bed.wait_idle();
+        }
+        assert_eq!(bed.refusals("truncated"), 4);
+        still_serves(&bed);
+    }
+
+    /// A header claiming 4 GB allocates nothing.
+    #[test]
+    fn huge_sizes_are_refused_from_the_header_alone() {
+        let bed = Bed::new();
+        for request in [SET_FEATURES, SET_MEM_TABLE, GET_CONFIG] {
+            let vmm = bed.vmm();
+            vmm.negotiate();
+            vmm.write_raw(&[request, PLAIN, u32::MAX - 3].map(u32::to_ne_bytes).concat());
+            assert!(vmm.is_closed());
+            bed.wait_idle();
+        }
+        assert_eq!(bed.refusals("payload-size"), 3);
+    }
+
+    /// A VMM that stops in the middle of a message stalls only itself, and can
+    /// be thrown out.
+    #[test]
+    fn stalled_vmm_does_not_stall_its_neighbour() {
+        let bed = Bed::new();
+        let stalled = bed.vmm();
+        stalled.negotiate();
+        (&stalled.stream).write_all(&[1, 0, 0]).unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.sock");
+        let worker = Arc::new(Worker::default());
+        let config = DeviceConfig::new("neighbour", &path, SocketMode::Listen, MAC);
+        bed.supervisor.add(config, Arc::clone(&worker) as _).unwrap();
+        let vmm = Vmm::connect(&path);
+        let memory = memory();
+        vmm.start(&memory, 2);
+        worker.look(|state| assert_eq!(state.rings.len(), 2));
+
+        bed.supervisor.remove("vnic").unwrap();
+        assert!(stalled.is_closed());
+        bed.worker.look(|state| assert!(!state.connected));
+        vmm.ask_number(GET_FEATURES);
+    }
+
+    /// A VMM that never reads its answers.
+    #[test]
+    fn vmm_that_reads_no_answers_can_be_removed() {
+        let bed = Bed::new();
+        let vmm = bed.vmm();
+        vmm.stream.set_nonblocking(true).unwrap();
+        let question = [GET_FEATURES, PLAIN, 0].map(u32::to_ne_bytes).concat();
+        let mut sent = 0;
+        // Until its socket is full, which happens only when ours is.
+        while sent < 10_000_000 && (&vmm.stream).write_all(&question).is_ok() {
+            sent += question.len();
+        }
+        assert!(sent < 10_000_000);
+        bed.supervisor.remove("vnic").unwrap();
+        bed.worker.look(|state| assert!(!state.connected));
+    }
+}

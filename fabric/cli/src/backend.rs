@@ -1,0 +1,14 @@
+//! `wireonce backend`: serve the vNICs of this host.
+
+use crate::{
+    daemon::{self, Args, Role},
+    failure::Failure,
+};
+use wireonce_backend::Backend;
+
+/// Runs until it is told to stop.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    daemon::run(Role::Backend, args, |config, _failed| {
+        Backend::start(config).map_err(|error| error.to_string())
+    })
+}

@@ -1,0 +1,62 @@
+//! `wireonce check`: validate a configuration file.
+
+use crate::{failure::Failure, output};
+use clap::Parser;
+use std::path::PathBuf;
+use wireonce_config::{Config, Encryption};
+use wireonce_link::StaticKey;
+
+/// The command line.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    /// The configuration file
+    file: PathBuf,
+    /// Also look whether this machine has what the file names: the key file, the
+    /// directories of sockets, the interfaces
+    #[arg(long)]
+    host: bool,
+}
+
+/// Says `ok` and what the file describes, or what is wrong with it.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(&args.file)?;
+    if args.host {
+        machine(&config)?;
+    }
+    output::print(&summary(&config))
+}
+
+/// Looks whether this machine has what the configuration names, key included.
+pub(crate) fn machine(config: &Config) -> Result<(), Failure> {
+    config.check_host()?;
+    match StaticKey::load(&config.host.private_key_file) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Input(format!(
+            "{}: [host] {:?}: key `private_key_file`: {error}",
+            config.origin, config.host.name
+        ))),
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let local_vnics = config.local_vnics().count();
+    let local_uplinks = config.local_uplinks().count();
+    let mut text = format!(
+        "ok: host {:?}: {}, {}, {} ({local_vnics} here), {} ({local_uplinks} here)\n",
+        config.host.name,
+        count(config.peers.len(), "peer"),
+        count(config.networks.len(), "network"),
+        count(config.vnics.len(), "vNIC"),
+        count(config.uplinks.len(), "uplink"),
+    );
+    if config.fabric.encryption == Encryption::Off {
+        text.push_str(
+            "warning: encryption is off: anyone on the fabric can read and forge frames\n",
+        );
+    }
+    text
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}

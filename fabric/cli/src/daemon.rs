@@ -1,0 +1,255 @@
+//! The shell around a backend or gateway: what every daemon does that has nothing
+//! to do with frames.
+//!
+//! ```text
+//! configuration ─ host check ─ signals ─ log ─ control socket ─ start ─ READY
+//!      │exit 2        │exit 2                                    │exit 1
+//!      v              v                        SIGTERM, failure ─┴─> STOPPING ─ stop
+//! ```
+//! Nothing is started, and no file is made, before the configuration has passed.
+
+use crate::{check, failure::Failure, logging, status_server::StatusServer, sys::Signals};
+use clap::Parser;
+use sd_notify::NotifyState;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
+    thread,
+};
+use tracing::{error, info, warn};
+use wireonce_config::{Config, Encryption};
+use wireonce_ledger::Daemon;
+
+/// The command line of a daemon.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// Which daemon it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Backend,
+    Gateway,
+}
+
+impl Role {
+    /// The name in status and logs, and the verb.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The capabilities that it works with: number, name, and what is lost without.
+    fn capabilities(self) -> &'static [(u32, &'static str, &'static str)] {
+        const ADMIN: (u32, &str, &str) =
+            (12, "CAP_NET_ADMIN", "socket buffers are limited by net.core.rmem_max and wmem_max");
+        match self {
+            Self::Backend => &[ADMIN],
+            Self::Gateway => &[
+                (12, "CAP_NET_ADMIN", "interfaces cannot be made promiscuous, nor TAP devices"),
+                (13, "CAP_NET_RAW", "uplinks with driver \"packet\" cannot be opened"),
+            ],
+        }
+    }
+}
+
+/// What ends a daemon.
+#[derive(Debug)]
+enum End {
+    Signal(&'static str),
+    Failure(String),
+}
+
+/// Runs a daemon until a signal or a failure ends it. `start` gets the
+/// configuration and a channel on which it may, at any later time, say that it
+/// cannot go on.
+pub(crate) fn run<D: Daemon + 'static>(
+    role: Role,
+    args: &Args,
+    start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
+) -> Result<(), Failure> {
+    let config = Arc::new(Config::load(&args.config)?);
+    check::machine(&config)?;
+    let signals = Signals::block_stopping()
+        .map_err(|error| Failure::Runtime(format!("signals cannot be blocked: {error}")))?;
+    logging::start();
+    info!(
+        role = role.name(),
+        host = config.host.name,
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    note_capabilities(role);
+    note_encryption(&config);
+    supervise(role, &config, signals, start)
+}
+
+/// From the control socket to the end.
+fn supervise<D: Daemon + 'static>(
+    role: Role,
+    config: &Arc<Config>,
+    signals: Signals,
+    start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
+) -> Result<(), Failure> {
+    let server = StatusServer::start(role, config).map_err(|error| {
+        let socket = config.host.control_socket.display();
+        Failure::Runtime(format!("control socket {socket}: {error}"))
+    })?;
+    let (failures, failed) = mpsc::channel();
+    let daemon = start(config, failures).map_err(Failure::Runtime)?;
+    server.serve(daemon);
+
+    let (ends, ended) = mpsc::channel();
+    let failure = ends.clone();
+    spawn("signals", move || {
+        let end = match signals.wait() {
+            Ok(signal) => End::Signal(signal),
+            Err(error) => End::Failure(format!("signals cannot be waited for: {error}")),
+        };
+        let _ = ends.send(end);
+    })?;
+    spawn("failures", move || {
+        // No sender left is no failure: not every daemon keeps its end.
+        if let Ok(reason) = failed.recv() {
+            let _ = failure.send(End::Failure(reason));
+        }
+    })?;
+
+    let summary = format!("{} {} is serving", role.name(), config.host.name);
+    notify(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+    info!(control_socket = %config.host.control_socket.display(), "ready");
+    let end = ended.recv().unwrap_or_else(|_| End::Failure("no signal can arrive".to_owned()));
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    match &end {
+        End::Signal(signal) => info!(signal, "stopping"),
+        End::Failure(reason) => error!(reason, "stopping"),
+    }
+    if let Some(daemon) = server.stop() {
+        daemon.stop();
+    }
+    info!("stopped");
+    match end {
+        End::Signal(_) => Ok(()),
+        End::Failure(reason) => Err(Failure::Runtime(reason)),
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    match thread::Builder::new().name(name.to_owned()).spawn(body) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Runtime(format!("no thread can be started: {error}"))),
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Says which capability is missing and what it costs; nothing here needs root.
+fn note_capabilities(role: Role) {
+    let Some(held) = effective_capabilities() else { return };
+    for (number, name, loss) in role.capabilities() {
+        if held & (1 << number) == 0 {
+            warn!(capability = name, "missing: {loss}");
+        }
+    }
+}
+
+/// The set as the kernel prints it, one bit for each capability.
+fn effective_capabilities() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
+}
+
+/// Clear text on the fabric is said at every start, as a warning.
+fn note_encryption(config: &Config) {
+    if config.fabric.encryption == Encryption::Off {
+        warn!(
+            file = config.origin,
+            "ENCRYPTION IS OFF: every frame crosses the fabric in clear text, and anyone on it \
+             can read and forge frames of every network; remove `encryption = \"off\"` unless \
+             the fabric is yours alone"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
+    use tempfile::TempDir;
+    use wireonce_ledger::Status;
+
+    struct Fake {
+        stopped: Arc<AtomicBool>,
+    }
+
+    impl Daemon for Fake {
+        fn status(&self) -> Status {
+            Status::default()
+        }
+
+        fn stop(self) {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn config(directory: &TempDir) -> Arc<Config> {
+        let text = format!(
+            "[host]\nname = \"server-a\"\nprivate_key_file = \"/k\"\ncontrol_socket = \"{}/c\"\n\
+             [fabric]\naddress = \"127.0.0.1\"\n",
+            directory.path().display()
+        );
+        Arc::new(Config::parse(&text, "test.toml").unwrap())
+    }
+
+    #[test]
+    fn a_daemon_that_cannot_go_on_is_stopped_and_its_reason_is_the_failure() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(false));
+        let start = |config: &Arc<Config>, failed: Sender<String>| {
+            *seen.lock().unwrap() = config.host.control_socket.exists();
+            failed.send("the ring is gone".to_owned()).unwrap();
+            Ok(Fake { stopped: Arc::clone(&stopped) })
+        };
+        let signals = Signals::block_stopping().unwrap();
+        let done = supervise(Role::Backend, &config, signals, start);
+        assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "the ring is gone"));
+        assert!(stopped.load(Ordering::Relaxed));
+        assert!(*seen.lock().unwrap(), "the control socket exists before the daemon starts");
+        assert!(!config.host.control_socket.exists());
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_start_leaves_no_socket() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let start = |_: &Arc<Config>, _| Err::<Fake, _>("no memory".to_owned());
+        let signals = Signals::block_stopping().unwrap();
+        let done = supervise(Role::Gateway, &config, signals, start);
+        assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "no memory"));
+        assert!(!config.host.control_socket.exists());
+    }
+
+    #[test]
+    fn this_process_has_a_readable_capability_set() {
+        assert!(effective_capabilities().is_some());
+    }
+}

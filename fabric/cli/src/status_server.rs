@@ -1,0 +1,374 @@
+//! The control socket: one JSON line in, one JSON line out.
+//!
+//! ```text
+//! {"get":"status"}\n  ──>
+//!                     <──  {"role":"backend",..}\n   or   {"error":".."}\n
+//! ```
+//! The socket has mode 0660 from the moment that it has its name: it is made under
+//! another name and renamed, which also replaces the socket of a dead process.
+//! Clients are few, and each has little time and little room, so that one that is
+//! stuck costs a thread for seconds and nothing else.
+
+use crate::daemon::Role;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, Permissions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tracing::warn;
+use wireonce_config::{Config, Encryption};
+use wireonce_ledger::{Daemon, Status};
+
+/// Clients that are served at a time; one more is told so and let go.
+const CLIENTS_MAX: usize = 16;
+/// Longest request line, in bytes.
+const REQUEST_LEN_MAX: usize = 256;
+/// How long a client may take for one request, and for taking the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Read and write at the socket's owner and group.
+const MODE: u32 = 0o660;
+
+/// What a client asks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "get", rename_all = "kebab-case")]
+pub(crate) enum Request {
+    /// The daemon's [`Status`].
+    Status,
+}
+
+/// Why a client gets no status.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// One sentence.
+    pub(crate) error: String,
+}
+
+/// The server; its socket goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StatusServer<D: Daemon + 'static> {
+    shared: Arc<Shared<D>>,
+    listener: Arc<UnixListener>,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Shared<D> {
+    /// `None` before it has started and after it was asked to stop.
+    daemon: Mutex<Option<D>>,
+    about: About,
+    clients: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+/// What the shell knows about the daemon.
+#[derive(Debug)]
+struct About {
+    role: Role,
+    host: String,
+    encryption: &'static str,
+    started: Instant,
+}
+
+impl<D: Daemon + 'static> StatusServer<D> {
+    /// Makes the control socket. Clients are told to wait until there is a daemon.
+    pub(crate) fn start(role: Role, config: &Config) -> io::Result<Self> {
+        let about = About {
+            role,
+            host: config.host.name.clone(),
+            encryption: match config.fabric.encryption {
+                Encryption::Aes256Gcm => "aes-256-gcm",
+                Encryption::Off => "off",
+            },
+            started: Instant::now(),
+        };
+        let shared = Arc::new(Shared {
+            daemon: Mutex::new(None),
+            about,
+            clients: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let path = config.host.control_socket.clone();
+        let listener = Arc::new(listen(&path)?);
+        let server = Self { shared, listener, path };
+        let (shared, listener) = (Arc::clone(&server.shared), Arc::clone(&server.listener));
+        thread::Builder::new()
+            .name("status".to_owned())
+            .spawn(move || accept(&listener, &shared))?;
+        Ok(server)
+    }
+
+    /// From now on clients hear from `daemon`.
+    pub(crate) fn serve(&self, daemon: D) {
+        *self.shared.daemon() = Some(daemon);
+    }
+
+    /// Takes the socket away and gives the daemon back.
+    pub(crate) fn stop(self) -> Option<D> {
+        self.shared.daemon().take()
+    }
+}
+
+impl<D: Daemon + 'static> Drop for StatusServer<D> {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        // Wakes `accept`.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl<D> Shared<D> {
+    /// The daemon, to look at or to take. A panic aborts the process, so a poisoned
+    /// lock cannot be met.
+    fn daemon(&self) -> std::sync::MutexGuard<'_, Option<D>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A listener at `path` that only its owner and group reach.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let mut unnamed = path.to_owned().into_os_string();
+    unnamed.push(".new");
+    match fs::remove_file(&unnamed) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&unnamed)?;
+    fs::set_permissions(&unnamed, Permissions::from_mode(MODE))?;
+    fs::rename(&unnamed, path)?;
+    Ok(listener)
+}
+
+fn accept<D: Daemon + 'static>(listener: &UnixListener, shared: &Arc<Shared<D>>) {
+    while !shared.stopping.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((stream, _)) => admit(stream, shared),
+            Err(error) => {
+                if !shared.stopping.load(Ordering::Relaxed) {
+                    warn!(%error, "control socket: a client is lost");
+                    // Out of descriptors, most likely: no hurry to fail again.
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+}
+
+/// Gives the client a thread, if there are not too many.
+fn admit<D: Daemon + 'static>(mut stream: UnixStream, shared: &Arc<Shared<D>>) {
+    if shared.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
+        shared.clients.fetch_sub(1, Ordering::Relaxed);
+        let _ = stream.set_nonblocking(true);
+        let _ = stream.write(&refusal("too many clients; ask again"));
+        return;
+    }
+    let served = Arc::clone(shared);
+    let thread = thread::Builder::new().name("status-client".to_owned()).spawn(move || {
+        // A client that breaks off, or is too slow, is its own affair.
+        let _ = converse(&mut stream, &served);
+        served.clients.fetch_sub(1, Ordering::Relaxed);
+    });
+    if let Err(error) = thread {
+        shared.clients.fetch_sub(1, Ordering::Relaxed);
+        warn!(%error, "control socket: no thread for a client");
+    }
+}
+
+/// Answers line by line until the client has none left.
+fn converse<D: Daemon>(stream: &mut UnixStream, shared: &Shared<D>) -> io::Result<()> {
+    while let Some(line) = read_line(stream, Instant::now() + PATIENCE)? {
+        let reply = match serde_json::from_slice::<Request>(&line) {
+            Ok(Request::Status) => status(shared),
+            Err(_) => refusal("not a request; ask {\"get\":\"status\"}"),
+        };
+        write_all(stream, &reply, Instant::now() + PATIENCE)?;
+    }
+    Ok(())
+}
+
+/// The next line without its end; `None` when there is none. Requests do not overlap:
+/// a client waits for its answer, so what follows the line's end can be dropped.
+fn read_line(stream: &mut UnixStream, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut buffer = [0; REQUEST_LEN_MAX];
+    loop {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        let len = stream.read(&mut buffer)?;
+        let Some(new) = buffer.get(..len).filter(|new| !new.is_empty()) else { return Ok(None) };
+        line.extend_from_slice(new);
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            line.truncate(end);
+            return Ok(Some(line));
+        }
+        if line.len() > REQUEST_LEN_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+fn write_all(stream: &mut UnixStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left(deadline)?))?;
+        let len = stream.write(bytes)?;
+        bytes = bytes.get(len..).unwrap_or_default();
+        if len == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
+}
+
+/// The time until `deadline`, which must not be zero for a socket's timeout.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn status<D: Daemon>(shared: &Shared<D>) -> Vec<u8> {
+    let About { role, host, encryption, started } = &shared.about;
+    let daemon = shared.daemon();
+    let Some(daemon) = daemon.as_ref() else { return refusal("the daemon is not running yet") };
+    let sampled = started.elapsed();
+    line(&Status {
+        role: role.name().to_owned(),
+        host: host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: sampled.as_secs(),
+        sampled_at_us: u64::try_from(sampled.as_micros()).unwrap_or(u64::MAX),
+        encryption: (*encryption).to_owned(),
+        ..daemon.status()
+    })
+}
+
+fn refusal(error: &str) -> Vec<u8> {
+    line(&Refusal { error: error.to_owned() })
+}
+
+/// `message` as one line of JSON.
+fn line(message: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{BufRead, BufReader},
+        sync::mpsc,
+    };
+    use tempfile::TempDir;
+    use wireonce_ledger::status::VnicStatus;
+
+    /// A daemon with one vNIC that says when it is stopped.
+    struct Fake(mpsc::Sender<()>);
+
+    impl Daemon for Fake {
+        fn status(&self) -> Status {
+            let vnics = vec![VnicStatus { name: "vm-a".to_owned(), ..VnicStatus::default() }];
+            Status { role: "overwritten".to_owned(), vnics, ..Status::default() }
+        }
+
+        fn stop(self) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    fn config(directory: &TempDir) -> Config {
+        let text = format!(
+            "[host]\nname = \"server-a\"\nprivate_key_file = \"/k\"\ncontrol_socket = \"{}/c\"\n\
+             [fabric]\naddress = \"127.0.0.1\"\n",
+            directory.path().display()
+        );
+        Config::parse(&text, "test.toml").unwrap()
+    }
+
+    fn ask(path: &Path, request: &str) -> String {
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = String::new();
+        BufReader::new(stream).read_line(&mut reply).unwrap();
+        reply
+    }
+
+    #[test]
+    fn a_running_daemon_answers_and_the_shell_adds_what_it_knows() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let server = StatusServer::start(Role::Gateway, &config).unwrap();
+        let path = &config.host.control_socket;
+        assert_eq!(
+            ask(path, "{\"get\":\"status\"}\n"),
+            "{\"error\":\"the daemon is not running yet\"}\n"
+        );
+        let (stopped, stops) = mpsc::channel();
+        server.serve(Fake(stopped));
+        let status: Status = serde_json::from_str(&ask(path, "{\"get\":\"status\"}\n")).unwrap();
+        assert_eq!((status.role.as_str(), status.host.as_str()), ("gateway", "server-a"));
+        assert_eq!(status.encryption, "aes-256-gcm");
+        assert_eq!(status.vnics[0].name, "vm-a");
+        server.stop().expect("the daemon").stop();
+        assert!(stops.try_recv().is_ok());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_socket_keeps_strangers_out_and_replaces_a_dead_one() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let path = &config.host.control_socket;
+        drop(UnixListener::bind(path).unwrap());
+        let _server = StatusServer::<Fake>::start(Role::Backend, &config).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, MODE);
+        assert!(UnixStream::connect(path).is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_answered_and_endless_lines_are_not_kept() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let _server = StatusServer::<Fake>::start(Role::Backend, &config).unwrap();
+        let path = &config.host.control_socket;
+        for nonsense in ["hello\n", "{\"get\":\"keys\"}\n", "\n"] {
+            assert!(ask(path, nonsense).starts_with("{\"error\":\"not a request"), "{nonsense}");
+        }
+        let mut stream = UnixStream::connect(path).unwrap();
+        // The server hangs up before it has read all of this.
+        let _ = stream.write_all(&[b'x'; 4 * REQUEST_LEN_MAX]);
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn clients_beyond_the_limit_are_turned_away() {
+        let directory = TempDir::new().unwrap();
+        let config = config(&directory);
+        let _server = StatusServer::<Fake>::start(Role::Backend, &config).unwrap();
+        let path = &config.host.control_socket;
+        let mut held: Vec<_> =
+            (0..CLIENTS_MAX).map(|_| BufReader::new(UnixStream::connect(path).unwrap())).collect();
+        // Each has an answer, so each has its thread.
+        for client in &mut held {
+            client.get_mut().write_all(b"{\"get\":\"status\"}\n").unwrap();
+            let mut reply = String::new();
+            client.read_line(&mut reply).unwrap();
+            assert!(reply.contains("not running yet"), "{reply}");
+        }
+        let mut reply = String::new();
+        BufReader::new(UnixStream::connect(path).unwrap()).read_line(&mut reply).unwrap();
+        assert_eq!(reply, "{\"error\":\"too many clients; ask again\"}\n");
+    }
+}

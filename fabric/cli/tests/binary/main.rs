@@ -1,0 +1,6 @@
+//! Tests of the built program.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod keys;

@@ -1,0 +1,593 @@
+//! The control thread: drives the session manager with one UDP socket and the clock.
+//!
+//! ```text
+//!   workers ── want, rekey ──> commands + eventfd ──┐
+//!                                                   v
+//!   peers <──> control socket <──────────────> control thread ── SessionEvents ──> workers
+//!              (DF set, DSCP CS6)                   │
+//!                                             Manager (pure)
+//! ```
+//!
+//! At each wake the socket is read before the timers run: a thread that was
+//! stalled for longer than a peer may be silent must not take its own sleep for
+//! the peer's. What is read per wake is bounded, so that a flood starves no timer.
+
+use crate::manager::{Config, ConfigError, Counters, Manager, Output, PeerConfig, PeerStatus};
+use crate::random::SystemRandom;
+use crate::session::{PeerId, Session};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Class selector 6, network control, in the place of the traffic class.
+const TRAFFIC_CLASS: u8 = 48 << 2;
+
+/// Datagrams read at one wake.
+const BATCH: usize = 256;
+
+/// The longest UDP payload there is.
+const DATAGRAM_LEN_MAX: usize = 65_535;
+
+/// Asked of the kernel; it may give less.
+const SOCKET_BUFFER_LEN: usize = 1 << 20;
+
+/// How long a caller waits for the thread's answer.
+const STATUS_WAIT: Duration = Duration::from_secs(1);
+
+/// What the workers are told, on the control thread: it waits meanwhile, so hand on
+/// and return.
+pub trait SessionEvents: Send {
+    /// Accept datagrams on this session from now on.
+    fn session_open(&self, session: Arc<Session>);
+    /// Send on this session from now on. Repeated when a silent peer comes back.
+    fn session_up(&self, session: Arc<Session>);
+    /// Stop accepting on this session; what was in flight on it has an unknown fate.
+    fn session_retired(&self, peer: PeerId, generation: u64);
+    /// The peer is silent until the next `session_up`.
+    fn peer_down(&self, peer: PeerId);
+    /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
+    fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
+}
+
+/// Why the control thread did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The socket cannot reach a peer.
+    #[error("peer {name}: its address {peer} is not of the same IP version as ours, {local}")]
+    Family {
+        /// Whose address.
+        name: String,
+        /// The peer's address.
+        peer: SocketAddr,
+        /// Our socket's address.
+        local: SocketAddr,
+    },
+    /// The system refused a socket, an event descriptor or a thread.
+    #[error("control socket {address}: {source}")]
+    System {
+        /// The socket's address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The UDP socket for handshakes and hellos.
+#[derive(Debug)]
+pub struct ControlSocket {
+    socket: UdpSocket,
+    address: SocketAddr,
+}
+
+impl ControlSocket {
+    /// A socket at `address`: never fragments, DSCP CS6. Port 0 takes any.
+    ///
+    /// # Errors
+    /// The address is taken or not ours, or an option is not supported.
+    pub fn bind(address: SocketAddr) -> Result<Self, AgentError> {
+        Self::open(address).map_err(|source| AgentError::System { address, source })
+    }
+
+    /// Where it is bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        // PROBE sets DF and ignores the kernel's idea of the path: ours is proved.
+        if address.is_ipv4() {
+            sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
+            sockopt::set_ip_tos(&socket, TRAFFIC_CLASS)?;
+        } else {
+            sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?;
+            sockopt::set_ipv6_tclass(&socket, TRAFFIC_CLASS.into())?;
+        }
+        sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_LEN)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+}
+
+/// Everything the operator may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AgentStatus {
+    /// All peers, in the order of their ids.
+    pub peers: Vec<PeerStatus>,
+    /// What came from strangers, or led to nothing.
+    pub counters: Counters,
+    /// Datagrams that the socket did not take, probes that are too long included.
+    pub sends_failed: u64,
+}
+
+/// What others ask of the thread. Bounded by the number of peers and of callers.
+#[derive(Debug, Default)]
+struct Commands {
+    want: BTreeSet<PeerId>,
+    want_all: bool,
+    rekey: BTreeSet<PeerId>,
+    status: Vec<SyncSender<AgentStatus>>,
+    stop: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: Mutex<Commands>,
+    wake: OwnedFd,
+    peers: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Commands> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, change: impl FnOnce(&mut Commands)) {
+        change(&mut self.lock());
+        // It fails only when the counter is full: then the thread wakes anyway.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn known(&self, peer: PeerId) -> bool {
+        peer.0 < self.peers
+    }
+}
+
+/// Asks the control thread. Cheap to clone; any thread may hold one.
+#[derive(Debug, Clone)]
+pub struct AgentHandle {
+    shared: Arc<Shared>,
+}
+
+impl AgentHandle {
+    /// Make a session with `peer` if there is none.
+    pub fn want(&self, peer: PeerId) {
+        if self.shared.known(peer) {
+            self.shared.ask(|commands| {
+                commands.want.insert(peer);
+            });
+        }
+    }
+
+    /// Make sessions with all peers, paced.
+    pub fn want_all(&self) {
+        self.shared.ask(|commands| commands.want_all = true);
+    }
+
+    /// Replace the session with `peer`: its packet numbers are running out.
+    pub fn rekey(&self, peer: PeerId) {
+        if self.shared.known(peer) {
+            self.shared.ask(|commands| {
+                commands.rekey.insert(peer);
+            });
+        }
+    }
+
+    /// How things stand; empty when the thread has stopped or does not answer
+    /// within a second.
+    #[must_use]
+    pub fn status(&self) -> AgentStatus {
+        let (reply, answer) = sync_channel(1);
+        self.shared.ask(|commands| commands.status.push(reply));
+        answer.recv_timeout(STATUS_WAIT).unwrap_or_default()
+    }
+}
+
+/// The running control thread. Dropping it stops the thread.
+#[derive(Debug)]
+pub struct Agent {
+    handle: AgentHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    /// Starts the thread. Peers are called when somebody wants them.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub fn start(
+        socket: ControlSocket,
+        config: Config,
+        peers: Vec<PeerConfig>,
+        events: Box<dyn SessionEvents>,
+    ) -> Result<Self, AgentError> {
+        let address = socket.address;
+        let other = peers.iter().find(|peer| peer.address.is_ipv4() != address.is_ipv4());
+        if let Some(peer) = other {
+            let (name, peer) = (peer.name.clone(), peer.address);
+            return Err(AgentError::Family { name, peer, local: address });
+        }
+        let failed = |source| AgentError::System { address, source };
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| failed(error.into()))?;
+        let commands = Mutex::default();
+        let shared = Arc::new(Shared { commands, wake, peers: peers.len() });
+        let worker = Worker {
+            manager: Manager::new(0, config, peers, SystemRandom::new())?,
+            socket: socket.socket,
+            shared: Arc::clone(&shared),
+            events,
+            started: Instant::now(),
+            sends_failed: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("wireonce-link".into())
+            .spawn(move || worker.run())
+            .map_err(failed)?;
+        Ok(Self { handle: AgentHandle { shared }, thread: Some(thread) })
+    }
+
+    /// For whoever needs sessions.
+    #[must_use]
+    pub fn handle(&self) -> AgentHandle {
+        self.handle.clone()
+    }
+
+    /// Stops the thread and waits for its end.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.handle.shared.ask(|commands| commands.stop = true);
+            // A panic in the thread has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// What lives on the thread.
+struct Worker {
+    manager: Manager<SystemRandom>,
+    socket: UdpSocket,
+    shared: Arc<Shared>,
+    events: Box<dyn SessionEvents>,
+    started: Instant,
+    sends_failed: u64,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut buffer = vec![0; DATAGRAM_LEN_MAX];
+        loop {
+            self.wait();
+            self.receive(&mut buffer);
+            self.manager.timer(self.now_us());
+            self.publish();
+            if self.obey() {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps until a datagram, a command or a timer.
+    fn wait(&self) {
+        let timeout = self.manager.next_timer_us().map(|due_us| {
+            let wait = Duration::from_micros(due_us.saturating_sub(self.now_us()));
+            // Longer than any interval that could matter if the conversion fails.
+            Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 3_600, tv_nsec: 0 })
+        });
+        let mut fds = [
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::new(&self.shared.wake, PollFlags::IN),
+        ];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                // Not expected; do not spin should it ever happen.
+                tracing::error!(%error, "control thread cannot wait");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) {
+        for _ in 0..BATCH {
+            match self.socket.recv_from(buffer) {
+                Ok((len, from)) => {
+                    let now_us = self.now_us();
+                    if let Some(datagram) = buffer.get_mut(..len) {
+                        self.manager.datagram(now_us, from, datagram);
+                    }
+                    self.publish();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // An ICMP error that concerns an earlier send: nothing was read.
+                    tracing::debug!(%error, "control socket");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does what others asked for; `true` to stop.
+    fn obey(&mut self) -> bool {
+        let mut count = [0; 8];
+        // Nothing to read is fine, too.
+        let _ = rustix::io::read(&self.shared.wake, &mut count);
+        let commands = std::mem::take(&mut *self.shared.lock());
+        let now_us = self.now_us();
+        if commands.want_all {
+            self.manager.want_all(now_us);
+        }
+        for peer in commands.want {
+            self.manager.want(now_us, peer);
+        }
+        for peer in commands.rekey {
+            self.manager.rekey(now_us, peer);
+        }
+        for reply in commands.status {
+            // The caller may have given up.
+            let _ = reply.try_send(self.status());
+        }
+        self.publish();
+        commands.stop
+    }
+
+    fn status(&self) -> AgentStatus {
+        AgentStatus {
+            peers: self.manager.status(self.now_us()),
+            counters: self.manager.counters(),
+            sends_failed: self.sends_failed,
+        }
+    }
+
+    fn publish(&mut self) {
+        while let Some(output) = self.manager.poll_output() {
+            match output {
+                Output::Send { to, bytes } => self.send(to, &bytes),
+                Output::SessionOpen(session) => self.events.session_open(session),
+                Output::SessionUp(session) => self.events.session_up(session),
+                Output::SessionRetired { peer, generation } => {
+                    self.events.session_retired(peer, generation);
+                }
+                Output::PeerDown { peer } => self.events.peer_down(peer),
+                Output::MtuChanged { peer, datagram_len_max } => {
+                    self.events.mtu_changed(peer, datagram_len_max);
+                }
+            }
+        }
+    }
+
+    /// What cannot be sent is lost; the manager copes with loss.
+    fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        if let Err(error) = self.socket.send_to(bytes, to) {
+            self.sends_failed += 1;
+            tracing::debug!(%to, len = bytes.len(), %error, "control datagram not sent");
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("manager", &self.manager).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::StaticKey;
+    use crate::manager::{PathMtu, PeerState, Timing};
+    use std::net::Ipv6Addr;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    const MS: u64 = 1_000;
+
+    /// Far longer than anything takes; only a hang reaches it.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[derive(Debug)]
+    enum Event {
+        Open,
+        Up(Arc<Session>),
+        Retired,
+        Down,
+        Mtu(usize),
+    }
+
+    struct Tell(Sender<Event>);
+
+    impl SessionEvents for Tell {
+        fn session_open(&self, _: Arc<Session>) {
+            let _ = self.0.send(Event::Open);
+        }
+        fn session_up(&self, session: Arc<Session>) {
+            let _ = self.0.send(Event::Up(session));
+        }
+        fn session_retired(&self, _: PeerId, _: u64) {
+            let _ = self.0.send(Event::Retired);
+        }
+        fn peer_down(&self, _: PeerId) {
+            let _ = self.0.send(Event::Down);
+        }
+        fn mtu_changed(&self, _: PeerId, len: usize) {
+            let _ = self.0.send(Event::Mtu(len));
+        }
+    }
+
+    fn config(key: &StaticKey, rekey_after_us: u64) -> Config {
+        Config {
+            key: key.clone(),
+            versions: 1..=1,
+            workers: 1,
+            paths: 1,
+            datagram_len_max: 8_972,
+            sealed: true,
+            path_mtu: PathMtu::default(),
+            timing: Timing {
+                hello_every_us: 20 * MS,
+                // Long, so that a stalled test machine brings no peer down.
+                down_after_us: 3_000 * MS,
+                rekey_after_us,
+                retire_after_us: 100 * MS,
+                ..Timing::default()
+            },
+            wall_clock_us: 1,
+        }
+    }
+
+    struct Ends {
+        keys: [StaticKey; 2],
+        addresses: [SocketAddr; 2],
+    }
+
+    fn start(
+        ends: &Ends,
+        at: usize,
+        socket: ControlSocket,
+        rekey_after_us: u64,
+    ) -> (Agent, Receiver<Event>) {
+        let (tell, events) = channel();
+        let peer = PeerConfig {
+            name: format!("host-{}", 1 - at),
+            key: ends.keys[1 - at].public(),
+            address: ends.addresses[1 - at],
+        };
+        let config = config(&ends.keys[at], rekey_after_us);
+        let agent = Agent::start(socket, config, vec![peer], Box::new(Tell(tell))).unwrap();
+        (agent, events)
+    }
+
+    fn ends(local: SocketAddr) -> (Ends, [ControlSocket; 2]) {
+        let sockets = [0, 1].map(|_| ControlSocket::bind(local).unwrap());
+        let addresses = [sockets[0].local_addr(), sockets[1].local_addr()];
+        let keys = [0, 1].map(|_| StaticKey::generate().unwrap());
+        (Ends { keys, addresses }, sockets)
+    }
+
+    fn next_up(events: &Receiver<Event>) -> Arc<Session> {
+        loop {
+            if let Event::Up(session) = events.recv_timeout(PATIENCE).unwrap() {
+                return session;
+            }
+        }
+    }
+
+    #[test]
+    fn two_agents_come_up_and_rekey() {
+        let (ends, [socket_a, socket_b]) = ends(([127, 0, 0, 1], 0).into());
+        let (a, events_a) = start(&ends, 0, socket_a, 200 * MS);
+        let (_b, events_b) = start(&ends, 1, socket_b, 200 * MS);
+        a.handle().want(PeerId(0));
+        let (mut generations, mut opened, mut retired, mut mtu) = (Vec::new(), 0, 0, 0);
+        while generations.len() < 4 || retired < 2 {
+            match events_a.recv_timeout(PATIENCE).unwrap() {
+                Event::Open => opened += 1,
+                Event::Up(session) => generations.push(session.generation),
+                Event::Retired => retired += 1,
+                Event::Mtu(len) => mtu = len,
+                Event::Down => {}
+            }
+        }
+        assert!(opened >= 4);
+        assert!(generations.is_sorted());
+        assert_eq!(mtu, 8_972, "the loopback carries jumbo frames");
+        let (up_a, up_b) = (next_up(&events_a), next_up(&events_b));
+        assert_eq!((up_a.peer, up_b.peer), (PeerId(0), PeerId(0)));
+        let status = a.handle().status();
+        assert_eq!(status.peers[0].name, "host-1");
+        assert!(status.peers[0].rtt_us.is_some());
+        a.stop();
+    }
+
+    #[test]
+    fn a_restarted_agent_is_found_again() {
+        let (ends, [socket_a, socket_b]) = ends(([127, 0, 0, 1], 0).into());
+        let (a, events_a) = start(&ends, 0, socket_a, 60_000 * MS);
+        let (b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
+        a.handle().want_all();
+        let first = next_up(&events_a);
+        assert_eq!(next_up(&events_b).remote_index, first.local_index);
+        b.stop();
+        let socket_b = ControlSocket::bind(ends.addresses[1]).unwrap();
+        let (b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
+        b.handle().want_all();
+        let second = next_up(&events_a);
+        assert!(second.generation > first.generation);
+        assert_eq!(next_up(&events_b).remote_index, second.local_index);
+    }
+
+    #[test]
+    fn ipv6_works_too() {
+        let local = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        if matches!(UdpSocket::bind(local), Err(error) if error.kind() == ErrorKind::AddrNotAvailable)
+        {
+            return;
+        }
+        let (ends, [socket_a, socket_b]) = ends(local);
+        let (a, events_a) = start(&ends, 0, socket_a, 60_000 * MS);
+        let (_b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
+        a.handle().want_all();
+        assert_eq!(next_up(&events_a).datagram_len_max, 1_232);
+        next_up(&events_b);
+        assert_eq!(a.handle().status().peers[0].state, PeerState::Up);
+    }
+
+    #[test]
+    fn a_peer_of_the_other_ip_version_is_refused_by_name() {
+        let (ends, [socket, _]) = ends(([127, 0, 0, 1], 0).into());
+        let peer = PeerConfig {
+            name: "six".into(),
+            key: ends.keys[1].public(),
+            address: SocketAddr::from((Ipv6Addr::LOCALHOST, 1)),
+        };
+        let (tell, _events) = channel();
+        let config = config(&ends.keys[0], 1);
+        let error = Agent::start(socket, config, vec![peer], Box::new(Tell(tell))).unwrap_err();
+        assert!(error.to_string().contains("six"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let first = ControlSocket::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let error = ControlSocket::bind(first.local_addr()).unwrap_err();
+        assert!(error.to_string().contains(&first.local_addr().to_string()), "{error}");
+    }
+}

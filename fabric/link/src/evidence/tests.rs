@@ -1,0 +1,344 @@
+//! Reports and fates against models without cleverness.
+
+use super::*;
+use crate::replay::ReplayWindow;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use wireonce_ledger::Amount;
+
+/// Missing: first number and how many.
+fn report(numbers: Range<u64>, missing: &[(u64, u64)]) -> Evidence {
+    let mut evidence = Evidence::new(numbers).unwrap();
+    for (start, len) in missing {
+        assert!(evidence.push(&(*start..start + len)), "{start}");
+    }
+    evidence
+}
+
+fn encoded(evidence: &Evidence) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    evidence.encode(&mut bytes);
+    bytes
+}
+
+/// Rising runs apart from each other, inside the span.
+fn evidences() -> impl Strategy<Value = Evidence> {
+    let runs = proptest::collection::vec((1u64..40, 1u64..40), 0..GAPS_MAX + 10);
+    (0..u64::MAX - WINDOW, 1..=WINDOW, runs).prop_map(|(from, span, runs)| {
+        let mut evidence = Evidence::new(from..from + span).unwrap();
+        let mut at = from;
+        for (skip, len) in runs {
+            let run = at + skip..at + skip + len;
+            at = run.end;
+            let _ = evidence.push(&run);
+        }
+        evidence
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_decodes(evidence in evidences()) {
+        let bytes = encoded(&evidence);
+        prop_assert!(bytes.len() <= EVIDENCE_LEN_MAX);
+        prop_assert_eq!(Evidence::decode(&bytes), Ok(evidence));
+        prop_assert!(Evidence::decode(&bytes[..bytes.len() - 1]).is_err());
+        prop_assert!(Evidence::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn what_decodes_encodes_to_the_same_bytes(
+        evidence in evidences(),
+        at in any::<prop::sample::Index>(),
+        value: u8,
+    ) {
+        let mut bytes = encoded(&evidence);
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        if let Ok(decoded) = Evidence::decode(&bytes) {
+            prop_assert_eq!(encoded(&decoded), bytes);
+        }
+    }
+}
+
+#[test]
+fn reports_that_contradict_themselves_are_refused() {
+    let good = encoded(&report(100..200, &[(110, 10), (130, 1)]));
+    assert!(Evidence::decode(&good).is_ok());
+    // (position, bytes): span 0, span beyond the window, one gap too many, a gap that
+    // touches, overlaps, is empty, ends outside.
+    let bad: [(usize, &[u8]); 7] = [
+        (8, &[0, 0]),
+        (8, &[1, 16]),
+        (10, &[3, 0]),
+        (16, &[20, 0]),
+        (16, &[15, 0]),
+        (18, &[0, 0]),
+        (18, &[71, 0]),
+    ];
+    for (at, change) in bad {
+        let mut bytes = good.clone();
+        bytes[at..at + change.len()].copy_from_slice(change);
+        assert!(Evidence::decode(&bytes).is_err(), "{at} {change:?}");
+    }
+    let mut bytes = good;
+    bytes[..8].fill(0xff);
+    assert!(Evidence::decode(&bytes).is_err(), "the range overflows");
+}
+
+const A: u64 = 1;
+const B: u64 = 2;
+
+fn resolve(fates: &mut Fates, evidence: &Evidence) -> Vec<(u64, u64, Fate)> {
+    let mut booked = Vec::new();
+    fates.resolve(evidence, &mut |vnic, amount: Amount, fate| {
+        booked.push((vnic, amount.frames, fate));
+    });
+    booked
+}
+
+fn send(fates: &mut Fates, span: RangeInclusive<u64>, vnic: u64) {
+    assert_eq!(fates.sent(span, vnic, Amount::frame(100, 1)), None);
+}
+
+#[test]
+fn a_frame_is_lost_if_any_of_its_datagrams_is() {
+    for missing in 10..=14 {
+        let mut fates = Fates::new();
+        send(&mut fates, 10..=14, A);
+        let evidence = report(0..20, &[(missing, 1)]);
+        assert_eq!(resolve(&mut fates, &evidence), [(A, 1, Fate::Lost)]);
+    }
+    let mut fates = Fates::new();
+    send(&mut fates, 10..=14, A);
+    let evidence = report(0..20, &[(9, 1), (15, 1)]);
+    assert_eq!(resolve(&mut fates, &evidence), [(A, 1, Fate::Arrived)]);
+}
+
+#[test]
+fn a_datagram_shared_by_vnics_is_lost_for_all_of_them() {
+    let mut fates = Fates::new();
+    for _ in 0..3 {
+        send(&mut fates, 5..=5, A);
+        send(&mut fates, 5..=5, B);
+    }
+    send(&mut fates, 6..=6, A);
+    let booked = resolve(&mut fates, &report(0..7, &[(5, 1)]));
+    assert_eq!(booked, [(A, 3, Fate::Lost), (B, 3, Fate::Lost), (A, 1, Fate::Arrived)]);
+    assert!(fates.is_empty());
+}
+
+#[test]
+fn what_is_not_final_stays_open_and_earlier_news_is_kept() {
+    let mut fates = Fates::new();
+    send(&mut fates, 5..=9, A);
+    send(&mut fates, 9..=12, B);
+    assert_eq!(resolve(&mut fates, &report(0..7, &[(6, 1)])), []);
+    assert_eq!(fates.oldest(), Some(5));
+    // The second report does not reach back to number 6.
+    assert_eq!(
+        resolve(&mut fates, &report(7..13, &[])),
+        [(A, 1, Fate::Lost), (B, 1, Fate::Arrived)]
+    );
+}
+
+#[test]
+fn numbers_that_no_report_covers_make_a_fate_unknown() {
+    let mut fates = Fates::new();
+    send(&mut fates, 1..=1, A);
+    send(&mut fates, 2..=6, A);
+    send(&mut fates, 7..=7, B);
+    let booked = resolve(&mut fates, &report(4..8, &[]));
+    assert_eq!(booked, [(A, 1, Fate::Unknown), (A, 1, Fate::Unknown), (B, 1, Fate::Arrived)]);
+}
+
+#[test]
+fn an_entry_that_is_overwritten_is_returned_and_the_end_of_a_session_books_the_rest() {
+    let mut fates = Fates::with_capacity(2);
+    send(&mut fates, 1..=1, A);
+    send(&mut fates, 2..=2, B);
+    assert_eq!(fates.sent(3..=3, A, Amount::frame(7, 1)), Some((A, Amount::frame(100, 1))));
+    let mut booked = Vec::new();
+    fates.abandon(&mut |vnic, amount: Amount, fate| booked.push((vnic, amount.bytes, fate)));
+    assert_eq!(booked, [(B, 100, Fate::Unknown), (A, 7, Fate::Unknown)]);
+    assert!(fates.is_empty());
+}
+
+#[test]
+fn reports_repeat_what_earlier_ones_said() {
+    let mut window = ReplayWindow::new();
+    let mut builder = EvidenceBuilder::new(1);
+    assert_eq!(builder.build(&window, 1), None, "nothing was received");
+    let mut last = None;
+    for number in (1..=1_000).filter(|number| number % 100 != 0) {
+        window.mark(number);
+        last = builder.build(&window, window.edge());
+        assert!(!builder.behind(&window, window.edge()));
+    }
+    let last = last.unwrap();
+    assert_eq!((last.from(), last.to()), (1, 1_000));
+    assert_eq!(last.missing().count(), 9);
+    assert_eq!(builder.build(&window, window.edge()), Some(last), "asked again");
+}
+
+#[test]
+fn more_gaps_than_fit_are_told_in_several_reports() {
+    let mut window = ReplayWindow::new();
+    for number in (1..2_000).step_by(2) {
+        window.mark(number);
+    }
+    let mut builder = EvidenceBuilder::new(0);
+    let mut missing = BTreeSet::new();
+    let mut covered_to = 0;
+    let mut reports = 0;
+    while builder.behind(&window, 2_000) {
+        let evidence = builder.build(&window, 2_000).unwrap();
+        assert!(evidence.from() <= covered_to);
+        assert!(evidence.to() > covered_to);
+        covered_to = evidence.to();
+        missing.extend(evidence.missing().flatten());
+        reports += 1;
+    }
+    assert_eq!(covered_to, 2_000);
+    assert_eq!(reports, 1_000usize.div_ceil(GAPS_MAX));
+    assert!(missing.iter().copied().eq((0..2_000).step_by(2)));
+}
+
+/// One frame of the model.
+#[derive(Debug, Clone)]
+struct Frame {
+    span: RangeInclusive<u64>,
+    vnic: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Round {
+    /// Frames: vNIC, how many further datagrams it reaches into, and whether it
+    /// begins in the datagram in which the one before ended.
+    frames: Vec<(u64, u64, bool)>,
+    lost_percent: u64,
+    report_lost: bool,
+}
+
+fn rounds() -> impl Strategy<Value = Vec<Round>> {
+    let frame = (0u64..3, prop_oneof![4 => Just(0u64), 1 => 1u64..50], any::<bool>());
+    let round = (
+        proptest::collection::vec(frame, 0..60),
+        prop_oneof![3 => Just(0u64), 3 => 1u64..30, 1 => Just(100u64)],
+        proptest::bool::weighted(0.3),
+    );
+    let round = round.prop_map(|(frames, lost_percent, report_lost)| Round {
+        frames,
+        lost_percent,
+        report_lost,
+    });
+    proptest::collection::vec(round, 1..40)
+}
+
+type Books = BTreeMap<(u64, Fate), u64>;
+
+proptest! {
+    /// Frames over a lossy path, reports over another: every frame is booked once,
+    /// as the datagrams that carried it really fared.
+    #[test]
+    fn fates_agree_with_what_happened(rounds in rounds(), seed: u64, lag in 0u64..80) {
+        let mut random = crate::random::Seeded(seed);
+        let mut window = ReplayWindow::new();
+        let mut builder = EvidenceBuilder::new(0);
+        let mut fates = Fates::with_capacity(1_000_000);
+        let mut booked = Books::new();
+        let mut sent: Vec<Frame> = Vec::new();
+        let mut arrived = BTreeSet::new();
+        let (mut next, mut told) = (0u64, 0u64);
+        let count = rounds.len();
+        for (at, round) in rounds.into_iter().enumerate() {
+            let begun = next;
+            for (vnic, reach, shares) in round.frames {
+                let first = if shares { next.saturating_sub(1).max(begun) } else { next };
+                let frame = Frame { span: first..=first + reach, vnic };
+                next = first + reach + 1;
+                let surplus = fates.sent(frame.span.clone(), vnic, Amount::frame(60, 1));
+                prop_assert_eq!(surplus, None);
+                sent.push(frame);
+            }
+            for number in begun..next {
+                if random.next() % 100 >= round.lost_percent {
+                    window.mark(number);
+                    arrived.insert(number);
+                }
+            }
+            // The unpacker is some numbers behind, but not at the end.
+            let last = at + 1 == count;
+            let edge = if last { window.edge() } else { window.edge().saturating_sub(lag) };
+            while builder.behind(&window, edge) {
+                let evidence = builder.build(&window, edge).unwrap();
+                let evidence = Evidence::decode(&encoded(&evidence)).unwrap();
+                if !round.report_lost || last {
+                    told = told.max(evidence.to());
+                    fates.resolve(&evidence, &mut |vnic, amount: Amount, fate| {
+                        *booked.entry((vnic, fate)).or_default() += amount.frames;
+                    });
+                }
+            }
+        }
+        let mut expected = Books::new();
+        let mut open = 0;
+        for frame in &sent {
+            if *frame.span.end() >= told {
+                open += 1;
+                continue;
+            }
+            let lost = frame.span.clone().any(|number| !arrived.contains(&number));
+            let fate = if lost { Fate::Lost } else { Fate::Arrived };
+            *expected.entry((frame.vnic, fate)).or_default() += 1;
+        }
+        // Unknown is allowed only for what fell out of the window, or had more
+        // gaps than a repeated report can hold; it is never a wrong answer.
+        let total: u64 = booked.values().sum();
+        prop_assert_eq!(total + open, sent.len() as u64);
+        for vnic in 0..3 {
+            let get = |books: &Books, fate| books.get(&(vnic, fate)).copied().unwrap_or(0);
+            let unknown = get(&booked, Fate::Unknown);
+            let mut short = 0;
+            for fate in [Fate::Arrived, Fate::Lost] {
+                prop_assert!(get(&booked, fate) <= get(&expected, fate), "{:?} {:?}", booked, expected);
+                short += get(&expected, fate) - get(&booked, fate);
+            }
+            prop_assert_eq!(unknown, short);
+            if arrived.len() as u64 == next {
+                prop_assert_eq!(unknown, 0, "nothing was lost, all is within one window");
+            }
+        }
+    }
+
+    /// With every report delivered, nothing is ever unknown.
+    #[test]
+    fn without_lost_reports_every_fate_is_known(rounds in rounds(), seed: u64) {
+        let mut random = crate::random::Seeded(seed);
+        let (mut window, mut builder) = (ReplayWindow::new(), EvidenceBuilder::new(0));
+        let mut fates = Fates::with_capacity(1_000_000);
+        let mut next = 0u64;
+        for round in rounds {
+            for (vnic, reach, _) in round.frames {
+                let span = next..=next + reach;
+                next += reach + 1;
+                prop_assert_eq!(fates.sent(span.clone(), vnic, Amount::frame(60, 1)), None);
+                for number in span {
+                    if random.next() % 100 >= round.lost_percent {
+                        window.mark(number);
+                    }
+                }
+                let edge = window.edge();
+                while builder.behind(&window, edge) {
+                    let evidence = builder.build(&window, edge).unwrap();
+                    let mut fate_known = true;
+                    fates.resolve(&evidence, &mut |_, _, fate| {
+                        fate_known &= fate != Fate::Unknown;
+                    });
+                    prop_assert!(fate_known);
+                }
+            }
+        }
+    }
+}
