@@ -5,9 +5,14 @@ pub mod books;
 pub mod designated;
 pub mod driver;
 pub mod forward;
+mod gateway;
 pub mod link_control;
 pub mod reflection;
 #[cfg(test)]
 pub(crate) mod sample;
-#[expect(dead_code, reason = "the worker loop that uses the rest comes next")]
 mod sys;
+mod worker;
+
+pub use gateway::{Gateway, GatewayError};
+#[cfg(test)]
+pub(crate) mod testbed;

@@ -126,6 +126,14 @@ pub(crate) fn packet_statistics(socket: &OwnedFd) -> io::Result<PacketStatistics
     Ok(PacketStatistics { packets: counts[0], drops: counts[1] })
 }
 
+/// Shares what an interface receives among the sockets of a group, flow by flow.
+pub(crate) fn join_fanout(socket: &OwnedFd, group: u16) -> io::Result<()> {
+    // The group has its own say on outgoing frames; PACKET_IGNORE_OUTGOING does not count.
+    let mode = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    let argument = u32::from(group) | mode << 16;
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument.cast_signed())
+}
+
 /// Makes the kernel skip frames that are addressed to the host's own MAC address:
 /// no vNIC has it, and on a NIC that also carries the fabric they are all our trains.
 pub(crate) fn skip_frames_to_host(socket: &OwnedFd) -> io::Result<()> {
@@ -197,8 +205,12 @@ pub(crate) fn control_socket() -> io::Result<OwnedFd> {
 }
 
 /// Makes `file`, an open `/dev/net/tun`, the TAP `name`, created if it is not there.
-pub(crate) fn attach_tap(file: &File, name: &str) -> io::Result<()> {
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+/// With `several_queues` others may attach to it too, each to a queue of its own.
+pub(crate) fn attach_tap(file: &File, name: &str, several_queues: bool) -> io::Result<()> {
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if several_queues {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
     let mut request = Request::new(name)?;
     request.set_data(&u16::try_from(flags).unwrap_or(0).to_ne_bytes());
     request.ioctl(file, libc::TUNSETIFF)?;

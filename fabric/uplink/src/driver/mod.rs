@@ -20,8 +20,6 @@
 mod packet;
 mod tap;
 #[cfg(test)]
-pub(crate) mod testbed;
-#[cfg(test)]
 mod tests;
 mod transmit;
 mod vlan;
@@ -100,6 +98,9 @@ pub struct Port {
     pub access: Access,
     /// The network interface.
     pub interface: String,
+    /// Several workers receive from it, flow by flow: the number of their group, which
+    /// no other process may use. `None`: this one has it alone.
+    pub group: Option<u16>,
     /// The token of the receive operation; its `generation` is replaced.
     pub receive: Token,
     /// The token of sends; its low 16 `index` bits are replaced.

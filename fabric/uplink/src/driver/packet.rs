@@ -30,6 +30,7 @@ const VLAN_TPID_VALID: u32 = 1 << 6;
 #[derive(Debug)]
 pub struct PacketDriver {
     interface: String,
+    fanout: Option<u16>,
     index: u32,
     socket: OwnedFd,
     token: Token,
@@ -42,12 +43,13 @@ pub struct PacketDriver {
 impl PacketDriver {
     /// See [`super::Driver::open`].
     pub(super) fn open(port: Port, ring: &mut Ring) -> Result<Self, DriverError> {
-        let Sockets { index, receive, send } = Sockets::open(&port.interface)?;
+        let Sockets { index, receive, send } = Sockets::open(&port.interface, port.group)?;
         let buffer_len = LAYOUT.payload_offset() + VNET_LEN + FRAME_LEN_MAX;
         let group = ring.add_buffer_group(BUFFERS, buffer_len.next_multiple_of(4096))?;
         ring.recv_msg_multi(raw(&receive), &group, LAYOUT, port.receive)?;
         Ok(Self {
             interface: port.interface,
+            fanout: port.group,
             index,
             socket: receive,
             token: port.receive,
@@ -102,7 +104,7 @@ impl PacketDriver {
 
     /// The interface was deleted and made again: the old sockets are deaf.
     fn reopen(&mut self, ring: &mut Ring) -> Result<(), DriverError> {
-        let Sockets { index, receive, send } = Sockets::open(&self.interface)?;
+        let Sockets { index, receive, send } = Sockets::open(&self.interface, self.fanout)?;
         ring.cancel(self.token)?;
         self.token.generation = self.token.generation.wrapping_add(1);
         ring.recv_msg_multi(raw(&receive), &self.group, LAYOUT, self.token)?;
@@ -143,7 +145,7 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(interface: &str) -> Result<Self, DriverError> {
+    fn open(interface: &str, fanout: Option<u16>) -> Result<Self, DriverError> {
         let fail = |what, remedy| {
             let interface = interface.to_owned();
             move |source| DriverError::Open { interface, what, source, remedy }
@@ -175,6 +177,12 @@ impl Sockets {
             // Last, so that no frame arrives before everything above holds.
             sys::bind_packet(socket, index, receives)
                 .map_err(fail("cannot bind a packet socket", doctor))?;
+        }
+        if let Some(group) = fanout {
+            sys::join_fanout(&receive, group).map_err(fail(
+                "cannot share the interface among workers",
+                "stop other gateways on this interface, or set `workers = 1`",
+            ))?;
         }
         Ok(Self { index, receive, send })
     }

@@ -44,7 +44,7 @@ impl TapDriver {
             let interface = port.interface.clone();
             move |source| DriverError::Open { interface, what, source, remedy }
         };
-        let file = open_tap(&port.interface).map_err(fail(
+        let file = open_tap(&port.interface, port.group.is_some()).map_err(fail(
             "cannot attach the TAP",
             "load the module `tun`, stop whoever else holds the TAP, and give the gateway \
              CAP_NET_ADMIN or make the TAP beforehand with `ip tuntap add ... mode tap user ...`",
@@ -136,7 +136,7 @@ impl TapDriver {
     }
 }
 
-fn open_tap(interface: &str) -> io::Result<File> {
+fn open_tap(interface: &str, several_queues: bool) -> io::Result<File> {
     let mut tries = 0;
     loop {
         let file = OpenOptions::new()
@@ -144,7 +144,7 @@ fn open_tap(interface: &str) -> io::Result<File> {
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")?;
-        match sys::attach_tap(&file, interface) {
+        match sys::attach_tap(&file, interface, several_queues) {
             Ok(()) => return Ok(file),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries < ATTACH_TRIES => {
                 tries += 1;

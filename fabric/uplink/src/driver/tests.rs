@@ -4,8 +4,12 @@
 //! end of a veth pair (or, for the TAP, the kernel's end), where a raw socket
 //! writes and reads what crosses.
 
-use super::{testbed::Namespace, *};
-use std::{fs::File, io::Read, io::Write, time::Duration};
+use super::*;
+use crate::{
+    books::Owner,
+    testbed::{Namespace, Raw},
+};
+use std::io::Read;
 use wireonce_frame::{FrameRef, Offload};
 use wireonce_ledger::Amount;
 use wireonce_ring::Wait;
@@ -294,7 +298,7 @@ fn a_tap_is_read_in_turns_and_loses_nothing() {
 }
 
 const BOOKING: Booking =
-    Booking { vnic: None, amount: Amount { frames: 1, segments: 1, bytes: 0 } };
+    Booking { owner: Owner::NOBODY, amount: Amount { frames: 1, segments: 1, bytes: 0 } };
 
 fn pair() -> Option<(Namespace, Namespace)> {
     let (inside, outside) = (Namespace::new()?, Namespace::new()?);
@@ -303,7 +307,7 @@ fn pair() -> Option<(Namespace, Namespace)> {
 }
 
 fn port(access: Access, interface: &str) -> Port {
-    Port { access, interface: interface.into(), receive: RECEIVE, transmit: TRANSMIT }
+    Port { access, interface: interface.into(), group: None, receive: RECEIVE, transmit: TRANSMIT }
 }
 
 /// A frame that the kernel itself has no interest in (ethertype 0x88b5 is for experiments).
@@ -428,34 +432,5 @@ impl Uplink {
             }
         }
         panic!("the send does not complete");
-    }
-}
-
-/// A raw socket with virtio-net headers that the driver under test has no part in.
-struct Raw(File);
-
-impl Raw {
-    fn open(interface: &str) -> Self {
-        let socket = sys::packet_socket(false).unwrap();
-        let index = sys::interface_index(interface).unwrap();
-        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1).unwrap();
-        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).unwrap();
-        sys::set_receive_timeout(&socket, Duration::from_secs(5)).unwrap();
-        sys::bind_packet(&socket, index, true).unwrap();
-        Self(File::from(socket))
-    }
-
-    fn write(&self, vnet: &[u8; VNET_HEADER_LEN], frame: &[u8]) {
-        let mut bytes = vnet[..sys::VNET_LEN].to_vec();
-        bytes.extend(frame);
-        assert_eq!((&self.0).write(&bytes).unwrap(), bytes.len());
-    }
-
-    fn read(&self) -> (Vec<u8>, Vec<u8>) {
-        let mut bytes = vec![0; 70_000];
-        let len = (&self.0).read(&mut bytes).expect("a frame");
-        bytes.truncate(len);
-        let frame = bytes.split_off(sys::VNET_LEN);
-        (bytes, frame)
     }
 }

@@ -11,12 +11,11 @@
 //! the port is busy, and the caller drops.
 
 use super::vlan::{self, MACS_LEN};
-use crate::sys::VNET_LEN;
+use crate::{books::Owner, sys::VNET_LEN};
 use std::os::fd::{AsRawFd, OwnedFd};
 use wireonce_frame::{FRAME_LEN_MAX, FrameRef, VNET_HEADER_LEN};
 use wireonce_ledger::Amount;
 use wireonce_ring::{Completion, Ring, RingError, Token};
-use wireonce_wire::VnicId;
 
 /// Frames that may wait or be with the kernel: what three full receive buffers of the
 /// fabric hold if all frames are small.
@@ -32,8 +31,8 @@ const SPARE_LARGE: usize = 64;
 /// In whose book a sent frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Booking {
-    /// The vNIC that sent it; `None` is the gateway itself.
-    pub vnic: Option<VnicId>,
+    /// Who sent it.
+    pub owner: Owner,
     /// How much it is.
     pub amount: Amount,
 }

@@ -20,6 +20,7 @@ use crate::{
 use wireonce_directory::{Directory, Host};
 use wireonce_frame::{
     Ethernet, FrameRef, HEAD_LEN, HeaderError, Headers, Offload, OffloadError, OffloadFeatures,
+    VNET_HEADER_LEN,
     ecn::{self, Ecn},
     flow_hash,
     segment::segment_count,
@@ -46,6 +47,8 @@ pub struct Out {
     pub uplink: UplinkId,
     /// On which VLAN.
     pub vlan: Option<u16>,
+    /// With this virtio-net header, for a kernel that takes every offload.
+    pub vnet: [u8; VNET_HEADER_LEN],
 }
 
 /// In to the fabric.
@@ -92,7 +95,7 @@ pub fn outward(
         // A peer can book only on what it owns.
         account: admitted.is_ok().then_some(source).and_then(vnic_of),
         decision: admitted
-            .and_then(|vni| leave(directory, vni, source, destination, frame, headers)),
+            .and_then(|vni| leave(directory, vni, source, destination, frame, head, headers)),
     }
 }
 
@@ -102,6 +105,7 @@ fn leave(
     source: Endpoint,
     destination: Endpoint,
     frame: &FrameRef<'_>,
+    head: &[u8],
     headers: Result<Headers, HeaderError>,
 ) -> Result<Out, DropReason> {
     // Only a vNIC of a peer may leave, and only through an uplink of this process.
@@ -121,7 +125,8 @@ fn leave(
         return Err(DropReason::SourceMac);
     }
     check_link_layer(&headers.ethernet)?;
-    Ok(Out { uplink, vlan: outside.vlan })
+    let vnet = frame.offload.to_vnet(head, OffloadFeatures::ALL);
+    Ok(Out { uplink, vlan: outside.vlan, vnet })
 }
 
 /// Decides on a frame that came in through `uplink`.

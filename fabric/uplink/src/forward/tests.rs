@@ -109,7 +109,7 @@ fn the_kernels_offload_is_checked_against_the_frame() {
 #[test]
 fn vnics_leave_through_their_home_on_their_networks_vlan() {
     let out = frame(STRANGER, mac(1), 100);
-    let through = |uplink, vlan| Ok(Out { uplink, vlan });
+    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN });
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_A, &out), through(UP_A, None));
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::NetworkMismatch));
     let out = frame(STRANGER, mac(3), 100);

@@ -1,13 +1,16 @@
-//! Network namespaces for tests: made by `ip`, removed on drop.
+//! Network namespaces for tests, made by `ip`, removed on drop; and raw sockets in them.
 
+use crate::sys;
 use std::{
     fs::File,
-    io,
+    io::{self, Read, Write},
     os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::Duration,
 };
+use wireonce_frame::VNET_HEADER_LEN;
 
 /// One network namespace with loopback up.
 #[derive(Debug)]
@@ -85,6 +88,47 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = run(&["netns", "del", &self.name]);
+    }
+}
+
+/// A raw socket with virtio-net headers that the driver under test has no part in.
+#[derive(Debug)]
+pub(crate) struct Raw(File);
+
+impl Raw {
+    pub(crate) fn open(interface: &str) -> Self {
+        let socket = sys::packet_socket(false).unwrap();
+        let index = sys::interface_index(interface).unwrap();
+        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1).unwrap();
+        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).unwrap();
+        sys::set_receive_timeout(&socket, Duration::from_secs(5)).unwrap();
+        sys::bind_packet(&socket, index, true).unwrap();
+        Self(File::from(socket))
+    }
+
+    pub(crate) fn write(&self, vnet: &[u8; VNET_HEADER_LEN], frame: &[u8]) {
+        let mut bytes = vnet[..sys::VNET_LEN].to_vec();
+        bytes.extend(frame);
+        assert_eq!((&self.0).write(&bytes).unwrap(), bytes.len());
+    }
+
+    /// The next frame that begins with `start`; others are passed over.
+    pub(crate) fn next_of(&self, start: &[u8]) -> Vec<u8> {
+        for _ in 0..100 {
+            let (_, frame) = self.read();
+            if frame.starts_with(start) {
+                return frame;
+            }
+        }
+        panic!("a hundred frames, and none is for us");
+    }
+
+    pub(crate) fn read(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut bytes = vec![0; 70_000];
+        let len = (&self.0).read(&mut bytes).expect("a frame");
+        bytes.truncate(len);
+        let frame = bytes.split_off(sys::VNET_LEN);
+        (bytes, frame)
     }
 }
 
