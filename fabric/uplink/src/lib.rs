@@ -1,1 +1,18 @@
 //! The gateway: uplink drivers, reflection filter, announcements, and its worker loop.
+
+pub mod announce;
+pub mod books;
+pub mod designated;
+pub mod driver;
+pub mod forward;
+mod gateway;
+pub mod link_control;
+pub mod reflection;
+#[cfg(test)]
+pub(crate) mod sample;
+mod sys;
+mod worker;
+
+pub use gateway::{Gateway, GatewayError};
+#[cfg(test)]
+pub(crate) mod testbed;

@@ -1,0 +1,168 @@
+//! A TAP device as an uplink: whatever the kernel sends out of the TAP comes in here.
+//!
+//! Readiness comes by multishot poll, which reports only changes; so after an event
+//! the device is read until it is empty, or until a bound, behind which
+//! [`TapDriver::has_more`] remembers the rest. (Multishot read needs Linux 6.7.)
+
+use super::{DriverCounters, DriverError, Port, Received, Transmit, raw, transmit::Means, vlan};
+use crate::sys::{self, VNET_LEN};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    thread,
+    time::Duration,
+};
+use tracing::warn;
+use wireonce_frame::{FRAME_LEN_MAX, VNET_HEADER_LEN};
+use wireonce_ring::{Completion, Ring, RingError, Token};
+
+/// Frames that are read before others get their turn.
+const FRAMES_PER_TURN: usize = 64;
+/// A TAP whose last user died within a ring is released a little later.
+const ATTACH_TRIES: u32 = 20;
+const ATTACH_PAUSE: Duration = Duration::from_millis(10);
+
+/// A TAP device that we hold.
+#[derive(Debug)]
+pub struct TapDriver {
+    interface: String,
+    file: File,
+    control: OwnedFd,
+    token: Token,
+    buffer: Box<[u8]>,
+    has_more: bool,
+    transmit: Transmit,
+    counters: DriverCounters,
+    closing: bool,
+}
+
+impl TapDriver {
+    /// See [`super::Driver::open`].
+    pub(super) fn open(port: Port, ring: &mut Ring) -> Result<Self, DriverError> {
+        let fail = |what, remedy| {
+            let interface = port.interface.clone();
+            move |source| DriverError::Open { interface, what, source, remedy }
+        };
+        let file = open_tap(&port.interface, port.group.is_some()).map_err(fail(
+            "cannot attach the TAP",
+            "load the module `tun`, stop whoever else holds the TAP, and give the gateway \
+             CAP_NET_ADMIN or make the TAP beforehand with `ip tuntap add ... mode tap user ...`",
+        ))?;
+        sys::set_tap_offloads(&file)
+            .map_err(fail("the TAP refuses offloads", "Linux 6.1 or newer is needed"))?;
+        let control =
+            sys::control_socket().map_err(fail("cannot open a socket", "raise RLIMIT_NOFILE"))?;
+        if let Err(error) = sys::set_interface_up(&control, &port.interface) {
+            warn!(interface = port.interface, %error, "cannot set the TAP up; do it from outside");
+        }
+        let sender = file
+            .try_clone()
+            .map_err(fail("cannot duplicate a descriptor", "raise RLIMIT_NOFILE"))?;
+        ring.poll_multi(raw(&file), port.receive)?;
+        Ok(Self {
+            interface: port.interface,
+            file,
+            control,
+            token: port.receive,
+            buffer: vec![0; VNET_LEN + FRAME_LEN_MAX].into_boxed_slice(),
+            has_more: false,
+            transmit: Transmit::new(sender.into(), Means::Write, port.transmit),
+            counters: DriverCounters::default(),
+            closing: false,
+        })
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        ring: &mut Ring,
+        completion: &Completion,
+        sink: &mut impl FnMut(Received<'_>),
+    ) -> Result<(), RingError> {
+        if self.closing {
+            return Ok(());
+        }
+        self.receive_more(sink);
+        if completion.more {
+            return Ok(());
+        }
+        self.counters.receive_errors += 1;
+        ring.poll_multi(raw(&self.file), self.token)
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    pub(super) fn receive_more(&mut self, sink: &mut impl FnMut(Received<'_>)) {
+        self.has_more = true;
+        for _ in 0..FRAMES_PER_TURN {
+            let len = match (&self.file).read(&mut self.buffer) {
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Empty, or down: the next change is an event.
+                Err(_) => {
+                    self.has_more = false;
+                    return;
+                }
+            };
+            match self.buffer.get_mut(..len).and_then(parse) {
+                Some(received) => sink(received),
+                None => self.counters.unreadable += 1,
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, ring: &mut Ring) -> Result<(), RingError> {
+        self.closing = true;
+        self.has_more = false;
+        ring.cancel(self.token)
+    }
+
+    pub(super) fn transmit(&mut self) -> &mut Transmit {
+        &mut self.transmit
+    }
+
+    pub(super) fn control(&self) -> &OwnedFd {
+        &self.control
+    }
+
+    pub(super) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    pub(super) fn counters(&self) -> DriverCounters {
+        self.counters
+    }
+}
+
+fn open_tap(interface: &str, several_queues: bool) -> io::Result<File> {
+    let mut tries = 0;
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")?;
+        match sys::attach_tap(&file, interface, several_queues) {
+            Ok(()) => return Ok(file),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries < ATTACH_TRIES => {
+                tries += 1;
+                thread::sleep(ATTACH_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes apart what one read wrote; `None` if there is no whole header.
+fn parse(bytes: &mut [u8]) -> Option<Received<'_>> {
+    let (header, frame) = bytes.split_first_chunk_mut::<VNET_LEN>()?;
+    let mut vnet = [0; VNET_HEADER_LEN];
+    vnet[..VNET_LEN].copy_from_slice(header);
+    let (vlan, start) = vlan::untag(frame);
+    if start > 0 {
+        vlan::shift_out(&mut vnet);
+    }
+    Some(Received { vnet, vlan, frame: frame.get(start..)? })
+}

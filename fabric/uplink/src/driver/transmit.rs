@@ -1,0 +1,273 @@
+//! The sending half of a port: frames into the ring, their fate out of it.
+//!
+//! ```text
+//!   queue(frame) ─▶ waiting ─ submit(ring) ─▶ kernel ─ finish(completion) ─▶ Sent
+//!                   └──────── bounded in frames and bytes ────────┘
+//! ```
+//!
+//! A frame is copied once, behind its virtio-net header, into a buffer that the
+//! ring owns until the kernel has read it. Queueing needs no ring, so that frames
+//! can be queued while a fabric completion is being taken apart. Behind the bound
+//! the port is busy, and the caller drops.
+
+use super::vlan::{self, MACS_LEN};
+use crate::{books::Owner, sys::VNET_LEN};
+use std::os::fd::{AsRawFd, OwnedFd};
+use wireonce_frame::{FRAME_LEN_MAX, FrameRef, VNET_HEADER_LEN};
+use wireonce_ledger::Amount;
+use wireonce_ring::{Completion, Ring, RingError, Token};
+
+/// Frames that may wait or be with the kernel: what three full receive buffers of the
+/// fabric hold if all frames are small.
+const FRAMES_MAX: usize = 2048;
+/// Bytes that may wait or be with the kernel.
+const BYTES_MAX: usize = 8 << 20;
+/// Buffers up to this size are kept apart from those for large segments.
+const SMALL_LEN: usize = 2048;
+/// Spare buffers that are kept of each size.
+const SPARE_SMALL: usize = 512;
+const SPARE_LARGE: usize = 64;
+
+/// In whose book a sent frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Booking {
+    /// Who sent it.
+    pub owner: Owner,
+    /// How much it is.
+    pub amount: Amount,
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub struct Sent {
+    /// Its booking.
+    pub booking: Booking,
+    /// Its fate.
+    pub outcome: SentOutcome,
+}
+
+/// The fate of a frame that was handed to the kernel.
+#[derive(Debug)]
+pub enum SentOutcome {
+    /// The kernel has it.
+    Done,
+    /// The kernel's queue was full.
+    Busy,
+    /// The kernel refused a large segment or an open checksum. The bytes are the
+    /// virtio-net header (10 bytes) and the frame, tag included.
+    OffloadRefused(Vec<u8>),
+    /// The kernel refused the frame: this errno.
+    Failed(i32),
+}
+
+/// The port takes no more frames now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// How bytes get to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Means {
+    /// `send` on a socket.
+    Send,
+    /// `write` on a character device.
+    Write,
+}
+
+/// The sending half of a port.
+#[derive(Debug)]
+pub struct Transmit {
+    fd: OwnedFd,
+    means: Means,
+    token: Token,
+    slots: Vec<Option<Booking>>,
+    free: Vec<u16>,
+    waiting: Vec<(u16, Vec<u8>)>,
+    bytes_in_flight: usize,
+    spare_small: Vec<Vec<u8>>,
+    spare_large: Vec<Vec<u8>>,
+}
+
+impl Transmit {
+    pub(super) fn new(fd: OwnedFd, means: Means, token: Token) -> Self {
+        Self {
+            fd,
+            means,
+            token,
+            slots: Vec::new(),
+            free: Vec::new(),
+            waiting: Vec::new(),
+            bytes_in_flight: 0,
+            spare_small: Vec::new(),
+            spare_large: Vec::new(),
+        }
+    }
+
+    /// Sends go through `fd` from now on. Those in flight still report.
+    pub(super) fn replace(&mut self, fd: OwnedFd) {
+        self.fd = fd;
+    }
+
+    /// Queues one frame behind the header `vnet`, on `vlan`.
+    ///
+    /// # Errors
+    /// [`Busy`] at the bound: nothing was queued.
+    pub fn queue(
+        &mut self,
+        vnet: [u8; VNET_HEADER_LEN],
+        vlan: Option<u16>,
+        frame: &FrameRef<'_>,
+        booking: Booking,
+    ) -> Result<(), Busy> {
+        let len = VNET_LEN + usize::from(vlan::TAG_LEN) + frame.frame_len();
+        if self.in_flight() >= FRAMES_MAX
+            || self.bytes_in_flight + len > BYTES_MAX
+            || frame.frame_len() > FRAME_LEN_MAX
+        {
+            return Err(Busy);
+        }
+        let mut bytes = self.spare(len);
+        compose(&mut bytes, vnet, vlan, frame);
+        self.bytes_in_flight += bytes.len();
+        let slot = self.book(booking);
+        self.waiting.push((slot, bytes));
+        Ok(())
+    }
+
+    /// Moves what is queued to `ring`, in order; it goes to the kernel with the
+    /// ring's next `enter`.
+    ///
+    /// # Errors
+    /// [`RingError`] if the ring takes no more operations.
+    pub fn submit(&mut self, ring: &mut Ring) -> Result<(), RingError> {
+        for (slot, bytes) in self.waiting.drain(..) {
+            let token = Token { index: self.token.index | u32::from(slot), ..self.token };
+            match self.means {
+                Means::Send => ring.send(self.fd.as_raw_fd(), bytes, token),
+                Means::Write => ring.write(self.fd.as_raw_fd(), bytes, token),
+            }?;
+        }
+        Ok(())
+    }
+
+    /// Takes a completion of one of our sends: what became of which frame.
+    pub fn finish(&mut self, completion: Completion) -> Option<Sent> {
+        let slot = u16::try_from(completion.token.index & 0xffff).ok()?;
+        let booking = self.slots.get_mut(usize::from(slot))?.take()?;
+        self.free.push(slot);
+        let bytes = completion.sent.unwrap_or_default();
+        self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes.len());
+        let outcome = match -completion.result {
+            ..=0 => SentOutcome::Done,
+            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SentOutcome::Busy,
+            libc::EINVAL | libc::EIO | libc::EOPNOTSUPP if has_offload(&bytes) => {
+                return Some(Sent { booking, outcome: SentOutcome::OffloadRefused(bytes) });
+            }
+            errno => SentOutcome::Failed(errno),
+        };
+        self.keep(bytes);
+        Some(Sent { booking, outcome })
+    }
+
+    /// Frames that wait or are with the kernel.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn book(&mut self, booking: Booking) -> u16 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
+        });
+        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
+            *place = Some(booking);
+        }
+        slot
+    }
+
+    fn spare(&mut self, len: usize) -> Vec<u8> {
+        let (spares, size) = if len <= SMALL_LEN {
+            (&mut self.spare_small, SMALL_LEN)
+        } else {
+            (&mut self.spare_large, VNET_LEN + usize::from(vlan::TAG_LEN) + FRAME_LEN_MAX)
+        };
+        let mut bytes = spares.pop().unwrap_or_else(|| Vec::with_capacity(size));
+        bytes.clear();
+        bytes
+    }
+
+    fn keep(&mut self, bytes: Vec<u8>) {
+        let (spares, most) = if bytes.capacity() <= SMALL_LEN {
+            (&mut self.spare_small, SPARE_SMALL)
+        } else {
+            (&mut self.spare_large, SPARE_LARGE)
+        };
+        if spares.len() < most && bytes.capacity() > 0 {
+            spares.push(bytes);
+        }
+    }
+}
+
+/// Header, addresses, tag, rest.
+fn compose(
+    bytes: &mut Vec<u8>,
+    mut vnet: [u8; VNET_HEADER_LEN],
+    vlan: Option<u16>,
+    frame: &FrameRef<'_>,
+) {
+    if vlan.is_some() {
+        vlan::shift_in(&mut vnet);
+    }
+    bytes.extend_from_slice(&vnet[..VNET_LEN]);
+    let Some(vlan) = vlan else {
+        frame.parts().iter().for_each(|part| bytes.extend_from_slice(part));
+        return;
+    };
+    let mut macs_left = MACS_LEN;
+    for part in frame.parts() {
+        let (macs, rest) = part.split_at(macs_left.min(part.len()));
+        bytes.extend_from_slice(macs);
+        let before = macs_left;
+        macs_left -= macs.len();
+        if before > 0 && macs_left == 0 {
+            bytes.extend_from_slice(&vlan::tag(vlan));
+        }
+        bytes.extend_from_slice(rest);
+    }
+}
+
+/// True if the virtio-net header in front asks for anything.
+fn has_offload(bytes: &[u8]) -> bool {
+    bytes.first_chunk::<2>().is_some_and(|&[flags, gso]| flags & 1 != 0 || gso != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wireonce_frame::Offload;
+
+    #[test]
+    fn the_tag_stands_behind_the_addresses_wherever_the_parts_end() {
+        let whole: Vec<u8> = (0..40).collect();
+        let mut expected = vec![0; VNET_LEN];
+        expected.extend(&whole[..12]);
+        expected.extend([0x81, 0, 0, 7]);
+        expected.extend(&whole[12..]);
+        for cut in 0..=40 {
+            let parts = [&whole[..cut], &[], &whole[cut..]];
+            let frame = FrameRef::new(&parts, Offload::default());
+            let mut bytes = Vec::new();
+            compose(&mut bytes, [0; VNET_HEADER_LEN], Some(7), &frame);
+            assert_eq!(bytes, expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn untagged_frames_go_out_as_they_are() {
+        let parts: [&[u8]; 2] = [b"abc", b"def"];
+        let mut bytes = Vec::new();
+        let vnet = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        compose(&mut bytes, vnet, None, &FrameRef::new(&parts, Offload::default()));
+        assert_eq!(bytes, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0aabcdef");
+    }
+}

@@ -1,0 +1,244 @@
+//! The gateway as a whole: workers, fabric sessions, uplinks.
+//!
+//! ```text
+//!   agent thread ──── sessions, hellos, path MTU ─┐ mail
+//!   status server ─── snapshots ──────────────────┴─▶ worker threads ◀──▶ uplinks
+//! ```
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    books::{Books, Owner},
+    driver::DriverError,
+    worker::{self, Command, FABRIC_TOKEN_KIND, Mailbox, Snapshot, UplinkSnapshot, WorkerConfig},
+};
+use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Instant};
+use wireonce_config::{Config, Driver, Port, Uplink};
+use wireonce_directory::Directory;
+use wireonce_host::{FabricHost, HostError, SessionListener};
+use wireonce_ledger::{
+    Account, Amount, Daemon, Stage, Status,
+    status::{LedgerRow, UplinkStatus},
+};
+use wireonce_link::{FabricError, SessionEvent};
+use wireonce_ring::RingError;
+use wireonce_wire::Endpoint;
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// There is nothing to be a gateway of.
+    #[error(
+        "{origin}: host `{host}` has no uplink; give an [[uplink]] `host = \"{host}\"`, a `driver` \
+         and an `interface`"
+    )]
+    NoUplinks {
+        /// The configuration file.
+        origin: String,
+        /// This host.
+        host: String,
+    },
+    /// An uplink's port.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The fabric side of a worker.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// Keys, sessions or the control socket.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A worker's ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The system refused a thread or a descriptor.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    host: FabricHost,
+    workers: Workers,
+    started: Instant,
+}
+
+impl Gateway {
+    /// Opens this host's uplinks and starts to carry frames.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing is left running then.
+    pub fn start(config: &Arc<Config>) -> Result<Self, GatewayError> {
+        let uplinks: Vec<(Arc<Uplink>, Port)> = config
+            .local_uplinks()
+            .map(|(uplink, port)| (Arc::clone(uplink), port.clone()))
+            .collect();
+        if uplinks.is_empty() {
+            let (origin, host) = (config.origin.clone(), config.host.name.clone());
+            return Err(GatewayError::NoUplinks { origin, host });
+        }
+        let directory = Arc::new(Directory::new(config));
+        let count = config.host.workers.max(1);
+        let mut workers = Workers::default();
+        for number in 0..u8::try_from(count).unwrap_or(u8::MAX) {
+            let (mailbox, inbox) = worker::mailbox().map_err(|source| GatewayError::System {
+                action: "make a worker's mailbox",
+                source,
+            })?;
+            let settings = WorkerConfig {
+                fabric: FabricHost::worker_config(config, number, FABRIC_TOKEN_KIND),
+                directory: Arc::clone(&directory),
+                uplinks: uplinks.clone(),
+                first_group: (count > 1).then(first_group),
+            };
+            workers.0.push((mailbox, worker::start(settings, inbox)?));
+        }
+        let mailboxes = workers.0.iter().map(|(mailbox, _)| mailbox.clone()).collect();
+        let host = FabricHost::start(config, Box::new(Postman(mailboxes)))?;
+        Ok(Self { config: Arc::clone(config), directory, host, workers, started: Instant::now() })
+    }
+
+    /// The name and number of an account.
+    fn account_name(&self, owner: Owner) -> (String, u64) {
+        match owner.endpoint() {
+            Some(Endpoint::Vnic(id)) => {
+                let name = self.directory.vnic(id).map(|entry| entry.vnic.name.clone());
+                (name.unwrap_or_default(), id.get())
+            }
+            Some(Endpoint::Uplink(id)) => {
+                let name = self.directory.uplink(id).map(|entry| entry.uplink.name.clone());
+                (name.unwrap_or_default(), id.0.into())
+            }
+            _ => ("not owned".to_owned(), 0),
+        }
+    }
+
+    fn uplink_status(&self, uplink: &Uplink, port: &Port, snapshots: &[Snapshot]) -> UplinkStatus {
+        let mine = || snapshots.iter().flat_map(|s| &s.uplinks).filter(|u| u.id == uplink.id);
+        let (mut inward, mut outward) = (Amount::ZERO, Amount::ZERO);
+        for snapshot in mine() {
+            inward += snapshot.inward;
+            outward += snapshot.outward;
+        }
+        UplinkStatus {
+            id: uplink.id.0,
+            name: uplink.name.clone(),
+            driver: match port.driver {
+                Driver::Packet => "packet".to_owned(),
+                Driver::Tap => "tap".to_owned(),
+            },
+            interface: port.interface.clone(),
+            carrier: mine().any(|snapshot| snapshot.carrier),
+            designated: self.config.networks.iter().any(|network| {
+                network.outside.as_ref().is_some_and(|o| o.designated.id == uplink.id)
+            }),
+            inward,
+            outward,
+            kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
+        }
+    }
+}
+
+impl Daemon for Gateway {
+    fn status(&self) -> Status {
+        let snapshots = self.workers.snapshots();
+        let fabric: Vec<_> = snapshots.iter().map(|snapshot| &snapshot.fabric).collect();
+        let mut books = Books::default();
+        for snapshot in &snapshots {
+            books.merge(&snapshot.books);
+        }
+        let mut accounts: Vec<(Owner, Stage, &Account)> = books.accounts().collect();
+        accounts.sort_by_key(|(owner, stage, _)| (owner.bits(), stage.index()));
+        let row = |(owner, stage, account): (Owner, Stage, &Account)| {
+            let (name, id) = self.account_name(owner);
+            LedgerRow::new(&name, id, stage, account)
+        };
+        let mut counters = self.host.counters(&fabric);
+        count_uplinks(&mut counters, snapshots.iter().flat_map(|snapshot| &snapshot.uplinks));
+        Status {
+            role: "gateway".to_owned(),
+            host: self.config.host.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            sampled_at_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            encryption: self.host.encryption().to_owned(),
+            links: self.host.links(&fabric),
+            uplinks: self
+                .config
+                .local_uplinks()
+                .map(|(uplink, port)| self.uplink_status(uplink, port, &snapshots))
+                .collect(),
+            ledger: accounts.into_iter().map(row).collect(),
+            counters,
+            ..Status::default()
+        }
+    }
+
+    fn stop(self) {
+        // Peers hear no more hellos first, then the workers end.
+        self.host.stop();
+        drop(self.workers);
+    }
+}
+
+fn count_uplinks<'s>(
+    counters: &mut BTreeMap<String, u64>,
+    uplinks: impl Iterator<Item = &'s UplinkSnapshot>,
+) {
+    let mut add = |name: &str, count: u64| {
+        *counters.entry(name.to_owned()).or_default() += count;
+    };
+    for uplink in uplinks {
+        add("uplink_announcements", uplink.announcements);
+        add("uplink_software_segmented", uplink.software_segmented);
+        add("uplink_receive_errors", uplink.counters.receive_errors);
+        add("uplink_reopened", uplink.counters.reopened);
+        add("uplink_unreadable", uplink.counters.unreadable);
+    }
+}
+
+/// Fanout groups are numbered host-wide, in 16 bits; so are, as good as, processes.
+fn first_group() -> u16 {
+    u16::try_from(std::process::id() & 0xffff).unwrap_or(0)
+}
+
+/// Worker threads that are ended when this is dropped.
+#[derive(Debug, Default)]
+struct Workers(Vec<(Mailbox, JoinHandle<()>)>);
+
+impl Workers {
+    fn snapshots(&self) -> Vec<Snapshot> {
+        self.0.iter().filter_map(|(mailbox, _)| mailbox.snapshot()).collect()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for (mailbox, _) in &self.0 {
+            mailbox.post(Command::Stop);
+        }
+        for (_, thread) in self.0.drain(..) {
+            // A worker that failed has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Carries news of sessions to every worker.
+struct Postman(Vec<Mailbox>);
+
+impl SessionListener for Postman {
+    fn session(&self, event: SessionEvent) {
+        for mailbox in &self.0 {
+            mailbox.post(Command::Session(event.clone()));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The gateway's io_uring loop: fabric to uplinks, uplinks to fabric.
+//!
+//! ```text
+//!             ┌─────────────────────── one turn ───────────────────────┐
+//!  trains ──▶ │ enter ─▶ judge ─▶ book ─▶ copy behind a vnet header ───┼─▶ uplink
+//!  uplink ──▶ │       ─▶ judge ─▶ book ─▶ block in the open train ─────┼─▶ trains
+//!  timers ──▶ │       ─▶ announcements, carrier, kernel drop counts    │
+//!             └────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Every worker has every uplink: it sends on a socket of its own, and receives its
+//! share of the flows. So a server may send a flow to whichever worker its hash
+//! names, and workers share nothing. Frames for an uplink go to the kernel in
+//! batches, with the ring's next `enter`; what waits for the kernel is bounded.
+
+mod mailbox;
+mod port;
+mod run;
+mod snapshot;
+mod spin;
+
+pub(crate) use mailbox::{Command, Mailbox, mailbox};
+pub(crate) use run::{FABRIC_TOKEN_KIND, WorkerConfig, start};
+pub(crate) use snapshot::{Snapshot, UplinkSnapshot};

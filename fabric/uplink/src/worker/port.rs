@@ -1,0 +1,239 @@
+//! One uplink as a worker has it: its driver and what goes through it.
+
+use super::snapshot::UplinkSnapshot;
+use crate::{
+    announce::{self, Announcer},
+    books::{Books, Owner},
+    driver::{Booking, Driver, DriverError, Sent, SentOutcome},
+    forward::Out,
+    sys::VNET_LEN,
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tracing::{debug, info, warn};
+use wireonce_config::{Uplink, Vnic};
+use wireonce_directory::Directory;
+use wireonce_frame::{FrameRef, HEAD_LEN, Offload, VNET_HEADER_LEN, segment::segment};
+use wireonce_ledger::{Amount, DropReason, Stage};
+use wireonce_ring::Ring;
+use wireonce_wire::VnicId;
+
+/// A frame that needs no offload.
+const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
+
+/// One uplink.
+#[derive(Debug)]
+pub(super) struct UplinkPort {
+    pub(super) uplink: Arc<Uplink>,
+    pub(super) driver: Driver,
+    /// What went from outside to the fabric, copies included.
+    pub(super) inward: Amount,
+    outward: Amount,
+    carrier: bool,
+    /// `None` on workers that leave announcing to another.
+    announcer: Option<Announcer>,
+    /// Kernel drops that are booked already.
+    booked_kernel_drops: u64,
+    software_segmented: u64,
+    announcements: u64,
+    scratch: Vec<u8>,
+}
+
+impl UplinkPort {
+    pub(super) fn new(uplink: Arc<Uplink>, driver: Driver, announces: bool) -> Self {
+        Self {
+            uplink,
+            driver,
+            inward: Amount::ZERO,
+            outward: Amount::ZERO,
+            // The first look at the carrier announces, if there is one.
+            carrier: false,
+            announcer: announces.then(Announcer::default),
+            booked_kernel_drops: 0,
+            software_segmented: 0,
+            announcements: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Books a frame of `owner` and queues it for the wire.
+    pub(super) fn send(
+        &mut self,
+        books: &mut Books,
+        owner: Owner,
+        amount: Amount,
+        out: &Out,
+        frame: &FrameRef<'_>,
+    ) {
+        let account = books.at(owner, Stage::UplinkTx);
+        account.input += amount;
+        if !self.carrier {
+            account.drop(DropReason::UplinkFailed, amount);
+            return;
+        }
+        let booking = Booking { owner, amount };
+        if self.driver.transmit().queue(out.vnet, out.vlan, frame, booking).is_err() {
+            account.drop(DropReason::UplinkBusy, amount);
+        }
+    }
+
+    /// Books what became of a frame.
+    pub(super) fn finish(&mut self, books: &mut Books, sent: Sent) {
+        let Booking { owner, amount } = sent.booking;
+        let account = books.at(owner, Stage::UplinkTx);
+        match sent.outcome {
+            SentOutcome::Done => {
+                account.output += amount;
+                self.outward += amount;
+            }
+            SentOutcome::Busy => account.drop(DropReason::UplinkBusy, amount),
+            SentOutcome::Failed(errno) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                debug!(uplink = self.uplink.name, %error, "the port refused a frame");
+                account.drop(DropReason::UplinkFailed, amount);
+            }
+            SentOutcome::OffloadRefused(bytes) => {
+                if self.send_finished(sent.booking, &bytes).is_none() {
+                    account.drop(DropReason::UplinkFailed, amount);
+                }
+            }
+        }
+    }
+
+    /// Does in software what the port would not do, and queues the frames that come
+    /// of it. The first one carries the whole amount, so that the books close.
+    fn send_finished(&mut self, booking: Booking, bytes: &[u8]) -> Option<()> {
+        let (vnet, frame) = bytes.split_first_chunk::<VNET_LEN>()?;
+        let head = frame.get(..HEAD_LEN).unwrap_or(frame);
+        let offload = Offload::from_kernel(vnet, head, frame.len(), u16::MAX).ok()?;
+        let parts = [frame];
+        let transmit = self.driver.transmit();
+        let mut amount = Some(booking.amount);
+        let mut first_is_queued = false;
+        let pieces = segment(&FrameRef::new(&parts, offload), &mut self.scratch, &mut |piece| {
+            let first = amount.is_some();
+            let booking = Booking { amount: amount.take().unwrap_or_default(), ..booking };
+            let parts = [piece];
+            // The VLAN tag, if there is one, is in the frame already.
+            let frame = FrameRef::new(&parts, Offload::default());
+            let queued = transmit.queue(PLAIN, None, &frame, booking).is_ok();
+            first_is_queued |= first && queued;
+        });
+        self.software_segmented += 1;
+        pieces.ok().filter(|_| first_is_queued).map(|_| ())
+    }
+
+    /// Queues the announcements that are due.
+    pub(super) fn announce(&mut self, books: &mut Books, directory: &Directory, now_us: u64) {
+        let Some(announcer) = &mut self.announcer else { return };
+        let frames_of = |id| directory.vnic(id).map_or(1, |e| announce::frames(&e.vnic).len());
+        let mut due: Vec<VnicId> = Vec::new();
+        while let Some(id) = announcer.next(now_us, frames_of) {
+            due.push(id);
+        }
+        for vnic in due.into_iter().filter_map(|id| directory.vnic(id)) {
+            self.announce_vnic(books, &vnic.vnic);
+        }
+    }
+
+    fn announce_vnic(&mut self, books: &mut Books, vnic: &Vnic) {
+        let Some(outside) = &vnic.network.outside else { return };
+        let owner = Owner::uplink(self.uplink.id);
+        let out = Out { uplink: self.uplink.id, vlan: outside.vlan, vnet: PLAIN };
+        for bytes in announce::frames(vnic) {
+            let parts = [&bytes[..]];
+            let frame = FrameRef::new(&parts, Offload::default());
+            self.send(books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
+            self.announcements += 1;
+        }
+    }
+
+    /// When [`Self::announce`] is to be called next.
+    pub(super) fn next_announcement_us(&self) -> Option<u64> {
+        self.announcer.as_ref()?.next_due_us()
+    }
+
+    /// Looks at what changes by itself: interface, carrier, the kernel's drop count.
+    pub(super) fn refresh(
+        &mut self,
+        ring: &mut Ring,
+        books: &mut Books,
+        directory: &Directory,
+        now_us: u64,
+    ) {
+        match self.driver.refresh(ring) {
+            Ok(()) => {}
+            Err(DriverError::Ring(error)) => warn!(%error, "cannot receive on an uplink"),
+            Err(error) => debug!(%error, "will be tried again"),
+        }
+        self.book_kernel_drops(books);
+        let carrier = self.driver.has_carrier();
+        if carrier == self.carrier {
+            return;
+        }
+        self.carrier = carrier;
+        let name = &self.uplink.name;
+        if carrier {
+            info!(uplink = name, mtu = self.driver.mtu(), "uplink has a carrier");
+            self.compare_mtus(directory);
+            self.start_announcing(directory, now_us);
+        } else {
+            warn!(uplink = name, "uplink has no carrier");
+            self.announcer.iter_mut().for_each(Announcer::stop_all);
+        }
+    }
+
+    /// A network's large packets are lost on an interface with a smaller MTU.
+    fn compare_mtus(&self, directory: &Directory) {
+        let Some(mtu) = self.driver.mtu() else { return };
+        let networks: BTreeMap<_, _> =
+            self.at_home(directory).map(|vnic| (vnic.network.vni, &vnic.network)).collect();
+        for network in networks.values().filter(|network| network.mtu > mtu) {
+            warn!(
+                uplink = self.uplink.name,
+                network = network.name,
+                interface_mtu = mtu,
+                network_mtu = network.mtu,
+                "the interface takes smaller packets than the network allows; raise its MTU"
+            );
+        }
+    }
+
+    /// The vNICs that this uplink is home for.
+    fn at_home<'d>(&self, directory: &'d Directory) -> impl Iterator<Item = &'d Vnic> {
+        let id = self.uplink.id;
+        let vnics = directory.vnics().map(|entry| &*entry.vnic);
+        vnics.filter(move |vnic| vnic.home.as_ref().is_some_and(|home| home.id == id))
+    }
+
+    fn start_announcing(&mut self, directory: &Directory, now_us: u64) {
+        let vnics: Vec<VnicId> = self.at_home(directory).map(|vnic| vnic.id).collect();
+        let Some(announcer) = &mut self.announcer else { return };
+        for id in vnics {
+            announcer.start(id, now_us);
+        }
+    }
+
+    fn book_kernel_drops(&mut self, books: &mut Books) {
+        let drops = self.driver.counters().kernel_drops;
+        let new = drops - self.booked_kernel_drops;
+        self.booked_kernel_drops = drops;
+        if new > 0 {
+            // How long they were, nobody knows.
+            let amount = Amount { frames: new, segments: new, bytes: 0 };
+            let owner = Owner::uplink(self.uplink.id);
+            books.drop(owner, Stage::UplinkRx, DropReason::KernelDrop, amount);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> UplinkSnapshot {
+        UplinkSnapshot {
+            id: self.uplink.id,
+            carrier: self.carrier,
+            inward: self.inward,
+            outward: self.outward,
+            counters: self.driver.counters(),
+            software_segmented: self.software_segmented,
+            announcements: self.announcements,
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The loop of one worker.
+
+use super::{
+    mailbox::{Command, Inbox},
+    port::UplinkPort,
+    snapshot::Snapshot,
+    spin::Spin,
+};
+use crate::{
+    GatewayError,
+    books::{Books, Owner},
+    driver::{Access, Driver, Port, Received},
+    forward::{self, In, Target},
+    sys,
+};
+use rustc_hash::FxHashMap;
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::AsRawFd,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+use wireonce_config::{Driver as DriverKind, Port as ConfiguredPort, Uplink};
+use wireonce_directory::Directory;
+use wireonce_frame::SliceSource;
+use wireonce_ledger::{Amount, DropReason, Stage};
+use wireonce_link::{Fabric, FabricConfig, Fate, Inbound, Outbound, PeerId};
+use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
+use wireonce_wire::{Endpoint, UplinkId};
+
+/// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
+const MAIL: u8 = 1;
+const LINK_EVENTS: u8 = 2;
+const RECEIVE: u8 = 3;
+const TRANSMIT: u8 = 4;
+/// First of the fabric's token kinds.
+pub(crate) const FABRIC_TOKEN_KIND: u8 = 8;
+
+/// The token of a send names the uplink above this many bits, the slot below.
+const SLOT_BITS: u32 = 16;
+/// Frames for one uplink that may wait before the kernel is entered for them, in the
+/// middle of a turn.
+const WAITING_MAX: usize = 256;
+/// Time between two looks at what changes without an event.
+const REFRESH_US: u64 = 1_000_000;
+
+/// What a worker needs to start.
+#[derive(Debug)]
+pub(crate) struct WorkerConfig {
+    pub(crate) fabric: FabricConfig,
+    pub(crate) directory: Arc<Directory>,
+    /// This host's uplinks, each with its port.
+    pub(crate) uplinks: Vec<(Arc<Uplink>, ConfiguredPort)>,
+    /// The first of as many fanout groups as there are uplinks; `None` for the only worker.
+    pub(crate) first_group: Option<u16>,
+}
+
+/// One worker.
+struct Worker {
+    ring: Ring,
+    inbox: Inbox,
+    /// Readable whenever an interface changes.
+    link_events: File,
+    fabric: Fabric,
+    directory: Arc<Directory>,
+    uplinks: Vec<UplinkPort>,
+    by_id: FxHashMap<UplinkId, usize>,
+    books: Books,
+    /// Completions that came while others were dealt with.
+    later: Vec<Completion>,
+    spin: Spin,
+    started: Instant,
+    next_refresh_us: u64,
+}
+
+/// Starts a worker's thread. Returns when it is ready, or with why it is not.
+pub(crate) fn start(config: WorkerConfig, inbox: Inbox) -> Result<JoinHandle<()>, GatewayError> {
+    let (ready, result) = mpsc::sync_channel(1);
+    let number = config.fabric.worker;
+    let run = move || {
+        let mut worker = match Worker::new(&config, inbox) {
+            Ok(worker) => worker,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        if let Err(error) = worker.run() {
+            tracing::error!(worker = number, %error, "the worker's ring failed; restart needed");
+            std::process::abort();
+        }
+    };
+    let system = |source| GatewayError::System { action: "start a worker's thread", source };
+    let thread = thread::Builder::new().name(format!("gateway-{number}")).spawn(run);
+    let thread = thread.map_err(system)?;
+    result.recv().map_err(|_| system(std::io::ErrorKind::Other.into()))??;
+    Ok(thread)
+}
+
+impl Worker {
+    fn new(config: &WorkerConfig, inbox: Inbox) -> Result<Self, GatewayError> {
+        let system = |action| move |source| GatewayError::System { action, source };
+        let mut ring = Ring::new()?;
+        let fabric = Fabric::new(&mut ring, &config.fabric)?;
+        ring.poll_multi(inbox.bell_fd(), Token::new(MAIL, 0))?;
+        let link_events = sys::link_events().map_err(system("listen for interface changes"))?;
+        ring.poll_multi(link_events.as_raw_fd(), Token::new(LINK_EVENTS, 0))?;
+        let mut uplinks = Vec::new();
+        let mut by_id = FxHashMap::default();
+        for (number, (uplink, port)) in (0_u16..).zip(&config.uplinks) {
+            let port = Port {
+                access: match port.driver {
+                    DriverKind::Packet => Access::Packet,
+                    DriverKind::Tap => Access::Tap,
+                },
+                interface: port.interface.clone(),
+                group: config.first_group.map(|first| first.wrapping_add(number)),
+                receive: Token::new(RECEIVE, number.into()),
+                transmit: Token::new(TRANSMIT, u32::from(number) << SLOT_BITS),
+            };
+            let driver = Driver::open(port, &mut ring)?;
+            by_id.insert(uplink.id, uplinks.len());
+            let announces = config.fabric.worker == 0;
+            uplinks.push(UplinkPort::new(Arc::clone(uplink), driver, announces));
+        }
+        Ok(Self {
+            ring,
+            inbox,
+            link_events,
+            fabric,
+            directory: Arc::clone(&config.directory),
+            uplinks,
+            by_id,
+            books: Books::default(),
+            later: Vec::new(),
+            spin: Spin::default(),
+            started: Instant::now(),
+            next_refresh_us: 0,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), RingError> {
+        let mut completions = Vec::new();
+        let mut wait = Wait::Poll;
+        loop {
+            completions.append(&mut self.later);
+            self.ring.enter(wait, &mut completions)?;
+            let now_us = self.now_us();
+            let mut worked = !completions.is_empty();
+            let mut mail = false;
+            for completion in completions.drain(..) {
+                mail |= completion.token.kind == MAIL;
+                self.handle(completion, now_us)?;
+                self.relieve()?;
+            }
+            if mail && !self.read_mail() {
+                return Ok(());
+            }
+            worked |= self.receive_more(now_us);
+            self.run_timers(now_us);
+            self.submit()?;
+            self.fabric.flush(&mut self.ring, now_us)?;
+            self.book_outcomes();
+            if worked {
+                self.spin.worked(now_us);
+            }
+            wait = self.next_wait(now_us);
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn handle(&mut self, completion: Completion, now_us: u64) -> Result<(), RingError> {
+        match completion.token.kind {
+            MAIL if completion.more => Ok(()),
+            MAIL => self.ring.poll_multi(self.inbox.bell_fd(), completion.token),
+            LINK_EVENTS => self.link_event(&completion),
+            RECEIVE => self.receive(&completion, now_us),
+            TRANSMIT => {
+                self.finish(completion);
+                Ok(())
+            }
+            _ => {
+                let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
+                let mut outwards = Outwards { directory, uplinks, by_id, books };
+                fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))
+            }
+        }
+    }
+
+    /// An interface changed: look at all of them soon.
+    fn link_event(&mut self, completion: &Completion) -> Result<(), RingError> {
+        let mut message = [0; 4096];
+        // What it says does not matter. An overrun is an error here, and a change, too.
+        for _ in 0..64 {
+            match self.link_events.read(&mut message) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                _ => {}
+            }
+        }
+        self.next_refresh_us = 0;
+        if completion.more {
+            return Ok(());
+        }
+        self.ring.poll_multi(self.link_events.as_raw_fd(), completion.token)
+    }
+
+    fn receive(&mut self, completion: &Completion, now_us: u64) -> Result<(), RingError> {
+        let Self { ring, fabric, directory, uplinks, books, .. } = self;
+        let Some(port) = uplinks.get_mut(completion.token.index as usize) else { return Ok(()) };
+        let UplinkPort { uplink, inward: passed, driver, .. } = port;
+        let mut inwards = Inwards { directory, fabric, books, uplink: uplink.id, passed, now_us };
+        driver.receive(ring, completion, &mut |received| inwards.take(&received))
+    }
+
+    /// Reads on where a driver stopped at its bound. Returns whether one had.
+    fn receive_more(&mut self, now_us: u64) -> bool {
+        let Self { fabric, directory, uplinks, books, .. } = self;
+        let mut worked = false;
+        for port in uplinks.iter_mut().filter(|port| port.driver.has_more()) {
+            let UplinkPort { uplink, inward: passed, driver, .. } = port;
+            let uplink = uplink.id;
+            let mut inwards = Inwards { directory, fabric, books, uplink, passed, now_us };
+            driver.receive_more(&mut |received| inwards.take(&received));
+            worked = true;
+        }
+        worked
+    }
+
+    fn finish(&mut self, completion: Completion) {
+        let index = (completion.token.index >> SLOT_BITS) as usize;
+        let Some(port) = self.uplinks.get_mut(index) else { return };
+        if let Some(sent) = port.driver.transmit().finish(completion) {
+            port.finish(&mut self.books, sent);
+        }
+    }
+
+    /// Lets the kernel take frames in the middle of a turn, if many wait: one buffer of
+    /// small blocks is up to a thousand of them.
+    fn relieve(&mut self) -> Result<(), RingError> {
+        let waiting = |port: &mut UplinkPort| port.driver.transmit().in_flight() > WAITING_MAX;
+        if !self.uplinks.iter_mut().any(waiting) {
+            return Ok(());
+        }
+        self.submit()?;
+        let mut completions = Vec::new();
+        self.ring.enter(Wait::Poll, &mut completions)?;
+        for completion in completions {
+            if completion.token.kind == TRANSMIT {
+                self.finish(completion);
+            } else {
+                self.later.push(completion);
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> Result<(), RingError> {
+        for port in &mut self.uplinks {
+            port.driver.transmit().submit(&mut self.ring)?;
+        }
+        Ok(())
+    }
+
+    fn run_timers(&mut self, now_us: u64) {
+        let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
+        let mut outwards = Outwards { directory, uplinks, by_id, books };
+        fabric.tick(now_us, &mut |inbound| outwards.take(&inbound));
+        if now_us >= self.next_refresh_us {
+            self.next_refresh_us = now_us + REFRESH_US;
+            for port in &mut *uplinks {
+                port.refresh(ring, books, directory, now_us);
+            }
+        }
+        for port in uplinks {
+            port.announce(books, directory, now_us);
+        }
+    }
+
+    /// Books what peers say about frames that were sent earlier.
+    fn book_outcomes(&mut self) {
+        for outcome in self.fabric.outcomes() {
+            let account = self.books.at(Owner::from_bits(outcome.account), Stage::FabricTx);
+            match outcome.fate {
+                Fate::Arrived => account.output += outcome.amount,
+                Fate::Lost => account.drop(DropReason::LostInFabric, outcome.amount),
+                Fate::Unknown => account.drop(DropReason::FateUnknown, outcome.amount),
+            }
+        }
+    }
+
+    /// Looks again at once while there is work, else sleeps until the next timer.
+    fn next_wait(&self, now_us: u64) -> Wait {
+        let more = self.uplinks.iter().any(|port| port.driver.has_more());
+        if more || !self.later.is_empty() || self.spin.is_hot(now_us) {
+            return Wait::Poll;
+        }
+        let announcements = self.uplinks.iter().filter_map(UplinkPort::next_announcement_us);
+        let next_us = announcements
+            .chain(self.fabric.next_deadline_us())
+            .fold(self.next_refresh_us, u64::min);
+        Wait::AtMostUs(next_us.saturating_sub(now_us).max(1))
+    }
+
+    /// Reads the mail. False if the worker is to end.
+    fn read_mail(&mut self) -> bool {
+        while let Some(command) = self.inbox.next() {
+            match command {
+                Command::Session(event) => self.fabric.apply(event),
+                Command::Snapshot(reply) => {
+                    // Whoever asked may have given up.
+                    let _ = reply.try_send(self.snapshot());
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            uplinks: self.uplinks.iter().map(UplinkPort::snapshot).collect(),
+            books: self.books.clone(),
+            fabric: self.fabric.snapshot(),
+        }
+    }
+}
+
+/// What a frame from the fabric is dealt with.
+struct Outwards<'a> {
+    directory: &'a Directory,
+    uplinks: &'a mut [UplinkPort],
+    by_id: &'a FxHashMap<UplinkId, usize>,
+    books: &'a mut Books,
+}
+
+impl Outwards<'_> {
+    fn take(&mut self, inbound: &Inbound<'_>) {
+        let Inbound { peer, source, destination, frame } = inbound;
+        let verdict = forward::outward(self.directory, *peer, *source, *destination, frame);
+        let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
+        let way = verdict.decision.and_then(|out| {
+            let index = self.by_id.get(&out.uplink);
+            let port = index.and_then(|index| self.uplinks.get_mut(*index));
+            port.map(|port| (out, port)).ok_or(DropReason::UnknownDestination)
+        });
+        match way {
+            Ok((out, port)) => {
+                self.books.pass(owner, Stage::FabricRx, verdict.amount);
+                port.send(self.books, owner, verdict.amount, &out, frame);
+            }
+            Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
+        }
+    }
+}
+
+/// What a frame from an uplink is dealt with.
+struct Inwards<'a> {
+    directory: &'a Directory,
+    fabric: &'a mut Fabric,
+    books: &'a mut Books,
+    uplink: UplinkId,
+    passed: &'a mut Amount,
+    now_us: u64,
+}
+
+impl Inwards<'_> {
+    fn take(&mut self, received: &Received<'_>) {
+        let verdict = forward::inward(self.directory, self.uplink, received);
+        let owner = verdict.account.map_or(Owner::uplink(self.uplink), Owner::vnic);
+        let amount = verdict.amount;
+        self.books.at(owner, Stage::UplinkRx).input += amount;
+        let inward = match verdict.decision {
+            Ok(inward) => inward,
+            Err(reason) => {
+                self.books.at(owner, Stage::UplinkRx).drop(reason, amount);
+                return;
+            }
+        };
+        match inward.target {
+            Target::Vnic(peer, vnic) => {
+                self.send(owner, amount, peer, Endpoint::Vnic(vnic), &inward, received.frame);
+            }
+            Target::Flood(vni) => {
+                let directory = self.directory;
+                let network = directory.network(vni);
+                let peers = network.map_or(&[][..], |network| &network.member_peers);
+                for (copy, peer) in peers.iter().enumerate() {
+                    if copy > 0 {
+                        self.books.at(owner, Stage::UplinkRx).copies += amount;
+                    }
+                    let to = Endpoint::Network(vni);
+                    self.send(owner, amount, *peer, to, &inward, received.frame);
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        owner: Owner,
+        amount: Amount,
+        peer: PeerId,
+        destination: Endpoint,
+        inward: &In,
+        frame: &[u8],
+    ) {
+        let block = Outbound {
+            source: Endpoint::Uplink(self.uplink),
+            destination,
+            offload: inward.offload,
+            flow_hash: inward.flow_hash,
+            ecn: inward.ecn,
+            account: owner.bits(),
+            amount,
+        };
+        match self.fabric.send(peer, &block, &mut SliceSource::new(frame), self.now_us) {
+            Ok(()) => {
+                self.books.at(owner, Stage::FabricTx).input += amount;
+                self.books.at(owner, Stage::UplinkRx).output += amount;
+                *self.passed += amount;
+            }
+            Err(reason) => self.books.at(owner, Stage::UplinkRx).drop(reason, amount),
+        }
+    }
+}
