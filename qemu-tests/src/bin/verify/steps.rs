@@ -45,7 +45,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "docs",
         args: &["doc", "--workspace", "--no-deps", "--document-private-items"],
-        env: &[("RUSTDOCFLAGS", "-D warnings")],
+        env: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
         tool: None,
     },
 ];
