@@ -7,8 +7,13 @@
 //! | `net/` | virtio-net header, offloads, port guard |
 //! | `worker/` | the io_uring loop: kick, ring, guard, link, and back |
 
+mod daemon;
+mod feature_names;
 #[forbid(unsafe_code)]
 pub mod net;
 pub mod vhost_user;
 pub mod virtqueue;
-pub mod worker;
+#[forbid(unsafe_code)]
+mod worker;
+
+pub use daemon::{Backend, BackendError};

@@ -4,6 +4,7 @@ use crate::{failure::Failure, output};
 use clap::Parser;
 use std::path::PathBuf;
 use wireonce_config::{Config, Encryption};
+use wireonce_link::StaticKey;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -20,9 +21,21 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(&args.file)?;
     if args.host {
-        config.check_host()?;
+        machine(&config)?;
     }
     output::print(&summary(&config))
+}
+
+/// Looks whether this machine has what the configuration names, key included.
+pub(crate) fn machine(config: &Config) -> Result<(), Failure> {
+    config.check_host()?;
+    match StaticKey::load(&config.host.private_key_file) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Input(format!(
+            "{}: [host] {:?}: key `private_key_file`: {error}",
+            config.origin, config.host.name
+        ))),
+    }
 }
 
 fn summary(config: &Config) -> String {

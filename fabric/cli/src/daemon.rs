@@ -8,7 +8,7 @@
 //! ```
 //! Nothing is started, and no file is made, before the configuration has passed.
 
-use crate::{failure::Failure, logging, status_server::StatusServer, sys::Signals};
+use crate::{check, failure::Failure, logging, status_server::StatusServer, sys::Signals};
 use clap::Parser;
 use sd_notify::NotifyState;
 use std::{
@@ -16,10 +16,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        mpsc::{self, RecvTimeoutError, Sender},
+        mpsc::{self, Sender},
     },
     thread,
-    time::Duration,
 };
 use tracing::{error, info, warn};
 use wireonce_config::{Config, Encryption};
@@ -79,7 +78,7 @@ pub(crate) fn run<D: Daemon + 'static>(
     start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
 ) -> Result<(), Failure> {
     let config = Arc::new(Config::load(&args.config)?);
-    config.check_host()?;
+    check::machine(&config)?;
     let signals = Signals::block_stopping()
         .map_err(|error| Failure::Runtime(format!("signals cannot be blocked: {error}")))?;
     logging::start();
@@ -128,7 +127,7 @@ fn supervise<D: Daemon + 'static>(
     let summary = format!("{} {} is serving", role.name(), config.host.name);
     notify(&[NotifyState::Ready, NotifyState::Status(&summary)]);
     info!(control_socket = %config.host.control_socket.display(), "ready");
-    let end = wait(&ended);
+    let end = ended.recv().unwrap_or_else(|_| End::Failure("no signal can arrive".to_owned()));
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     match &end {
         End::Signal(signal) => info!(signal, "stopping"),
@@ -141,24 +140,6 @@ fn supervise<D: Daemon + 'static>(
     match end {
         End::Signal(_) => Ok(()),
         End::Failure(reason) => Err(Failure::Runtime(reason)),
-    }
-}
-
-/// Waits for the end; feeds the service manager's watchdog, if it has set one.
-fn wait(ended: &mpsc::Receiver<End>) -> End {
-    let pause = sd_notify::watchdog_enabled().map(|limit| limit / 2);
-    loop {
-        match ended.recv_timeout(pause.unwrap_or(Duration::from_secs(3600))) {
-            Ok(end) => return end,
-            Err(RecvTimeoutError::Timeout) => {
-                if pause.is_some() {
-                    notify(&[NotifyState::Watchdog]);
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return End::Failure("the thread that waits for signals has ended".to_owned());
-            }
-        }
     }
 }
 

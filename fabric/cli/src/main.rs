@@ -1,4 +1,4 @@
-//! The wireonce command: backend, gateway, status, check, doctor.
+//! The wireonce command: backend, gateway, status, check, keygen, doctor.
 //!
 //! One file per verb. Exit status: 0 all is well, 1 something failed while it ran,
 //! 2 the command line or the configuration is wrong.
@@ -10,6 +10,7 @@ mod daemon;
 mod doctor;
 mod failure;
 mod gateway;
+mod keygen;
 mod logging;
 mod output;
 mod status;
@@ -37,6 +38,10 @@ enum Verb {
     Status(status::Args),
     /// Validate a configuration file
     Check(check::Args),
+    /// Make this host's private key, and print its public key
+    Keygen(keygen::KeygenArgs),
+    /// Print the public key of a private key
+    Pubkey(keygen::PubkeyArgs),
     /// Find out whether this machine can run wireonce, and what to do about it
     Doctor(doctor::Args),
 }
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Keygen(args) => keygen::keygen(&args),
+        Verb::Pubkey(args) => keygen::pubkey(&args),
         Verb::Doctor(args) => doctor::run(&args),
     };
     failure::report(done)

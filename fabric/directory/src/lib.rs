@@ -76,7 +76,7 @@ pub struct Directory {
     networks: FxHashMap<Vni, NetworkEntry>,
     uplinks: FxHashMap<UplinkId, UplinkEntry>,
     by_vlan: FxHashMap<(UplinkId, Option<u16>), Vni>,
-    by_address: FxHashMap<(Vni, IpAddr), MacAddr>,
+    by_address: FxHashMap<(Vni, IpAddr), VnicId>,
 }
 
 impl Directory {
@@ -137,15 +137,11 @@ impl Directory {
         self.by_vlan.get(&(uplink, vlan)).copied()
     }
 
-    /// The MAC address of the vNIC that has this IP address as its own.
-    #[must_use]
-    pub fn mac_of(&self, vni: Vni, address: IpAddr) -> Option<MacAddr> {
-        self.by_address.get(&(vni, address)).copied()
-    }
-
-    /// The host addresses of vNICs, network by network: what may be answered for them.
-    pub fn addresses(&self) -> impl Iterator<Item = (Vni, IpAddr, MacAddr)> + '_ {
-        self.by_address.iter().map(|((vni, address), mac)| (*vni, *address, *mac))
+    /// The vNICs' own addresses, network by network: what may be answered for them.
+    pub fn addresses(&self) -> impl Iterator<Item = (Vni, IpAddr, &Vnic)> {
+        self.by_address.iter().filter_map(|((vni, address), id)| {
+            self.vnics.get(id).map(|entry| (*vni, *address, &*entry.vnic))
+        })
     }
 
     /// Where a unicast frame of the vNIC `from` to `destination` goes: to the vNIC of
@@ -270,7 +266,7 @@ impl Directory {
         for address in &vnic.addresses {
             // A prefix is a range that the vNIC may use, not an address that it has.
             if address.prefix_len() == address.max_prefix_len() {
-                self.by_address.insert((vni, address.addr()), vnic.mac);
+                self.by_address.insert((vni, address.addr()), vnic.id);
             }
         }
         self.vnics.insert(vnic.id, VnicEntry { vnic: Arc::clone(vnic), host });

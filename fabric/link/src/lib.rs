@@ -3,16 +3,22 @@
 pub mod aead;
 pub mod agent;
 pub mod evidence;
+pub mod fabric;
 pub mod handshake;
 pub mod key;
 pub mod manager;
 pub mod random;
 pub mod replay;
 pub mod session;
+mod socket;
 
 pub use aead::{OpenError, OpeningKey, SealError, SealingKey};
 pub use agent::{Agent, AgentHandle, ControlSocket, SessionEvents};
 pub use evidence::{Evidence, EvidenceBuilder, Fate, Fates};
+pub use fabric::{
+    Fabric, FabricConfig, FabricError, FabricSnapshot, Inbound, LinkCounters, Outbound, Outcome,
+    PeerAddress, SessionEvent,
+};
 pub use key::{KeyError, PublicKey, StaticKey};
 pub use replay::{Position, ReplayWindow};
 pub use session::{PeerId, Session};

@@ -153,7 +153,7 @@ fn buffers() -> Finding {
         Ok((false, received, sent)) => Finding::warn(
             CHECK,
             format!(
-                "{} KiB to receive, {} KiB to send: bursts are lost ({}, {})",
+                "{} KiB to receive, {} KiB to send: bursts may be lost ({}, {})",
                 received >> 10,
                 sent >> 10,
                 limit("rmem_max"),

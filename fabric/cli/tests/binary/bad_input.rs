@@ -2,7 +2,8 @@
 //! error on standard error, and nothing started.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -14,7 +15,9 @@ fn wireonce(arguments: &[&str]) -> Output {
 
 /// A good file whose sockets and key are in `directory`.
 fn good(directory: &Path) -> String {
-    fs::write(directory.join("server-a.key"), "secret").unwrap();
+    let key = directory.join("server-a.key");
+    fs::write(&key, "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n").unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     let directory = directory.display();
     format!(
         r#"[host]
@@ -121,6 +124,22 @@ fn a_key_file_that_is_missing() {
         ": [host] \"server-a\": key `private_key_file`: DIR/other.key does not exist; run \
          `wireonce keygen --out DIR/other.key`",
     );
+}
+
+#[test]
+fn a_key_file_that_others_can_read() {
+    let directory = TempDir::new().unwrap();
+    let file = write(directory.path(), &good(directory.path()));
+    let key = directory.path().join("server-a.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    for verb in ["backend", "gateway"] {
+        let output = wireonce(&[verb, "--config", file.to_str().unwrap()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let said = said.replace(directory.path().to_str().unwrap(), "DIR");
+        assert!(said.starts_with("error: DIR/server-a.toml: [host] \"server-a\": key"), "{said}");
+        assert!(said.contains("chmod 600 DIR/server-a.key") && said.lines().count() == 1, "{said}");
+        assert_eq!(output.status.code(), Some(2));
+    }
 }
 
 #[test]

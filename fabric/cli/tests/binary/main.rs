@@ -2,3 +2,5 @@
 
 #[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod keys;

@@ -4,6 +4,7 @@ mod errors;
 mod examples;
 mod host;
 mod mutation;
+mod reference;
 mod valid;
 
 use crate::Config;

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use wireonce_ledger::Amount;
 
+/// Entries of one path: at 48 bytes each, 1.5 MB when a receiver is silent while
+/// small frames go out at full rate. Memory grows only as far as it is used.
+pub const FATES_MAX: usize = 32_768;
+
 /// How far back [`Fates::sent`] looks for an entry to add to: small frames of
 /// several vNICs that share a datagram.
 const MERGE_BACK: usize = 8;
@@ -44,10 +48,22 @@ pub struct Fates {
     oldest: Partial,
 }
 
+impl Default for Fates {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Fates {
+    /// Remembers at most [`FATES_MAX`] entries.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_capacity(FATES_MAX)
+    }
+
     /// Remembers at most `capacity` entries, at least one.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn with_capacity(capacity: usize) -> Self {
         Self { entries: VecDeque::new(), capacity: capacity.max(1), oldest: Partial::default() }
     }
 

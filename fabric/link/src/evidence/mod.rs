@@ -27,7 +27,7 @@ mod builder;
 mod fates;
 
 pub use builder::EvidenceBuilder;
-pub use fates::{Fate, Fates};
+pub use fates::{FATES_MAX, Fate, Fates};
 
 use crate::replay::WINDOW;
 use std::ops::Range;

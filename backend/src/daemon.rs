@@ -1,0 +1,236 @@
+//! The backend as a whole: workers, fabric sessions, vhost-user sockets.
+//!
+//! ```text
+//!   supervisor thread ── a protocol thread per VMM ──┐ mail
+//!   agent thread ─────── sessions, hellos, path MTU ─┤
+//!   status server ────── snapshots ──────────────────┴─▶ worker threads
+//! ```
+
+use crate::{
+    feature_names::feature_names,
+    vhost_user::{DeviceConfig, DeviceError, SocketMode, Supervisor},
+    worker::{self, Command, Mailbox, PortHandle, Snapshot, WorkerConfig},
+};
+use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Instant};
+use wireonce_config::{Config, Vnic};
+use wireonce_directory::Directory;
+use wireonce_host::{FabricHost, HostError, SessionListener};
+use wireonce_ledger::{
+    Account, Daemon, Stage, Status,
+    status::{LedgerRow, VnicState, VnicStatus},
+};
+use wireonce_link::{FabricError, SessionEvent};
+use wireonce_wire::Endpoint;
+
+/// Why a backend did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The fabric side.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// Keys, sessions or the control socket.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A vNIC's socket.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The system refused a thread or a descriptor.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running backend.
+#[derive(Debug)]
+pub struct Backend {
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    supervisor: Supervisor,
+    host: FabricHost,
+    workers: Vec<(Mailbox, JoinHandle<()>)>,
+    started: Instant,
+}
+
+impl Backend {
+    /// Starts everything that `config` asks of a server.
+    ///
+    /// # Errors
+    /// [`BackendError`]; nothing is left running then.
+    pub fn start(config: &Arc<Config>) -> Result<Self, BackendError> {
+        let directory = Arc::new(Directory::new(config));
+        let system = |action| move |source| BackendError::System { action, source };
+        let mut mailboxes = Vec::new();
+        let mut inboxes = Vec::new();
+        for _ in 0..config.host.workers.max(1) {
+            let (mailbox, inbox) = worker::mailbox().map_err(system("make a worker's mailbox"))?;
+            mailboxes.push(mailbox);
+            inboxes.push(inbox);
+        }
+        let mut running = Workers::default();
+        for (number, inbox) in (0..).zip(inboxes) {
+            let fabric = FabricHost::worker_config(config, number, worker::FABRIC_TOKEN_KIND);
+            let workers = mailboxes.len();
+            let directory = Arc::clone(&directory);
+            let settings = WorkerConfig { fabric, directory, workers };
+            let thread = worker::start(settings, inbox, mailboxes.clone())?;
+            let mailbox = mailboxes[usize::from(number)].clone();
+            running.0.push((mailbox, thread));
+        }
+        let host = FabricHost::start(config, Box::new(Postman(mailboxes.clone())))?;
+        let supervisor = Supervisor::spawn().map_err(system("start the vhost-user supervisor"))?;
+        for (vnic, _) in config.local_vnics() {
+            let worker = worker::worker_of(vnic.id, mailboxes.len()).unwrap_or(0);
+            let events = Arc::new(PortHandle::new(vnic.id, mailboxes[worker].clone()));
+            supervisor.add(device_config(vnic), events)?;
+        }
+        Ok(Self {
+            config: Arc::clone(config),
+            directory,
+            supervisor,
+            host,
+            workers: std::mem::take(&mut running.0),
+            started: Instant::now(),
+        })
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let ask = |(mailbox, _): &(Mailbox, _)| mailbox.ask(Command::Snapshot);
+        self.workers.iter().filter_map(ask).collect()
+    }
+
+    /// The name of what an account is for.
+    fn account_name(&self, bits: u64) -> (String, u64) {
+        match Endpoint::from_bits(bits) {
+            Some(Endpoint::Vnic(id)) => {
+                let name = self.directory.vnic(id).map(|entry| entry.vnic.name.clone());
+                (name.unwrap_or_else(|| "unknown vNIC".to_owned()), id.get())
+            }
+            Some(Endpoint::Uplink(id)) => {
+                let name = self.directory.uplink(id).map(|entry| entry.uplink.name.clone());
+                (name.unwrap_or_else(|| "unknown uplink".to_owned()), id.0.into())
+            }
+            _ => ("not a port".to_owned(), bits),
+        }
+    }
+}
+
+impl Daemon for Backend {
+    fn status(&self) -> Status {
+        let snapshots = self.snapshots();
+        let fabric: Vec<_> = snapshots.iter().map(|snapshot| &snapshot.fabric).collect();
+        let mut status = Status {
+            role: "backend".to_owned(),
+            host: self.config.host.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            sampled_at_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0),
+            encryption: self.host.encryption().to_owned(),
+            links: self.host.links(&fabric),
+            ..Status::default()
+        };
+        let mut sources: BTreeMap<u64, Account> = BTreeMap::new();
+        let mut broken_rings = 0;
+        for snapshot in &snapshots {
+            for (bits, account) in &snapshot.sources {
+                sources.entry(*bits).or_default().merge(account);
+            }
+            for port in &snapshot.ports {
+                broken_rings += port.broken_rings;
+                let Some(entry) = self.directory.vnic(port.vnic) else { continue };
+                status.vnics.push(vnic_status(&entry.vnic, port));
+                for (stage, account) in &port.accounts {
+                    let row = LedgerRow::new(&entry.vnic.name, port.vnic.get(), *stage, account);
+                    status.ledger.push(row);
+                }
+            }
+        }
+        for (bits, account) in &sources {
+            let (name, id) = self.account_name(*bits);
+            status.ledger.push(LedgerRow::new(&name, id, Stage::FabricRx, account));
+        }
+        status.counters = self.host.counters(&fabric);
+        status.counters.insert("broken_rings".to_owned(), broken_rings);
+        for device in self.supervisor.status() {
+            for (reason, count) in device.refusals {
+                *status.counters.entry(format!("vhost_user_{reason}")).or_default() += count;
+            }
+        }
+        status
+    }
+
+    fn stop(self) {
+        // VMMs first: they are told by their sockets, while the workers still answer.
+        self.supervisor.stop();
+        self.host.stop();
+        drop(Workers(self.workers));
+    }
+}
+
+/// Worker threads that are ended when this is dropped.
+#[derive(Default)]
+struct Workers(Vec<(Mailbox, JoinHandle<()>)>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for (mailbox, _) in &self.0 {
+            mailbox.post(Command::Stop);
+        }
+        for (_, thread) in self.0.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Carries news of sessions to every worker.
+struct Postman(Vec<Mailbox>);
+
+impl SessionListener for Postman {
+    fn session(&self, event: SessionEvent) {
+        for mailbox in &self.0 {
+            mailbox.post(Command::Session(event.clone()));
+        }
+    }
+}
+
+fn device_config(vnic: &Vnic) -> DeviceConfig {
+    let (path, mode) = match &vnic.place {
+        wireonce_config::VnicPlace::Local(socket) => {
+            let mode = match socket.mode {
+                wireonce_config::SocketMode::Listen => SocketMode::Listen,
+                wireonce_config::SocketMode::Connect => SocketMode::Connect,
+            };
+            (socket.path.clone(), mode)
+        }
+        wireonce_config::VnicPlace::Peer(_) => (std::path::PathBuf::new(), SocketMode::Listen),
+    };
+    DeviceConfig {
+        mtu: vnic.network.mtu,
+        queue_pairs: vnic.queue_pairs,
+        offer_guest_tso: vnic.guest_tso,
+        ..DeviceConfig::new(vnic.name.clone(), path, mode, vnic.mac.0)
+    }
+}
+
+fn vnic_status(vnic: &Vnic, port: &worker::PortSnapshot) -> VnicStatus {
+    let amounts = |stage: Stage| port.accounts.iter().find(|(s, _)| *s == stage);
+    let state = match (port.connected, port.running) {
+        (false, _) => VnicState::Down,
+        (true, false) => VnicState::Connected,
+        (true, true) => VnicState::Running,
+    };
+    VnicStatus {
+        id: vnic.id.get(),
+        name: vnic.name.clone(),
+        network: vnic.network.name.clone(),
+        mac: vnic.mac.to_string(),
+        state,
+        features: feature_names(port.features),
+        queue_pairs: u32::try_from(port.pairs_running).unwrap_or(u32::MAX),
+        tx: amounts(Stage::GuestTx).map(|(_, account)| account.input).unwrap_or_default(),
+        rx: amounts(Stage::GuestRx).map(|(_, account)| account.output).unwrap_or_default(),
+    }
+}

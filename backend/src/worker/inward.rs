@@ -1,0 +1,140 @@
+//! From the fabric to the ports: may the peer send this, and to whom does it go?
+
+use super::{
+    deliver::deliver,
+    local::{Arena, LocalFrame},
+    mailbox::Mailbox,
+    port::Port,
+};
+use crate::virtqueue::RingError;
+use rustc_hash::FxHashMap;
+use wireonce_directory::Directory;
+use wireonce_frame::{FrameRef, HEAD_LEN};
+use wireonce_ledger::{Account, Amount, DropReason};
+use wireonce_link::Inbound;
+use wireonce_wire::{Endpoint, VnicId};
+
+/// What an arriving frame is dealt with.
+pub(super) struct Inward<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) ports: &'a mut [Port],
+    pub(super) by_vnic: &'a FxHashMap<VnicId, usize>,
+    pub(super) sources: &'a mut FxHashMap<u64, Account>,
+    pub(super) colleagues: &'a [Mailbox],
+    pub(super) scratch: &'a mut Vec<u8>,
+    /// Rings that turned out to be broken: port, ring index, why.
+    pub(super) broken: &'a mut Vec<(usize, u16, RingError)>,
+}
+
+impl Inward<'_> {
+    /// Books a frame of a peer and delivers it.
+    pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
+        let amount = Amount::frame(inbound.frame.frame_len(), segments(&inbound.frame));
+        let targets = self.targets(inbound);
+        let account = self.sources.entry(inbound.source.to_bits()).or_default();
+        account.input += amount;
+        let targets = match targets {
+            Ok(targets) => targets,
+            Err(reason) => {
+                account.drop(reason, amount);
+                return;
+            }
+        };
+        for (copy, to) in targets.into_iter().enumerate() {
+            let handed_on = self.deliver_to(to, &inbound.frame);
+            let account = self.sources.entry(inbound.source.to_bits()).or_default();
+            if copy > 0 {
+                account.copies += amount;
+            }
+            if handed_on {
+                account.output += amount;
+            } else {
+                account.drop(DropReason::HandoverFull, amount);
+            }
+        }
+    }
+
+    /// Delivers the frames that one port of this process sent to another.
+    pub(super) fn take_local(&mut self, arena: &mut Arena) {
+        arena.drain(|parked, bytes| {
+            let parts = [bytes];
+            let frame = FrameRef::new(&parts, parked.offload);
+            if !self.deliver_to(parked.to, &frame) {
+                // The sender has booked it as output already; the receiver's worker
+                // never sees it, so its drop stands in the receiver's place here.
+                let amount = Amount::frame(bytes.len(), 1);
+                let account = self.sources.entry(parked.to.get()).or_default();
+                account.input += amount;
+                account.drop(DropReason::HandoverFull, amount);
+            }
+        });
+    }
+
+    /// Delivers a frame that another worker handed over.
+    pub(super) fn take_handover(&mut self, frame: &LocalFrame) {
+        let parts = [&frame.bytes[..]];
+        if let Some(index) = self.by_vnic.get(&frame.to) {
+            self.deliver_at(*index, &FrameRef::new(&parts, frame.offload));
+        }
+    }
+
+    /// The vNICs of this host that get the frame.
+    fn targets(&self, inbound: &Inbound<'_>) -> Result<Vec<VnicId>, DropReason> {
+        let vni = self.directory.admit(inbound.peer, inbound.source, inbound.destination)?;
+        let network = self.directory.network(vni).ok_or(DropReason::NetworkMismatch)?;
+        let mut head = [0; HEAD_LEN];
+        let len = inbound.frame.copy_at(0, &mut head);
+        inbound
+            .frame
+            .offload
+            .check(&head[..len], inbound.frame.frame_len(), network.network.mtu)
+            .map_err(|_| DropReason::BadBlock)?;
+        match inbound.destination {
+            Endpoint::Vnic(id) => Ok(vec![id]),
+            _ if network.local_members.is_empty() => Err(DropReason::UnknownDestination),
+            _ => Ok(network.local_members.clone()),
+        }
+    }
+
+    /// Delivers to a port of this worker, or hands over to the one that has it.
+    fn deliver_to(&mut self, to: VnicId, frame: &FrameRef<'_>) -> bool {
+        if let Some(index) = self.by_vnic.get(&to) {
+            self.deliver_at(*index, frame);
+            return true;
+        }
+        let Some(colleague) =
+            worker_of(to, self.colleagues.len()).and_then(|worker| self.colleagues.get(worker))
+        else {
+            return false;
+        };
+        let mut bytes = vec![0; frame.frame_len()];
+        frame.copy_at(0, &mut bytes);
+        colleague.hand_over(LocalFrame { to, offload: frame.offload, bytes })
+    }
+
+    fn deliver_at(&mut self, index: usize, frame: &FrameRef<'_>) {
+        let Some(port) = self.ports.get_mut(index) else { return };
+        if let Err((pair, error)) = deliver(port, frame, self.scratch) {
+            let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
+            self.broken.push((index, ring, error));
+        }
+    }
+}
+
+/// The worker that serves a vNIC, of `workers`. Peers compute the same.
+pub(crate) fn worker_of(vnic: VnicId, workers: usize) -> Option<usize> {
+    let workers = u64::try_from(workers).ok().filter(|n| *n > 0)?;
+    usize::try_from(vnic.get() % workers).ok()
+}
+
+/// Wire segments of a frame, from its offload alone.
+fn segments(frame: &FrameRef<'_>) -> u32 {
+    let mut head = [0; HEAD_LEN];
+    if frame.offload.gso.is_none() {
+        return 1;
+    }
+    let len = frame.copy_at(0, &mut head);
+    wireonce_frame::Headers::parse(&head[..len], frame.frame_len()).map_or(1, |headers| {
+        wireonce_frame::segment::segment_count(frame.frame_len(), &frame.offload, &headers)
+    })
+}

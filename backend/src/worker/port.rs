@@ -1,0 +1,269 @@
+//! One vNIC at its worker: its rings, its rights, its books.
+
+use crate::{
+    net::{AddressSet, PortPolicy, StormLimit, StormMeter},
+    vhost_user::RingStart,
+    virtqueue::{MappedMemory, RingConfig, RingError, RxRing, TxRing},
+};
+use std::{
+    fs::File,
+    io::Write,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
+};
+use virtio_bindings::virtio_net as feature;
+use wireonce_config::Vnic;
+use wireonce_frame::OffloadFeatures;
+use wireonce_ledger::{Account, Amount, DropReason};
+
+/// The counters of one vNIC at its worker.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Books {
+    pub(super) guest_tx: Account,
+    pub(super) fabric_tx: Account,
+    pub(super) guest_rx: Account,
+}
+
+impl Books {
+    /// A frame left the guest and went no further.
+    pub(super) fn guest_tx_drop(&mut self, reason: DropReason, amount: Amount) {
+        self.guest_tx.input += amount;
+        self.guest_tx.drop(reason, amount);
+    }
+}
+
+/// A ring that carries frames out of the guest.
+#[derive(Debug)]
+pub(super) struct TxQueue {
+    pub(super) ring: TxRing,
+    pub(super) common: QueueCommon,
+    /// The guest may have put frames there.
+    pub(super) ready: bool,
+    /// Its next frame waits for room in the fabric.
+    pub(super) blocked: bool,
+}
+
+/// A ring that carries frames into the guest.
+#[derive(Debug)]
+pub(super) struct RxQueue {
+    pub(super) ring: RxRing,
+    pub(super) common: QueueCommon,
+    /// Frames were delivered that the guest has not been shown yet.
+    pub(super) dirty: bool,
+}
+
+/// What both kinds of ring have.
+#[derive(Debug)]
+pub(super) struct QueueCommon {
+    pub(super) config: RingConfig,
+    kick: OwnedFd,
+    call: Option<File>,
+    err: Option<File>,
+    pub(super) enabled: bool,
+    /// Names this life of the ring in completions.
+    pub(super) generation: u16,
+}
+
+impl QueueCommon {
+    /// The descriptor that the guest kicks.
+    pub(super) fn kick_fd(&self) -> i32 {
+        self.kick.as_raw_fd()
+    }
+
+    /// Interrupts the guest.
+    pub(super) fn interrupt(&self) {
+        signal(self.call.as_ref());
+    }
+
+    pub(super) fn set_call(&mut self, call: Option<OwnedFd>) {
+        self.call = call.map(File::from);
+        // What was published before the VMM sent the descriptor was never announced.
+        self.interrupt();
+    }
+
+    /// Tells the VMM that the ring is broken.
+    pub(super) fn report_broken(&self) {
+        signal(self.err.as_ref());
+    }
+}
+
+fn policy(vnic: &Vnic) -> PortPolicy {
+    let addresses = if vnic.addresses.is_empty() {
+        AddressSet::any()
+    } else {
+        vnic.addresses.iter().copied().collect()
+    };
+    PortPolicy {
+        mac: vnic.mac,
+        addresses,
+        trunk: vnic.trunk,
+        allow_dhcp_server: vnic.allow.dhcp_server,
+        allow_router_advertisement: vnic.allow.router_advertisement,
+        mtu: vnic.network.mtu,
+    }
+}
+
+/// A second's worth of frames may come at once.
+fn storm_meter(frames_per_s: u32) -> StormMeter {
+    let limit = StormLimit { frames_per_s, burst_frames: frames_per_s };
+    StormMeter::new(limit, limit, 0)
+}
+
+/// Writes to an eventfd. A full counter is a signal that was already given.
+fn signal(eventfd: Option<&File>) {
+    if let Some(mut eventfd) = eventfd {
+        let _ = eventfd.write(&1_u64.to_ne_bytes());
+    }
+}
+
+/// One vNIC at its worker.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) vnic: Arc<Vnic>,
+    pub(super) policy: PortPolicy,
+    pub(super) storm: StormMeter,
+    pub(super) connected: bool,
+    /// Virtio features that the driver acknowledged.
+    pub(super) features: u64,
+    /// What the guest may ask of us, and we of the guest.
+    pub(super) from_guest: OffloadFeatures,
+    pub(super) to_guest: OffloadFeatures,
+    /// By queue pair.
+    pub(super) tx: Vec<Option<TxQueue>>,
+    pub(super) rx: Vec<Option<RxQueue>>,
+    pub(super) books: Books,
+    /// CPU time that it may still use in this round, in nanoseconds.
+    pub(super) credit_ns: i64,
+    pub(super) broken_rings: u64,
+    next_generation: u16,
+}
+
+impl Port {
+    pub(super) fn new(vnic: &Arc<Vnic>) -> Self {
+        let pairs = usize::from(vnic.queue_pairs);
+        Self {
+            policy: policy(vnic),
+            storm: storm_meter(vnic.storm_frames_per_s),
+            vnic: Arc::clone(vnic),
+            connected: false,
+            features: 0,
+            from_guest: OffloadFeatures::default(),
+            to_guest: OffloadFeatures::default(),
+            tx: std::iter::repeat_with(|| None).take(pairs).collect(),
+            rx: std::iter::repeat_with(|| None).take(pairs).collect(),
+            books: Books::default(),
+            credit_ns: 0,
+            broken_rings: 0,
+            next_generation: 0,
+        }
+    }
+
+    /// True once the guest's driver has rings for us.
+    pub(super) fn is_running(&self) -> bool {
+        self.tx.iter().any(Option::is_some) || self.rx.iter().any(Option::is_some)
+    }
+
+    pub(super) fn set_features(&mut self, features: u64) {
+        let has = |bit: u32| features & 1 << bit != 0;
+        self.features = features;
+        self.from_guest = OffloadFeatures {
+            csum: has(feature::VIRTIO_NET_F_CSUM),
+            tso4: has(feature::VIRTIO_NET_F_HOST_TSO4),
+            tso6: has(feature::VIRTIO_NET_F_HOST_TSO6),
+            ecn: has(feature::VIRTIO_NET_F_HOST_ECN),
+        };
+        self.to_guest = OffloadFeatures {
+            csum: has(feature::VIRTIO_NET_F_GUEST_CSUM),
+            tso4: has(feature::VIRTIO_NET_F_GUEST_TSO4),
+            tso6: has(feature::VIRTIO_NET_F_GUEST_TSO6),
+            ecn: has(feature::VIRTIO_NET_F_GUEST_ECN),
+        };
+    }
+
+    /// Starts a ring. Returns the pair and, for a ring out of the guest, the
+    /// generation under which its kicks are to be polled.
+    pub(super) fn start_ring(&mut self, start: RingStart) -> Result<(usize, Option<u16>), String> {
+        let pair = usize::from(start.index / 2);
+        if pair >= self.tx.len() {
+            return Err(format!("ring {} of a vNIC with {} pairs", start.index, self.tx.len()));
+        }
+        let kick = start.kick.ok_or("a ring needs a kick descriptor")?;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let common = QueueCommon {
+            config: start.config,
+            kick,
+            call: start.call.map(File::from),
+            err: start.err.map(File::from),
+            enabled: start.enabled,
+            generation,
+        };
+        let text = |error: RingError| error.to_string();
+        let memory = Arc::new(MappedMemory::new(start.memory).map_err(|e| e.to_string())?);
+        if start.index % 2 == 1 {
+            let ring = TxRing::new(memory, &start.config).map_err(text)?;
+            self.tx[pair] = Some(TxQueue { ring, common, ready: true, blocked: false });
+            Ok((pair, Some(generation)))
+        } else {
+            let mut ring = RxRing::new(memory, &start.config).map_err(text)?;
+            // We look for buffers when we have a frame; nobody needs to tell us.
+            ring.ring_mut().disable_kicks();
+            self.rx[pair] = Some(RxQueue { ring, common, dirty: false });
+            Ok((pair, None))
+        }
+    }
+
+    /// Lets go of a ring and its memory. Returns where it stood.
+    pub(super) fn stop_ring(&mut self, index: u16) -> Option<u16> {
+        let pair = usize::from(index / 2);
+        if index % 2 == 1 {
+            self.tx.get_mut(pair)?.take().map(|mut queue| queue.ring.stop())
+        } else {
+            self.rx.get_mut(pair)?.take().map(|mut queue| queue.ring.stop())
+        }
+    }
+
+    pub(super) fn common_mut(&mut self, index: u16) -> Option<&mut QueueCommon> {
+        let pair = usize::from(index / 2);
+        if index % 2 == 1 {
+            Some(&mut self.tx.get_mut(pair)?.as_mut()?.common)
+        } else {
+            Some(&mut self.rx.get_mut(pair)?.as_mut()?.common)
+        }
+    }
+
+    /// Moves every ring to another memory table, where it stands. A ring whose areas
+    /// are not in the new table is stopped.
+    pub(super) fn replace_memory(&mut self, memory: &Arc<MappedMemory>) {
+        for place in &mut self.tx {
+            let Some(queue) = place else { continue };
+            queue.common.config.base = queue.ring.stop();
+            match TxRing::new(Arc::clone(memory), &queue.common.config) {
+                Ok(ring) => {
+                    queue.ring = ring;
+                    queue.ready = true;
+                }
+                Err(_) => *place = None,
+            }
+        }
+        for place in &mut self.rx {
+            let Some(queue) = place else { continue };
+            queue.common.config.base = queue.ring.stop();
+            match RxRing::new(Arc::clone(memory), &queue.common.config) {
+                Ok(mut ring) => {
+                    ring.ring_mut().disable_kicks();
+                    queue.ring = ring;
+                }
+                Err(_) => *place = None,
+            }
+        }
+    }
+
+    /// The VMM is gone, and with it everything that it gave us.
+    pub(super) fn disconnect(&mut self) {
+        self.connected = false;
+        self.set_features(0);
+        self.tx.fill_with(|| None);
+        self.rx.fill_with(|| None);
+    }
+}

@@ -1,0 +1,479 @@
+//! The loop of one worker and what it does with its mail.
+
+use super::{
+    deliver,
+    inward::{Inward, worker_of},
+    local::Arena,
+    mailbox::{Command, Inbox, Mailbox},
+    port::Port,
+    spin::Spin,
+    transmit::{self, Outward},
+};
+use crate::{
+    net::{Neighbour, Neighbours},
+    vhost_user::RingStart,
+    virtqueue::{MappedMemory, RingError, TxFrame},
+};
+use rustc_hash::FxHashMap;
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+use tracing::warn;
+use wireonce_directory::{Directory, Host};
+use wireonce_ledger::{Account, DropReason};
+use wireonce_link::{Fabric, FabricConfig, FabricError, Fate};
+use wireonce_ring::{Completion, Ring, RingError as UringError, Token, Wait};
+use wireonce_wire::VnicId;
+
+/// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
+const MAIL: u8 = 1;
+const KICK: u8 = 2;
+pub(crate) const FABRIC_TOKEN_KIND: u8 = 8;
+
+/// CPU time that a port may use before the next has its turn.
+const QUANTUM_NS: i64 = 20_000;
+/// Rounds over the ready ports before the fabric is looked at again.
+const ROUNDS_MAX: usize = 4;
+/// Ring pairs that a kick's token can name.
+const PAIRS_MAX: usize = 16;
+
+/// What a worker needs to start.
+#[derive(Debug)]
+pub(crate) struct WorkerConfig {
+    pub(crate) fabric: FabricConfig,
+    pub(crate) directory: Arc<Directory>,
+    /// How many workers this process has.
+    pub(crate) workers: usize,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    ring: Ring,
+    inbox: Inbox,
+    pub(super) fabric: Fabric,
+    directory: Arc<Directory>,
+    neighbours: Neighbours,
+    pub(super) ports: Vec<Port>,
+    by_vnic: FxHashMap<VnicId, usize>,
+    pub(super) sources: FxHashMap<u64, Account>,
+    colleagues: Vec<Mailbox>,
+    arena: Arena,
+    frame: TxFrame,
+    scratch: Vec<u8>,
+    broken: Vec<(usize, u16, RingError)>,
+    /// Where the next round starts, so that no port is always first.
+    next_port: usize,
+    spin: Spin,
+    started: Instant,
+}
+
+/// Starts a worker's thread. Returns when it is ready, or with why it is not.
+pub(crate) fn start(
+    config: WorkerConfig,
+    inbox: Inbox,
+    colleagues: Vec<Mailbox>,
+) -> Result<JoinHandle<()>, FabricError> {
+    let (ready, result) = mpsc::sync_channel(1);
+    let number = config.fabric.worker;
+    let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let mut worker = match Worker::new(&config, inbox, colleagues) {
+            Ok(worker) => worker,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        if let Err(error) = worker.run() {
+            tracing::error!(worker = number, %error, "the worker's ring failed; restart needed");
+            std::process::abort();
+        }
+    });
+    let gone = || FabricError::Ring(UringError::Create(io::ErrorKind::Other.into()));
+    let thread = thread.map_err(|error| FabricError::Ring(UringError::Create(error)))?;
+    result.recv().map_err(|_| gone())??;
+    Ok(thread)
+}
+
+impl Worker {
+    fn new(
+        config: &WorkerConfig,
+        inbox: Inbox,
+        colleagues: Vec<Mailbox>,
+    ) -> Result<Self, FabricError> {
+        let mut ring = Ring::new()?;
+        let fabric = Fabric::new(&mut ring, &config.fabric)?;
+        ring.poll_multi(inbox.bell_fd(), Token::new(MAIL, 0))?;
+        let mine =
+            |id: VnicId| worker_of(id, config.workers) == Some(usize::from(config.fabric.worker));
+        let mut ports = Vec::new();
+        let mut by_vnic = FxHashMap::default();
+        for entry in config.directory.vnics() {
+            if entry.host == Host::Local && mine(entry.vnic.id) {
+                by_vnic.insert(entry.vnic.id, ports.len());
+                ports.push(Port::new(&entry.vnic));
+            }
+        }
+        let mut neighbours = Neighbours::default();
+        for (vni, address, vnic) in config.directory.addresses() {
+            let router = vnic.allow.router_advertisement;
+            neighbours.insert(vni, address, Neighbour { mac: vnic.mac, router });
+        }
+        Ok(Self {
+            ring,
+            inbox,
+            fabric,
+            directory: Arc::clone(&config.directory),
+            neighbours,
+            ports,
+            by_vnic,
+            sources: FxHashMap::default(),
+            colleagues,
+            arena: Arena::default(),
+            frame: TxFrame::new(),
+            scratch: Vec::new(),
+            broken: Vec::new(),
+            next_port: 0,
+            spin: Spin::default(),
+            started: Instant::now(),
+        })
+    }
+
+    fn run(&mut self) -> Result<(), UringError> {
+        let mut completions = Vec::new();
+        let mut wait = Wait::Poll;
+        loop {
+            self.ring.enter(wait, &mut completions)?;
+            let now_us = self.now_us();
+            let mut worked = !completions.is_empty();
+            let mut mail = false;
+            for completion in completions.drain(..) {
+                mail |= completion.token.kind == MAIL;
+                self.handle(&completion, now_us)?;
+            }
+            if mail && !self.read_mail()? {
+                return Ok(());
+            }
+            self.tick(now_us);
+            worked |= self.serve_guests(now_us);
+            self.fabric.flush(&mut self.ring, now_us)?;
+            self.publish();
+            self.book_outcomes();
+            self.stop_broken();
+            if worked {
+                self.spin.worked(now_us);
+            }
+            wait = self.next_wait(now_us);
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn handle(&mut self, completion: &Completion, now_us: u64) -> Result<(), UringError> {
+        match completion.token.kind {
+            MAIL => {
+                if !completion.more {
+                    self.ring.poll_multi(self.inbox.bell_fd(), completion.token)?;
+                }
+                Ok(())
+            }
+            KICK => self.kicked(completion),
+            _ => {
+                let (fabric, ring, mut inward) = self.split();
+                fabric.handle(ring, completion, now_us, &mut |inbound| inward.take(&inbound))
+            }
+        }
+    }
+
+    /// A guest has put frames into a ring.
+    fn kicked(&mut self, completion: &Completion) -> Result<(), UringError> {
+        let index = completion.token.index as usize;
+        let queue = self
+            .ports
+            .get_mut(index / PAIRS_MAX)
+            .and_then(|port| port.tx.get_mut(index % PAIRS_MAX)?.as_mut())
+            .filter(|queue| queue.common.generation == completion.token.generation);
+        // A kick of a ring that was stopped since is nobody's.
+        let Some(queue) = queue else { return Ok(()) };
+        queue.ready = true;
+        queue.ring.ring_mut().disable_kicks();
+        if !completion.more && completion.result >= 0 {
+            self.ring.poll_multi(queue.common.kick_fd(), completion.token)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, now_us: u64) {
+        let (fabric, _, mut inward) = self.split();
+        fabric.tick(now_us, &mut |inbound| inward.take(&inbound));
+    }
+
+    /// Rounds over the ports with frames to send. Returns whether there were any.
+    fn serve_guests(&mut self, now_us: u64) -> bool {
+        let mut worked = false;
+        for _ in 0..ROUNDS_MAX {
+            let mut any = false;
+            for step in 0..self.ports.len() {
+                let index = (self.next_port + step) % self.ports.len();
+                any |= self.serve_port(index, now_us);
+            }
+            self.next_port = self.next_port.wrapping_add(1);
+            worked |= any;
+            if !any {
+                break;
+            }
+        }
+        worked
+    }
+
+    /// Gives one port its turn. Returns whether it had anything.
+    fn serve_port(&mut self, index: usize, now_us: u64) -> bool {
+        let pairs = {
+            let port = &mut self.ports[index];
+            let any_ready = port.tx.iter().flatten().any(|q| q.ready && !q.blocked);
+            if !any_ready {
+                return false;
+            }
+            // A debt from the last turn is paid off first.
+            port.credit_ns = (port.credit_ns + QUANTUM_NS).min(QUANTUM_NS);
+            port.tx.len()
+        };
+        let mut worked = false;
+        for pair in 0..pairs {
+            let ready = |port: &Port| port.tx[pair].as_ref().is_some_and(|q| q.ready && !q.blocked);
+            if !ready(&self.ports[index]) {
+                continue;
+            }
+            let mut out = Outward {
+                fabric: &mut self.fabric,
+                directory: &self.directory,
+                neighbours: &self.neighbours,
+                arena: &mut self.arena,
+                frame: &mut self.frame,
+                scratch: &mut self.scratch,
+                now_us,
+            };
+            match transmit::turn(&mut self.ports[index], pair, &mut out) {
+                Ok(turn) => {
+                    worked |= turn.chains > 0;
+                    if let Some(queue) = self.ports[index].tx[pair].as_mut() {
+                        queue.blocked = turn.blocked;
+                        queue.ready = !turn.empty;
+                    }
+                }
+                Err(error) => {
+                    let ring = u16::try_from(pair * 2 + 1).unwrap_or(u16::MAX);
+                    self.broken.push((index, ring, error));
+                    if let Some(queue) = self.ports[index].tx[pair].as_mut() {
+                        queue.ready = false;
+                    }
+                }
+            }
+            self.deliver_local();
+        }
+        worked
+    }
+
+    fn deliver_local(&mut self) {
+        let mut arena = std::mem::take(&mut self.arena);
+        let (_, _, mut inward) = self.split();
+        inward.take_local(&mut arena);
+        self.arena = arena;
+    }
+
+    fn publish(&mut self) {
+        for port in &mut self.ports {
+            deliver::publish(port);
+        }
+    }
+
+    /// Books what peers say about frames that were sent earlier.
+    fn book_outcomes(&mut self) {
+        for outcome in self.fabric.outcomes() {
+            let port = VnicId::new(outcome.account).and_then(|id| self.by_vnic.get(&id));
+            let Some(port) = port.and_then(|index| self.ports.get_mut(*index)) else { continue };
+            let account = &mut port.books.fabric_tx;
+            match outcome.fate {
+                Fate::Arrived => account.output += outcome.amount,
+                Fate::Lost => account.drop(DropReason::LostInFabric, outcome.amount),
+                Fate::Unknown => account.drop(DropReason::FateUnknown, outcome.amount),
+            }
+        }
+    }
+
+    /// Stops rings that broke, and only those.
+    fn stop_broken(&mut self) {
+        for (index, ring, error) in self.broken.drain(..) {
+            let Some(port) = self.ports.get_mut(index) else { continue };
+            warn!(vnic = port.vnic.name, ring, %error, "stopped a broken ring");
+            port.broken_rings += 1;
+            if let Some(common) = port.common_mut(ring) {
+                common.report_broken();
+                let token = kick_token(index, usize::from(ring / 2), common.generation);
+                let _ = self.ring.cancel(token);
+            }
+            port.stop_ring(ring);
+        }
+    }
+
+    /// Looks again at once while there is work, else arms kicks and sleeps.
+    fn next_wait(&mut self, now_us: u64) -> Wait {
+        let full = self.fabric.is_full();
+        let mut ready = false;
+        for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
+            // A blocked queue is tried again when a socket has room.
+            queue.blocked &= full;
+            if queue.blocked {
+                continue;
+            }
+            if !queue.ready && self.spin.is_hot(now_us) {
+                queue.ready = queue.ring.ring_mut().available().is_ok_and(|n| n > 0);
+            }
+            ready |= queue.ready;
+        }
+        if ready || self.spin.is_hot(now_us) {
+            return Wait::Poll;
+        }
+        for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
+            if !queue.blocked {
+                queue.ready = queue.ring.ring_mut().enable_kicks();
+                ready |= queue.ready;
+            }
+        }
+        match self.fabric.next_deadline_us() {
+            _ if ready => Wait::Poll,
+            Some(at) => Wait::AtMostUs(at.saturating_sub(now_us).max(1)),
+            None => Wait::Forever,
+        }
+    }
+
+    /// Reads the mail. False if the worker is to end.
+    fn read_mail(&mut self) -> Result<bool, UringError> {
+        while let Some(command) = self.inbox.next() {
+            match command {
+                Command::RingStart(vnic, start, reply) => {
+                    let result = self.start_ring(vnic, *start)?;
+                    let _ = reply.send(result);
+                }
+                Command::RingStop(vnic, index, reply) => {
+                    let _ = reply.send(self.stop_ring(vnic, index)?);
+                }
+                Command::RingEnabled(vnic, index, enabled) => {
+                    if let Some(common) = self.port(vnic).and_then(|p| p.common_mut(index)) {
+                        common.enabled = enabled;
+                    }
+                }
+                Command::RingCall(vnic, index, call) => {
+                    if let Some(common) = self.port(vnic).and_then(|p| p.common_mut(index)) {
+                        common.set_call(call);
+                    }
+                }
+                Command::Connected(vnic) => {
+                    if let Some(port) = self.port(vnic) {
+                        port.connected = true;
+                    }
+                }
+                Command::Features(vnic, features) => {
+                    if let Some(port) = self.port(vnic) {
+                        port.set_features(features);
+                    }
+                }
+                Command::Memory(vnic, memory, reply) => {
+                    if let Some(port) = self.port(vnic) {
+                        match MappedMemory::new(memory) {
+                            Ok(memory) => port.replace_memory(&Arc::new(memory)),
+                            Err(error) => warn!(%error, "cannot use the guest's memory"),
+                        }
+                    }
+                    self.frame.clear();
+                    let _ = reply.send(());
+                }
+                Command::Disconnected(vnic, reply) => {
+                    self.disconnect(vnic)?;
+                    let _ = reply.send(());
+                }
+                Command::Session(event) => self.fabric.apply(event),
+                Command::Handover(frame) => {
+                    let (_, _, mut inward) = self.split();
+                    inward.take_handover(&frame);
+                }
+                Command::Snapshot(reply) => {
+                    let _ = reply.send(self.snapshot());
+                }
+                Command::Stop => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn start_ring(
+        &mut self,
+        vnic: VnicId,
+        start: RingStart,
+    ) -> Result<Result<(), String>, UringError> {
+        let Some(&index) = self.by_vnic.get(&vnic) else {
+            return Ok(Err(format!("vNIC {vnic} is not served here")));
+        };
+        // A ring that is started again was replaced without a stop.
+        self.stop_ring(vnic, start.index)?;
+        let started = self.ports[index].start_ring(start);
+        if let Ok((pair, Some(generation))) = started
+            && let Some(queue) = self.ports[index].tx[pair].as_ref()
+        {
+            let token = kick_token(index, pair, generation);
+            self.ring.poll_multi(queue.common.kick_fd(), token)?;
+        }
+        Ok(started.map(|_| ()))
+    }
+
+    fn stop_ring(&mut self, vnic: VnicId, ring: u16) -> Result<u16, UringError> {
+        let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(0) };
+        let pair = usize::from(ring / 2);
+        let generation = self.ports[index].common_mut(ring).map(|common| common.generation);
+        if ring % 2 == 1
+            && let Some(generation) = generation
+        {
+            self.ring.cancel(kick_token(index, pair, generation))?;
+        }
+        self.frame.clear();
+        Ok(self.ports[index].stop_ring(ring).unwrap_or(0))
+    }
+
+    fn disconnect(&mut self, vnic: VnicId) -> Result<(), UringError> {
+        let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(()) };
+        let rings = u16::try_from(self.ports[index].tx.len() * 2).unwrap_or(0);
+        for ring in 0..rings {
+            self.stop_ring(vnic, ring)?;
+        }
+        self.ports[index].disconnect();
+        Ok(())
+    }
+
+    fn port(&mut self, vnic: VnicId) -> Option<&mut Port> {
+        self.ports.get_mut(*self.by_vnic.get(&vnic)?)
+    }
+
+    /// The parts that the way in needs, borrowed apart.
+    fn split(&mut self) -> (&mut Fabric, &mut Ring, Inward<'_>) {
+        let inward = Inward {
+            directory: &self.directory,
+            ports: &mut self.ports,
+            by_vnic: &self.by_vnic,
+            sources: &mut self.sources,
+            colleagues: &self.colleagues,
+            scratch: &mut self.scratch,
+            broken: &mut self.broken,
+        };
+        (&mut self.fabric, &mut self.ring, inward)
+    }
+}
+
+fn kick_token(port: usize, pair: usize, generation: u16) -> Token {
+    let index = u32::try_from(port * PAIRS_MAX + pair).unwrap_or(u32::MAX);
+    Token { kind: KICK, generation, index }
+}

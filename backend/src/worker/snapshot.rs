@@ -1,0 +1,58 @@
+//! What a worker tells about itself: a copy of its counters, made between two batches.
+
+use super::{Worker, port::Port};
+use rustc_hash::FxHashMap;
+use wireonce_ledger::{Account, Stage};
+use wireonce_link::FabricSnapshot;
+use wireonce_wire::VnicId;
+
+/// A worker's counters at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) ports: Vec<PortSnapshot>,
+    /// Accounts of what came from the fabric, by source endpoint bits.
+    pub(crate) sources: Vec<(u64, Account)>,
+    pub(crate) fabric: FabricSnapshot,
+}
+
+/// One vNIC's state and counters.
+#[derive(Debug)]
+pub(crate) struct PortSnapshot {
+    pub(crate) vnic: VnicId,
+    pub(crate) connected: bool,
+    pub(crate) running: bool,
+    pub(crate) features: u64,
+    pub(crate) pairs_running: usize,
+    pub(crate) broken_rings: u64,
+    pub(crate) accounts: Vec<(Stage, Account)>,
+}
+
+impl Worker {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            ports: self.ports.iter().map(port_snapshot).collect(),
+            sources: sources(&self.sources),
+            fabric: self.fabric.snapshot(),
+        }
+    }
+}
+
+fn port_snapshot(port: &Port) -> PortSnapshot {
+    PortSnapshot {
+        vnic: port.vnic.id,
+        connected: port.connected,
+        running: port.is_running(),
+        features: port.features,
+        pairs_running: port.tx.iter().flatten().filter(|queue| queue.common.enabled).count(),
+        broken_rings: port.broken_rings,
+        accounts: vec![
+            (Stage::GuestTx, port.books.guest_tx.clone()),
+            (Stage::FabricTx, port.books.fabric_tx.clone()),
+            (Stage::GuestRx, port.books.guest_rx.clone()),
+        ],
+    }
+}
+
+fn sources(accounts: &FxHashMap<u64, Account>) -> Vec<(u64, Account)> {
+    accounts.iter().map(|(source, account)| (*source, account.clone())).collect()
+}

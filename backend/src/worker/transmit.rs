@@ -1,0 +1,293 @@
+//! From a guest's ring to the fabric: one turn of one queue.
+//!
+//! ```text
+//!   ring ─▶ header and first bytes copied once ─▶ offload checked ─▶ port guard
+//!        ─▶ route ─▶ train of the peer's path            (one copy of the rest)
+//!                 ─▶ arena, for a port of this process
+//! ```
+//!
+//! Every frame that leaves the ring is booked exactly once: as output, or as a drop
+//! with its reason. A frame for which the fabric has no room now stays in the ring.
+
+use super::{
+    local::Arena,
+    port::{Books, Port},
+};
+use crate::{
+    net::{self, Admitted, Neighbours, PortPolicy, StormMeter},
+    virtqueue::{Next, RingError, TxFrame},
+};
+use std::sync::Arc;
+use wireonce_config::Vnic;
+use wireonce_directory::{Directory, Route};
+use wireonce_frame::{
+    FrameSource, Headers, Offload, OffloadFeatures, SliceSource,
+    ecn::{self, Ecn},
+    flow::flow_hash,
+    segment::segment_count,
+};
+use wireonce_ledger::{Amount, DropReason};
+use wireonce_link::{Fabric, Outbound, PeerId};
+use wireonce_wire::{Endpoint, VnicId};
+
+/// Frames of one turn at most; the credit usually ends it before.
+const TURN_FRAMES_MAX: usize = 64;
+/// CPU time that a frame costs, whatever becomes of it.
+const FRAME_COST_NS: i64 = 120;
+/// Bytes that are copied in a nanosecond.
+const COPY_BYTES_PER_NS: i64 = 8;
+
+/// What a turn works with, besides the port.
+pub(super) struct Outward<'a> {
+    pub(super) fabric: &'a mut Fabric,
+    pub(super) directory: &'a Directory,
+    pub(super) neighbours: &'a Neighbours,
+    pub(super) arena: &'a mut Arena,
+    pub(super) frame: &'a mut TxFrame,
+    pub(super) scratch: &'a mut Vec<u8>,
+    pub(super) now_us: u64,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Chains taken from the ring.
+    pub(super) chains: usize,
+    /// The ring was found empty.
+    pub(super) empty: bool,
+    /// The next frame waits for room in the fabric.
+    pub(super) blocked: bool,
+}
+
+/// What becomes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It went this way.
+    Sent,
+    /// It did not.
+    Drop(DropReason),
+    /// Not now.
+    Busy,
+}
+
+/// Takes frames from queue `pair` of `port` while it has credit.
+pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Result<Turn, RingError> {
+    let mut turn = Turn { chains: 0, empty: false, blocked: false };
+    let Some(queue) = port.tx.get_mut(pair).and_then(Option::as_mut) else { return Ok(turn) };
+    let mut sender = Sender {
+        vnic: &port.vnic,
+        policy: &port.policy,
+        storm: &mut port.storm,
+        books: &mut port.books,
+        from_guest: port.from_guest,
+    };
+    while turn.chains < TURN_FRAMES_MAX && port.credit_ns > 0 && out.arena.has_room() {
+        let reason = match queue.ring.next(out.frame)? {
+            Next::Empty => {
+                turn.empty = true;
+                break;
+            }
+            Next::Frame if !queue.common.enabled => Some(DropReason::PortDown),
+            Next::Frame => match sender.forward(out) {
+                Some(()) => None,
+                None => {
+                    queue.ring.put_back();
+                    turn.blocked = true;
+                    break;
+                }
+            },
+            Next::Short => Some(DropReason::FrameShort),
+            Next::Long => Some(DropReason::FrameLong),
+            Next::Bad => Some(DropReason::BadChain),
+        };
+        if let Some(reason) = reason {
+            sender.books.guest_tx_drop(reason, Amount::frame(out.frame.frame_len(), 1));
+        }
+        turn.chains += 1;
+        let copied = i64::try_from(out.frame.frame_len()).unwrap_or(i64::MAX);
+        port.credit_ns -= FRAME_COST_NS + copied / COPY_BYTES_PER_NS;
+        out.frame.clear();
+    }
+    out.frame.clear();
+    if queue.ring.publish_and_notify() {
+        queue.common.interrupt();
+    }
+    Ok(turn)
+}
+
+/// The sending side of a port, apart from its rings.
+struct Sender<'p> {
+    vnic: &'p Arc<Vnic>,
+    policy: &'p PortPolicy,
+    storm: &'p mut StormMeter,
+    books: &'p mut Books,
+    from_guest: OffloadFeatures,
+}
+
+impl Sender<'_> {
+    /// Sends the frame in `out` on and books it; `None` if there is no room now.
+    fn forward(&mut self, out: &mut Outward<'_>) -> Option<()> {
+        let len = out.frame.frame_len();
+        let header = out.frame.header();
+        let judged = net::admit(self.policy, &header, out.frame.head(), len, self.from_guest);
+        let Admitted { headers, offload } = match judged {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                self.books.guest_tx_drop(reason, Amount::frame(len, 1));
+                return Some(());
+            }
+        };
+        let amount = Amount::frame(len, segment_count(len, &offload, &headers));
+        if headers.ethernet.destination.is_group() {
+            self.flood(out, &headers, offload, amount);
+            return Some(());
+        }
+        let verdict = match out.directory.route(self.vnic, headers.ethernet.destination) {
+            Route::LocalVnic(to) => {
+                let (start, room) = out.arena.reserve(len);
+                out.frame.read(room);
+                out.arena.park(to, offload, start);
+                Verdict::Sent
+            }
+            Route::Peer(peer, destination) => {
+                let block = self.block(out.frame, &headers, offload, destination, amount);
+                send(&mut self.books.fabric_tx, out.fabric, peer, &block, out.frame, out.now_us)
+            }
+            // Uplinks belong to gateways, which are processes of their own.
+            Route::LocalUplink(_) => Verdict::Drop(DropReason::NoRoute),
+            Route::Drop(reason) => Verdict::Drop(reason),
+        };
+        self.book(verdict, amount)
+    }
+
+    fn block(
+        &self,
+        frame: &TxFrame,
+        headers: &Headers,
+        offload: Offload,
+        destination: Endpoint,
+        amount: Amount,
+    ) -> Outbound {
+        Outbound {
+            source: Endpoint::Vnic(self.vnic.id),
+            destination,
+            offload,
+            flow_hash: flow_hash(headers, frame.head()),
+            ecn: ecn::read(headers, frame.head()).unwrap_or(Ecn::NotEct),
+            account: self.vnic.id.get(),
+            amount,
+        }
+    }
+
+    fn book(&mut self, verdict: Verdict, amount: Amount) -> Option<()> {
+        match verdict {
+            Verdict::Busy => return None,
+            Verdict::Sent => {
+                self.books.guest_tx.input += amount;
+                self.books.guest_tx.output += amount;
+            }
+            Verdict::Drop(reason) => self.books.guest_tx_drop(reason, amount),
+        }
+        Some(())
+    }
+
+    /// Broadcast and multicast: answered here if we know the answer, else one copy to
+    /// every host of the network, every neighbour on this host, and the home.
+    fn flood(
+        &mut self,
+        out: &mut Outward<'_>,
+        headers: &Headers,
+        offload: Offload,
+        amount: Amount,
+    ) {
+        let vni = self.vnic.network.vni;
+        self.books.guest_tx.input += amount;
+        let destination = headers.ethernet.destination;
+        if let Err(reason) = self.storm.check(destination, out.now_us) {
+            self.books.guest_tx.drop(reason, amount);
+            return;
+        }
+        let head = out.frame.head();
+        if out.neighbours.answer(vni, self.policy, head, headers, out.scratch) {
+            let (start, room) = out.arena.reserve(out.scratch.len());
+            room.copy_from_slice(out.scratch);
+            out.arena.park(self.vnic.id, Offload::default(), start);
+            self.books.guest_tx.drop(DropReason::AnsweredHere, amount);
+            return;
+        }
+        let block = self.block(out.frame, headers, offload, Endpoint::Network(vni), amount);
+        out.scratch.resize(amount_len(amount), 0);
+        out.frame.read(out.scratch);
+        let targets = self.flood_targets(out.directory);
+        if targets.is_empty() {
+            self.books.guest_tx.drop(DropReason::NoRoute, amount);
+            return;
+        }
+        for (copy, target) in targets.into_iter().enumerate() {
+            if copy > 0 {
+                self.books.guest_tx.copies += amount;
+            }
+            let verdict = match target {
+                Target::Port(to) => {
+                    let (start, room) = out.arena.reserve(out.scratch.len());
+                    room.copy_from_slice(out.scratch);
+                    out.arena.park(to, offload, start);
+                    Verdict::Sent
+                }
+                Target::Peer(peer, destination) => {
+                    let block = Outbound { destination, ..block };
+                    let mut copy = SliceSource::new(out.scratch);
+                    let books = &mut self.books.fabric_tx;
+                    send(books, out.fabric, peer, &block, &mut copy, out.now_us)
+                }
+            };
+            match verdict {
+                Verdict::Sent => self.books.guest_tx.output += amount,
+                Verdict::Drop(reason) => self.books.guest_tx.drop(reason, amount),
+                Verdict::Busy => self.books.guest_tx.drop(DropReason::FabricBusy, amount),
+            }
+        }
+    }
+
+    fn flood_targets(&self, directory: &Directory) -> Vec<Target> {
+        let Some(network) = directory.network(self.vnic.network.vni) else { return Vec::new() };
+        let all = Endpoint::Network(network.network.vni);
+        let ports = network.local_members.iter().filter(|id| **id != self.vnic.id);
+        let mut targets: Vec<Target> = ports.map(|id| Target::Port(*id)).collect();
+        targets.extend(network.member_peers.iter().map(|peer| Target::Peer(*peer, all)));
+        if let Route::Peer(peer, uplink) = directory.route_outside(self.vnic) {
+            targets.push(Target::Peer(peer, uplink));
+        }
+        targets
+    }
+}
+
+/// Where a copy of a flooded frame goes.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Port(VnicId),
+    Peer(PeerId, Endpoint),
+}
+
+/// Puts a frame on a train and books it for the fabric.
+fn send<S: FrameSource>(
+    books: &mut wireonce_ledger::Account,
+    fabric: &mut Fabric,
+    peer: PeerId,
+    block: &Outbound,
+    frame: &mut S,
+    now_us: u64,
+) -> Verdict {
+    match fabric.send(peer, block, frame, now_us) {
+        Ok(()) => {
+            books.input += block.amount;
+            Verdict::Sent
+        }
+        Err(DropReason::FabricBusy) => Verdict::Busy,
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+fn amount_len(amount: Amount) -> usize {
+    usize::try_from(amount.bytes).unwrap_or(0)
+}

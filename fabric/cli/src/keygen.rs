@@ -1,0 +1,41 @@
+//! `wireonce keygen` and `wireonce pubkey`: a host's key pair.
+
+use crate::{failure::Failure, output};
+use clap::Parser;
+use std::path::PathBuf;
+use wireonce_link::{KeyError, StaticKey};
+
+/// The command line of `keygen`.
+#[derive(Debug, Parser)]
+pub(crate) struct KeygenArgs {
+    /// Where the private key goes: a new file, with mode 0600
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// The command line of `pubkey`.
+#[derive(Debug, Parser)]
+pub(crate) struct PubkeyArgs {
+    /// The private key's file
+    file: PathBuf,
+}
+
+/// Writes a new private key and prints its public key. The private key is never
+/// shown, so there is no way to leave the file out.
+pub(crate) fn keygen(args: &KeygenArgs) -> Result<(), Failure> {
+    let key = StaticKey::generate().map_err(|error| Failure::Runtime(error.to_string()))?;
+    key.write_new(&args.out).map_err(refused)?;
+    output::print(&format!("{}\n", key.public()))
+}
+
+/// Prints the public key of the private key in a file.
+pub(crate) fn pubkey(args: &PubkeyArgs) -> Result<(), Failure> {
+    let key = StaticKey::load(&args.file).map_err(refused)?;
+    output::print(&format!("{}\n", key.public()))
+}
+
+/// The file is what is wrong.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` wants")]
+fn refused(error: KeyError) -> Failure {
+    Failure::Input(error.to_string())
+}

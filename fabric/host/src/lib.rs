@@ -1,0 +1,182 @@
+//! What every daemon on the fabric has, be it a backend or a gateway: its key, the
+//! agent that keeps sessions with its peers, and what an operator sees of the links.
+#![forbid(unsafe_code)]
+
+mod links;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tracing::{info, warn};
+use wireonce_config::{Config, Encryption, FabricMtu};
+use wireonce_link::{
+    Agent, FabricConfig, KeyError, PeerAddress, PeerId, PublicKey, Session, SessionEvent,
+    SessionEvents, StaticKey,
+    agent::{AgentError, ControlSocket},
+    manager::{self, PathMtu, PeerConfig, Timing},
+};
+
+/// Receive buffers of 64 KB that each worker has.
+const RECEIVE_BUFFERS: u16 = 64;
+/// The wire versions of this program.
+const VERSIONS: std::ops::RangeInclusive<u8> = 1..=1;
+/// Bytes of the largest datagram that we take: a 9,216-byte packet without headers.
+const DATAGRAM_LEN_MAX: u16 = 9_216 - 28;
+
+/// Why the fabric side of a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The private key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The control socket or the peers.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// More workers than a session can name.
+    #[error("{0} workers: expected 1 to 64")]
+    Workers(u16),
+    /// The system's clock is before 1970.
+    #[error("the system's clock is before 1970; set it")]
+    Clock,
+    /// The system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Who hears of sessions: it hands on to the workers and returns.
+pub trait SessionListener: Send {
+    /// News, in order.
+    fn session(&self, event: SessionEvent);
+}
+
+/// The fabric side of a daemon.
+#[derive(Debug)]
+pub struct FabricHost {
+    agent: Agent,
+    encryption: Encryption,
+}
+
+impl FabricHost {
+    /// What worker `number` of this host needs to know of the fabric.
+    #[must_use]
+    pub fn worker_config(config: &Config, number: u8, token_kind: u8) -> FabricConfig {
+        let peer = |peer: &Arc<wireonce_config::Peer>| PeerAddress {
+            name: peer.name.clone(),
+            address: peer.address,
+            port: peer.port,
+        };
+        FabricConfig {
+            address: config.fabric.address,
+            port: config.fabric.port,
+            worker: number,
+            paths: config.fabric.paths,
+            receive_buffers: RECEIVE_BUFFERS,
+            token_kind,
+            peers: config.peers.iter().map(peer).collect(),
+        }
+    }
+
+    /// Loads the key and starts the agent, which calls all peers.
+    ///
+    /// # Errors
+    /// [`HostError`]: the key file, the address, the peers.
+    pub fn start(config: &Config, listener: Box<dyn SessionListener>) -> Result<Self, HostError> {
+        let key = StaticKey::load(&config.host.private_key_file)?;
+        let workers = u8::try_from(config.host.workers)
+            .map_err(|_| HostError::Workers(config.host.workers))?;
+        let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall_clock = wall_clock.map_err(|_| HostError::Clock)?.as_micros();
+        let settings = manager::Config {
+            key,
+            versions: VERSIONS,
+            workers,
+            paths: config.fabric.paths,
+            datagram_len_max: DATAGRAM_LEN_MAX,
+            sealed: config.fabric.encryption == Encryption::Aes256Gcm,
+            path_mtu: match config.fabric.mtu {
+                FabricMtu::Probe => PathMtu::default(),
+                FabricMtu::Fixed(mtu) => PathMtu::Fixed(mtu.into()),
+            },
+            timing: Timing::default(),
+            wall_clock_us: u64::try_from(wall_clock).unwrap_or(u64::MAX),
+        };
+        let peers = config.peers.iter().map(|peer| PeerConfig {
+            name: peer.name.clone(),
+            key: PublicKey::from_bytes(peer.public_key),
+            address: peer.socket_addr(),
+        });
+        let address = SocketAddr::new(config.fabric.address, config.fabric.port);
+        let socket = ControlSocket::bind(address)?;
+        let names = config.peers.iter().map(|peer| peer.name.clone()).collect();
+        let events = Box::new(Herald { listener, names });
+        let agent = Agent::start(socket, settings, peers.collect(), events)?;
+        // Peers that we had before a restart have to learn that their session is gone.
+        agent.handle().want_all();
+        Ok(Self { agent, encryption: config.fabric.encryption })
+    }
+
+    /// How data is protected, as the configuration says it.
+    #[must_use]
+    pub fn encryption(&self) -> &'static str {
+        match self.encryption {
+            Encryption::Aes256Gcm => "aes-256-gcm",
+            Encryption::Off => "off",
+        }
+    }
+
+    /// Ends the agent.
+    pub fn stop(self) {
+        self.agent.stop();
+    }
+}
+
+/// Says what happens to sessions in the log, and hands it on.
+struct Herald {
+    listener: Box<dyn SessionListener>,
+    names: Vec<String>,
+}
+
+impl Herald {
+    fn name(&self, peer: PeerId) -> &str {
+        self.names.get(peer.0).map_or("unknown", String::as_str)
+    }
+}
+
+impl SessionEvents for Herald {
+    fn session_open(&self, session: Arc<Session>) {
+        self.listener.session(SessionEvent::Open(session));
+    }
+
+    fn session_up(&self, session: Arc<Session>) {
+        info!(
+            peer = &*session.peer_name,
+            epoch = session.epoch,
+            datagram_len = session.datagram_len_max,
+            sealed = session.sealed,
+            "link is up"
+        );
+        self.listener.session(SessionEvent::Up(session));
+    }
+
+    fn session_retired(&self, peer: PeerId, generation: u64) {
+        self.listener.session(SessionEvent::Retired { peer, generation });
+    }
+
+    fn peer_down(&self, peer: PeerId) {
+        warn!(peer = self.name(peer), "link is down: the peer is silent");
+        self.listener.session(SessionEvent::Down(peer));
+    }
+
+    fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize) {
+        info!(peer = self.name(peer), datagram_len = datagram_len_max, "path MTU changed");
+        self.listener.session(SessionEvent::Mtu(peer, datagram_len_max));
+    }
+}

@@ -1,0 +1,87 @@
+//! What an operator sees of the links: the agent's view and the workers' counters.
+
+use super::FabricHost;
+use std::collections::BTreeMap;
+use wireonce_ledger::status::{LinkState, LinkStatus};
+use wireonce_link::{
+    FabricSnapshot, LinkCounters,
+    manager::{PeerState, PeerStatus},
+};
+
+impl FabricHost {
+    /// Every peer, with what all workers counted on the links to it.
+    pub fn links(&self, workers: &[&FabricSnapshot]) -> Vec<LinkStatus> {
+        let peers = self.agent.handle().status().peers;
+        let link = |(index, peer): (usize, &PeerStatus)| {
+            let mut counters = LinkCounters::default();
+            for worker in workers {
+                if let Some(link) = worker.links.get(index) {
+                    counters += link.counters;
+                }
+            }
+            status(peer, &counters)
+        };
+        peers.iter().enumerate().map(link).collect()
+    }
+
+    /// What belongs to no link: strangers, forgeries, full sockets.
+    pub fn counters(&self, workers: &[&FabricSnapshot]) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        let mut add = |name: &str, count: u64| {
+            *all.entry(name.to_owned()).or_insert(0) += count;
+        };
+        for worker in workers {
+            add("fabric_strangers", worker.sockets.strangers);
+            add("fabric_malformed", worker.sockets.malformed);
+            add("fabric_congestion_drops", worker.sockets.congestion_drops);
+            add("fabric_socket_drops", worker.sockets.kernel_drops);
+            for link in &worker.links {
+                add("fabric_send_busy", link.counters.send_busy);
+                add("fabric_send_failed_trains", link.counters.send_failed_trains);
+                add("fabric_bad_blocks", link.counters.bad_blocks);
+                add("fabric_lost_datagrams", link.counters.lost_datagrams);
+            }
+        }
+        let agent = self.agent.handle().status();
+        add("control_malformed", agent.counters.malformed);
+        add("control_bad_mac", agent.counters.bad_mac);
+        add("control_limited", agent.counters.limited);
+        add("control_unreadable", agent.counters.unreadable);
+        add("control_unknown_key", agent.counters.unknown_key);
+        add("control_forged", agent.counters.forged);
+        add("control_repeated", agent.counters.repeated);
+        add("control_sends_failed", agent.sends_failed);
+        for peer in &agent.peers {
+            add("sessions", peer.counters.sessions);
+            add("peer_downs", peer.counters.downs);
+            add("version_mismatches", peer.counters.version_mismatch);
+            add("encryption_mismatches", peer.counters.encryption_mismatch);
+        }
+        all
+    }
+}
+
+fn status(peer: &PeerStatus, counters: &LinkCounters) -> LinkStatus {
+    LinkStatus {
+        peer: peer.name.clone(),
+        address: peer.address.to_string(),
+        state: match peer.state {
+            PeerState::Up => LinkState::Up,
+            PeerState::Connecting => LinkState::Connecting,
+            PeerState::Idle | PeerState::Down => LinkState::Down,
+        },
+        epoch: peer.epoch.map_or(0, u64::from),
+        rtt_us: peer.rtt_us,
+        datagram_len: u32::try_from(peer.datagram_len_max).unwrap_or(u32::MAX),
+        sent_datagrams: counters.sent_datagrams,
+        sent_bytes: counters.sent_bytes,
+        received_datagrams: counters.received_datagrams,
+        received_bytes: counters.received_bytes,
+        lost: counters.lost_datagrams,
+        reordered: counters.reordered,
+        late: counters.late,
+        duplicate: counters.duplicates,
+        auth_failed: counters.auth_failed,
+        socket_drops: 0,
+    }
+}

@@ -1,0 +1,322 @@
+//! The receiving side: from a buffer of datagrams to frames, and the messages that
+//! the link sends itself.
+
+use super::{
+    FabricConfig, Inbound, PATH_NUMBERS,
+    peers::tx_slot,
+    rx::{Opened, RxPath},
+};
+use crate::{
+    PeerId, Session,
+    evidence::Evidence,
+    socket::{Arrival, RECEIVE_LAYOUT},
+};
+use std::{collections::HashMap, ops::Range, sync::Arc};
+use wireonce_frame::{
+    FrameRef, HEAD_LEN,
+    ecn::{self, Ecn},
+};
+use wireonce_ring::ReceivedMsg;
+use wireonce_wire::{BlockHeader, DatagramHeader, Endpoint, Kind, PathIndex};
+
+/// First byte of a link message that carries evidence.
+const EVIDENCE_KIND: u8 = 1;
+/// First byte of a link message that asks for evidence.
+const PROBE_KIND: u8 = 2;
+/// Bytes before the evidence: kind, receiving worker, two reserved, path index.
+const EVIDENCE_PREFIX_LEN: usize = 8;
+/// The message that asks for evidence about the path that it comes on.
+pub(super) const PROBE: [u8; 8] = [PROBE_KIND, 0, 0, 0, 0, 0, 0, 0];
+/// Longest message of a link.
+const LINK_MESSAGE_LEN_MAX: usize = 4096;
+
+/// A session, receiving.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    pub(super) session: Arc<Session>,
+    /// By sender's worker and path; made when the first datagram has been authenticated.
+    pub(super) paths: Vec<Option<Box<RxPath>>>,
+}
+
+/// What peers send us.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    worker: u8,
+    /// By our own session index, which every datagram names.
+    pub(super) sessions: HashMap<u32, Receiving>,
+    run: Run,
+    /// Messages of links, until the buffer is done: who sent them, and what.
+    link_messages: Vec<(PeerId, Vec<u8>)>,
+    /// Datagrams of no session that we know.
+    pub(super) strangers: u64,
+    /// Datagrams whose header says nothing sensible.
+    pub(super) malformed: u64,
+    /// Frames whose outer congestion mark could not be passed on (RFC 6040).
+    pub(super) congestion_drops: u64,
+}
+
+/// The datagrams of one path that follow each other in a buffer.
+#[derive(Debug, Default)]
+struct Run {
+    /// Whose: session index and slot.
+    of: Option<(u32, usize)>,
+    datagrams: Vec<Opened>,
+}
+
+/// A report to be sent: to whom, to which of its workers, and what.
+pub(super) type Report = (PeerId, u8, Vec<u8>);
+
+/// Evidence that a peer sent, and the path that it is about.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) peer: PeerId,
+    pub(super) remote_index: u32,
+    pub(super) remote_worker: u8,
+    pub(super) path: u8,
+    pub(super) evidence: Evidence,
+}
+
+impl Receiver {
+    pub(super) fn new(config: &FabricConfig) -> Self {
+        Self {
+            worker: config.worker,
+            sessions: HashMap::new(),
+            run: Run::default(),
+            link_messages: Vec::new(),
+            strangers: 0,
+            malformed: 0,
+            congestion_drops: 0,
+        }
+    }
+
+    pub(super) fn open_session(&mut self, session: Arc<Session>) {
+        let slots = usize::from(session.remote_workers) * PATH_NUMBERS;
+        let paths = std::iter::repeat_with(|| None).take(slots).collect();
+        self.sessions.insert(session.local_index, Receiving { session, paths });
+    }
+
+    pub(super) fn retire(&mut self, peer: PeerId, generation: u64) {
+        self.sessions.retain(|_, receiving| {
+            receiving.session.peer != peer || receiving.session.generation != generation
+        });
+    }
+
+    /// Takes apart the buffer of one receive.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        now_us: u64,
+        sink: &mut impl FnMut(Inbound<'_>),
+    ) {
+        let Some(msg) = ReceivedMsg::parse(buffer, RECEIVE_LAYOUT) else { return };
+        let arrival = Arrival::of(&msg);
+        let payload = msg.payload;
+        let mut start = 0;
+        while start < payload.len() {
+            let at = start..payload.len().min(start + arrival.datagram_len);
+            start = at.end;
+            let Some((header, of)) = self.sort(&payload[at.clone()]) else { continue };
+            if self.run.of != Some(of) {
+                self.feed(payload, arrival.ecn, now_us, sink);
+                self.run.of = Some(of);
+            }
+            self.open(of, payload, at, &header);
+        }
+        self.feed(payload, arrival.ecn, now_us, sink);
+        self.run.of = None;
+    }
+
+    /// Runs the timers: frames behind holes that are given up go to `sink`.
+    pub(super) fn tick(&mut self, now_us: u64, sink: &mut impl FnMut(Inbound<'_>)) {
+        for receiving in self.sessions.values_mut() {
+            let peer = receiving.session.peer;
+            for path in receiving.paths.iter_mut().flatten() {
+                let mut blocks = Blocks::new(peer, Ecn::NotEct, &mut self.link_messages);
+                path.tick(now_us, &mut |header, parts| blocks.take(header, parts, sink));
+                blocks.note(path);
+            }
+        }
+    }
+
+    /// Reports that are due, into `reports`.
+    pub(super) fn reports(&mut self, now_us: u64, reports: &mut Vec<Report>) {
+        for (index, receiving) in &mut self.sessions {
+            for (slot, path) in receiving.paths.iter_mut().enumerate() {
+                let Some(evidence) = path.as_mut().and_then(|path| path.report(now_us)) else {
+                    continue;
+                };
+                let Ok(sender) = u8::try_from(slot / PATH_NUMBERS) else { continue };
+                let number = u8::try_from(slot % PATH_NUMBERS).unwrap_or(0);
+                let Some(about) = PathIndex::new(*index, sender, number) else { continue };
+                let mut message = vec![EVIDENCE_KIND, self.worker, 0, 0];
+                message.extend_from_slice(&about.to_bits().to_le_bytes());
+                evidence.encode(&mut message);
+                reports.push((receiving.session.peer, sender, message));
+            }
+        }
+    }
+
+    /// Link messages that came in: questions are noted, evidence goes to `news`.
+    pub(super) fn read_link_messages(&mut self, news: &mut Vec<News>) {
+        for (peer, message) in self.link_messages.drain(..) {
+            let Some((prefix, body)) = message.split_first_chunk::<EVIDENCE_PREFIX_LEN>() else {
+                continue;
+            };
+            let [kind, remote_worker, _, _, index @ ..] = *prefix;
+            if kind != EVIDENCE_KIND {
+                continue;
+            }
+            let about = PathIndex::from_bits(u32::from_le_bytes(index));
+            if about.worker() != self.worker {
+                continue;
+            }
+            let Ok(evidence) = Evidence::decode(body) else {
+                self.malformed += 1;
+                continue;
+            };
+            news.push(News {
+                peer,
+                remote_index: about.session(),
+                remote_worker,
+                path: about.path(),
+                evidence,
+            });
+        }
+    }
+
+    pub(super) fn next_deadline_us(&self) -> Option<u64> {
+        let paths = self.sessions.values().flat_map(|receiving| receiving.paths.iter().flatten());
+        paths.filter_map(|path| path.next_deadline_us()).min()
+    }
+
+    /// Finds the session and path of a datagram, by its clear header alone.
+    fn sort(&mut self, datagram: &[u8]) -> Option<(DatagramHeader, (u32, usize))> {
+        let Ok((header, _)) = DatagramHeader::parse(datagram) else {
+            self.malformed += 1;
+            return None;
+        };
+        if header.kind != Kind::Data {
+            self.malformed += 1;
+            return None;
+        }
+        let index = header.path;
+        let known = self.sessions.get(&index.session()).and_then(|receiving| {
+            let slot = tx_slot(index.worker(), index.path());
+            (slot < receiving.paths.len()).then_some((index.session(), slot))
+        });
+        if known.is_none() {
+            self.strangers += 1;
+        }
+        known.map(|of| (header, of))
+    }
+
+    /// Checks and opens one datagram. A path gets its state only when a datagram has
+    /// proved that it comes from the peer.
+    fn open(
+        &mut self,
+        (session, slot): (u32, usize),
+        buffer: &mut [u8],
+        at: Range<usize>,
+        header: &DatagramHeader,
+    ) {
+        let Some(receiving) = self.sessions.get_mut(&session) else { return };
+        let Some(place) = receiving.paths.get_mut(slot) else { return };
+        let opened = match place {
+            Some(path) => path.open(buffer, at, header),
+            None => {
+                let new = RxPath::new(&receiving.session, header.path, self.worker);
+                let Some(mut path) = new else { return };
+                let opened = path.open(buffer, at, header);
+                if opened.is_some() {
+                    *place = Some(Box::new(path));
+                }
+                opened
+            }
+        };
+        self.run.datagrams.extend(opened);
+    }
+
+    /// Hands the blocks of the run on.
+    fn feed(&mut self, buffer: &[u8], mark: Ecn, now_us: u64, sink: &mut impl FnMut(Inbound<'_>)) {
+        let Some((session, slot)) = self.run.of else { return };
+        if self.run.datagrams.is_empty() {
+            return;
+        }
+        if let Some(receiving) = self.sessions.get_mut(&session)
+            && let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut)
+        {
+            let peer = receiving.session.peer;
+            let mut blocks = Blocks::new(peer, mark, &mut self.link_messages);
+            path.feed(buffer, &self.run.datagrams, now_us, &mut |header, parts| {
+                blocks.take(header, parts, sink);
+            });
+            blocks.note(path);
+            self.congestion_drops += blocks.congestion_drops;
+        }
+        self.run.datagrams.clear();
+    }
+}
+
+/// Sorts blocks into frames and messages of the link.
+struct Blocks<'m> {
+    peer: PeerId,
+    mark: Ecn,
+    messages: &'m mut Vec<(PeerId, Vec<u8>)>,
+    frames: u64,
+    asked: bool,
+    congestion_drops: u64,
+}
+
+impl<'m> Blocks<'m> {
+    fn new(peer: PeerId, mark: Ecn, messages: &'m mut Vec<(PeerId, Vec<u8>)>) -> Self {
+        Self { peer, mark, messages, frames: 0, asked: false, congestion_drops: 0 }
+    }
+
+    fn take(&mut self, header: &BlockHeader, parts: &[&[u8]], sink: &mut impl FnMut(Inbound<'_>)) {
+        if header.destination == Endpoint::Link {
+            self.take_message(parts);
+            return;
+        }
+        self.frames += 1;
+        let inbound = |frame| Inbound {
+            peer: self.peer,
+            source: header.source,
+            destination: header.destination,
+            frame,
+        };
+        let frame = FrameRef::new(parts, header.offload);
+        if self.mark != Ecn::Ce {
+            sink(inbound(frame));
+            return;
+        }
+        // A router was congested: the mark goes into the inner header (RFC 6040, 4.2).
+        let mut head = [0; HEAD_LEN];
+        match ecn::carry_over(&frame, self.mark, &mut head) {
+            Ok(None) => sink(inbound(frame)),
+            Ok(Some(len)) => {
+                let mut marked: Vec<&[u8]> = vec![&head[..len]];
+                marked.extend(frame.parts_from(len));
+                sink(inbound(FrameRef::new(&marked, header.offload)));
+            }
+            Err(_) => self.congestion_drops += 1,
+        }
+    }
+
+    fn take_message(&mut self, parts: &[&[u8]]) {
+        let message = parts.concat();
+        if message.len() > LINK_MESSAGE_LEN_MAX {
+            return;
+        }
+        match message.first() {
+            Some(&PROBE_KIND) => self.asked = true,
+            _ => self.messages.push((self.peer, message)),
+        }
+    }
+
+    /// Frames and questions want a report; the reports themselves do not.
+    fn note(&self, path: &mut RxPath) {
+        if self.frames > 0 || self.asked {
+            path.want_report();
+        }
+    }
+}

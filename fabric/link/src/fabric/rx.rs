@@ -1,0 +1,175 @@
+//! The receiving half of one path.
+//!
+//! A datagram passes, in this order: is its number new (before any cryptography)?
+//! Does it open? Only then is its number marked, and its blocks are read. Numbers
+//! below the unpacker's edge are final: one that arrives later is late, dropped,
+//! and reported to the sender as lost, so that both ends count the same.
+
+use crate::{
+    OpeningKey, Session,
+    evidence::{Evidence, EvidenceBuilder},
+    replay::{Position, ReplayWindow},
+};
+use std::ops::Range;
+use wireonce_wire::{
+    BlockHeader, DATAGRAM_HEADER_LEN, Datagram, DatagramHeader, PathIndex, Unpacker,
+};
+
+/// New numbers after which a report is due at once: well before the window, and with
+/// it the evidence, has moved on.
+const REPORT_AFTER_PACKETS: u64 = 1024;
+/// Shortest time between two reports otherwise.
+const REPORT_EVERY_US: u64 = 5_000;
+
+/// What a path counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RxCounters {
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+    pub(crate) auth_failed: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) late: u64,
+    pub(crate) too_old: u64,
+}
+
+/// A datagram that passed the checks, inside its receive buffer.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) packet_number: u64,
+    pub(crate) first_block: u16,
+    pub(crate) payload: Range<usize>,
+}
+
+/// One path, receiving.
+#[derive(Debug)]
+pub(crate) struct RxPath {
+    key: Option<OpeningKey>,
+    window: ReplayWindow,
+    unpacker: Unpacker,
+    evidence: EvidenceBuilder,
+    /// The edge at the last report.
+    reported_edge: u64,
+    pub(crate) counters: RxCounters,
+}
+
+impl RxPath {
+    pub(crate) fn new(session: &Session, index: PathIndex, local_worker: u8) -> Option<Self> {
+        let key = if session.sealed {
+            Some(session.opening_key(index.worker(), local_worker, index.path())?)
+        } else {
+            None
+        };
+        Some(Self {
+            key,
+            window: ReplayWindow::new(),
+            unpacker: Unpacker::new(1),
+            evidence: EvidenceBuilder::new(REPORT_EVERY_US),
+            reported_edge: 1,
+            counters: RxCounters::default(),
+        })
+    }
+
+    /// Checks and opens the datagram in `buffer[at]`, in place.
+    pub(crate) fn open(
+        &mut self,
+        buffer: &mut [u8],
+        at: Range<usize>,
+        header: &DatagramHeader,
+    ) -> Option<Opened> {
+        let number = header.packet_number;
+        match self.window.check(number) {
+            Position::New => {}
+            Position::Duplicate => {
+                self.counters.duplicates += 1;
+                return None;
+            }
+            Position::TooOld => {
+                self.counters.too_old += 1;
+                return None;
+            }
+        }
+        let datagram = buffer.get_mut(at.clone())?;
+        let len = datagram.len();
+        let (head, rest) = datagram.split_first_chunk_mut::<DATAGRAM_HEADER_LEN>()?;
+        let payload_len = match &self.key {
+            Some(key) => {
+                let Ok(len) = key.open(number, head, rest) else {
+                    self.counters.auth_failed += 1;
+                    return None;
+                };
+                len
+            }
+            None => rest.len(),
+        };
+        if number < self.unpacker.edge() {
+            self.counters.late += 1;
+            return None;
+        }
+        self.window.mark(number);
+        self.counters.datagrams += 1;
+        self.counters.bytes += len as u64;
+        let start = at.start + DATAGRAM_HEADER_LEN;
+        Some(Opened {
+            packet_number: number,
+            first_block: header.first_block,
+            payload: start..start + payload_len,
+        })
+    }
+
+    /// Reads the blocks of datagrams that [`Self::open`] passed.
+    pub(crate) fn feed(
+        &mut self,
+        buffer: &[u8],
+        run: &[Opened],
+        now_us: u64,
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) {
+        let run: Vec<Datagram<'_>> = run
+            .iter()
+            .filter_map(|opened| {
+                Some(Datagram {
+                    packet_number: opened.packet_number,
+                    first_block: opened.first_block,
+                    payload: buffer.get(opened.payload.clone())?,
+                })
+            })
+            .collect();
+        self.unpacker.feed(&run, now_us, sink);
+    }
+
+    /// Gives up holes that are too old.
+    pub(crate) fn tick(&mut self, now_us: u64, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        self.unpacker.tick(now_us, sink);
+    }
+
+    /// Frames came in, or the sender asks: a report must follow in time.
+    pub(crate) fn want_report(&mut self) {
+        self.evidence.traffic();
+    }
+
+    /// The report, if one is due.
+    pub(crate) fn report(&mut self, now_us: u64) -> Option<Evidence> {
+        let edge = self.unpacker.edge();
+        let many = edge.saturating_sub(self.reported_edge) >= REPORT_AFTER_PACKETS;
+        let behind = self.reported_edge != 0 && self.evidence.behind(&self.window, edge);
+        let due = self.evidence.due_us().is_some_and(|at| at <= now_us);
+        if !(due || many && behind) {
+            return None;
+        }
+        self.reported_edge = edge;
+        self.evidence.build(now_us, &self.window, edge)
+    }
+
+    /// When [`Self::tick`] or [`Self::report`] has something to do.
+    pub(crate) fn next_deadline_us(&self) -> Option<u64> {
+        match (self.unpacker.next_deadline_us(), self.evidence.due_us()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Counters of the block parser.
+    pub(crate) fn unpack_stats(&self) -> wireonce_wire::UnpackStats {
+        self.unpacker.stats()
+    }
+}

@@ -1,0 +1,235 @@
+//! The sending half of one path.
+//!
+//! ```text
+//!   put() ─▶ packer: the open train ─▶ full trains, sealed ─▶ socket
+//!                                      └ wait here, in order, while the socket is full
+//! ```
+//!
+//! A path is a number space of its own: its packets are numbered from 1, its key
+//! is its own, and what it carries is remembered in [`Fates`] until the receiver's
+//! evidence tells whether it arrived.
+
+use super::Outbound;
+use crate::{
+    SealingKey, Session,
+    evidence::{Evidence, Fate, Fates},
+    socket::{Destination, FabricSocket, Sent},
+};
+use std::collections::VecDeque;
+use wireonce_frame::{FrameSource, ecn::Ecn};
+use wireonce_ledger::Amount;
+use wireonce_wire::{Geometry, Packer, PathIndex, Train, TrainPool};
+
+/// Full trains that may wait for a full socket before senders are told to stop.
+const QUEUED_TRAINS_MAX: usize = 8;
+
+/// A path without news of what it sent asks for it after this long.
+const PROBE_AFTER_US: u64 = 20_000;
+/// Longest interval between such questions, when nobody answers.
+const PROBE_AFTER_MAX_US: u64 = 1_000_000;
+
+/// Runs of frames that wait for evidence on one path; beyond, the oldest are booked
+/// as of unknown fate.
+const FATES_MAX: usize = 1 << 16;
+
+/// What a path counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TxCounters {
+    pub(crate) trains: u64,
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+    pub(crate) busy: u64,
+    pub(crate) failed_trains: u64,
+}
+
+/// One path, sending.
+#[derive(Debug)]
+pub(crate) struct TxPath {
+    packer: Packer,
+    key: Option<SealingKey>,
+    fates: Fates,
+    waiting: VecDeque<Train>,
+    to: Destination,
+    /// Which of the worker's sockets it uses.
+    pub(crate) socket: usize,
+    ecn: Ecn,
+    probe_at_us: Option<u64>,
+    probe_after_us: u64,
+    pub(crate) counters: TxCounters,
+}
+
+/// What identifies a path inside a session, on the sender's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TxPathName {
+    pub(crate) local_worker: u8,
+    pub(crate) remote_worker: u8,
+    /// Path number; [`super::ECT_PATH_BIT`] is set for ECN-capable frames.
+    pub(crate) path: u8,
+}
+
+impl TxPath {
+    pub(crate) fn new(
+        session: &Session,
+        name: TxPathName,
+        geometry: Geometry,
+        to: Destination,
+        socket: usize,
+    ) -> Option<Self> {
+        let index = PathIndex::new(session.remote_index, name.local_worker, name.path)?;
+        let key = if session.sealed {
+            Some(session.sealing_key(name.local_worker, name.remote_worker, name.path)?)
+        } else {
+            None
+        };
+        let ecn = if name.path & super::ECT_PATH_BIT == 0 { Ecn::NotEct } else { Ecn::Ect0 };
+        Some(Self {
+            packer: Packer::new(index, session.epoch, geometry, 1),
+            key,
+            fates: Fates::new(FATES_MAX),
+            waiting: VecDeque::new(),
+            to,
+            socket,
+            ecn,
+            probe_at_us: None,
+            probe_after_us: PROBE_AFTER_US,
+            counters: TxCounters::default(),
+        })
+    }
+
+    /// True while the path takes another frame.
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.len() < QUEUED_TRAINS_MAX
+    }
+
+    /// Appends a frame to the open train and remembers it for the books. Returns what
+    /// had to be forgotten for it: account and amount of frames of unknown fate.
+    pub(crate) fn put<S: FrameSource + ?Sized>(
+        &mut self,
+        block: &Outbound,
+        frame: &mut S,
+        pool: &mut TrainPool,
+        now_us: u64,
+    ) -> Option<(u64, Amount)> {
+        let before = self.waiting.len();
+        let span = self.packer.put(
+            block.destination,
+            block.source,
+            block.offload,
+            frame,
+            pool,
+            &mut self.waiting,
+        );
+        let forgotten = self.fates.sent(span.first..=span.last, block.account, block.amount);
+        self.seal_from(before);
+        self.probe_at_us.get_or_insert(now_us + self.probe_after_us);
+        forgotten
+    }
+
+    /// Appends a message of the link itself.
+    pub(crate) fn put_link(&mut self, payload: &[u8], pool: &mut TrainPool) {
+        let before = self.waiting.len();
+        self.packer.put_link(payload, pool, &mut self.waiting);
+        self.seal_from(before);
+    }
+
+    /// Ends the open train and sends what waits, as far as the socket takes it.
+    /// Returns false if the socket is full.
+    pub(crate) fn flush(&mut self, socket: &FabricSocket, pool: &mut TrainPool) -> bool {
+        let before = self.waiting.len();
+        if let Some(train) = self.packer.close() {
+            self.waiting.push_back(train);
+            self.seal_from(before);
+        }
+        self.send_waiting(socket, pool)
+    }
+
+    /// Sends full trains; the open one stays open. Returns false if the socket is full.
+    pub(crate) fn send_waiting(&mut self, socket: &FabricSocket, pool: &mut TrainPool) -> bool {
+        while let Some(train) = self.waiting.front() {
+            match socket.send(&self.to, train.bytes(), train.datagram_len(), self.ecn) {
+                Sent::Yes => {
+                    self.counters.trains += 1;
+                    self.counters.datagrams += train.count() as u64;
+                    self.counters.bytes += train.bytes().len() as u64;
+                }
+                Sent::Busy => {
+                    self.counters.busy += 1;
+                    return false;
+                }
+                // Its packet numbers are never received, so the receiver's evidence
+                // books its frames as lost.
+                Sent::Failed(_) => self.counters.failed_trains += 1,
+            }
+            if let Some(train) = self.waiting.pop_front() {
+                pool.put(train);
+            }
+        }
+        true
+    }
+
+    /// True if [`Self::flush`] would have something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.packer.is_open() || !self.waiting.is_empty()
+    }
+
+    /// Datagrams are of another size from the next train on.
+    pub(crate) fn set_geometry(&mut self, geometry: Geometry) {
+        let before = self.waiting.len();
+        if let Some(train) = self.packer.set_geometry(geometry) {
+            self.waiting.push_back(train);
+            self.seal_from(before);
+        }
+    }
+
+    /// Books what the receiver says of earlier frames.
+    pub(crate) fn resolve(
+        &mut self,
+        evidence: &Evidence,
+        now_us: u64,
+        each: &mut impl FnMut(u64, Amount, Fate),
+    ) {
+        self.fates.resolve(evidence, each);
+        self.probe_after_us = PROBE_AFTER_US;
+        self.probe_at_us = (!self.fates.is_empty()).then_some(now_us + self.probe_after_us);
+    }
+
+    /// The session is gone: nobody will say what became of the rest.
+    pub(crate) fn abandon(&mut self, each: &mut impl FnMut(u64, Amount, Fate)) {
+        self.fates.abandon(each);
+        self.probe_at_us = None;
+    }
+
+    /// When [`Self::probe_due`] wants to be asked again.
+    pub(crate) fn probe_at_us(&self) -> Option<u64> {
+        self.probe_at_us
+    }
+
+    /// True if frames wait for evidence that does not come: the last datagrams may
+    /// be lost, which the receiver cannot know before it sees a later number.
+    pub(crate) fn probe_due(&mut self, now_us: u64) -> bool {
+        match self.probe_at_us {
+            Some(at) if at <= now_us => {
+                self.probe_after_us = (self.probe_after_us * 2).min(PROBE_AFTER_MAX_US);
+                self.probe_at_us = Some(now_us + self.probe_after_us);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn seal_from(&mut self, first: usize) {
+        let Some(key) = &mut self.key else { return };
+        for train in self.waiting.iter_mut().skip(first) {
+            for datagram in train.datagrams() {
+                let Some(tag) = datagram.tag.first_chunk_mut() else { continue };
+                let sealed =
+                    key.seal(datagram.packet_number, datagram.header, datagram.payload, tag);
+                if sealed.is_err() {
+                    // Only past the last packet number that a key may have, and the
+                    // session was replaced long before. Nothing leaves in clear text.
+                    datagram.payload.fill(0);
+                }
+            }
+        }
+    }
+}
