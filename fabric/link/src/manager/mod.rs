@@ -64,7 +64,7 @@ pub enum Output {
     /// Accept datagrams on this session from now on.
     SessionOpen(Arc<Session>),
     /// Send on this session from now on. Said again when a peer that was down
-    /// comes back on it.
+    /// comes back on it, but never of a session that another has replaced.
     SessionUp(Arc<Session>),
     /// Stop accepting on this session; nobody sends on it any more.
     SessionRetired {
@@ -479,8 +479,9 @@ impl<R: Random> Manager<R> {
             peer.echoed_us = now_us;
         }
         let pending = peer.by_generation(generation).is_some_and(|live| live.pending);
-        // A peer that was down is back when it hears us, too.
-        let back = !peer.up && echo.progressed;
+        // A peer that was down is back when it hears us, too. Only on the current
+        // session: workers have given up the keys of those before.
+        let back = !peer.up && echo.progressed && peer.current == Some(generation);
         if pending || back {
             self.use_session(now_us, id, generation);
         } else {
