@@ -192,7 +192,7 @@ impl<R: Random> Manager<R> {
             && let Some(live) = peer.current()
             && now_us.saturating_sub(live.created_us) >= REKEY_PAUSE_US
         {
-            peer.initiate(now_us);
+            peer.initiate(now_us, &self.config.timing);
             self.reschedule(id);
         }
     }
@@ -251,7 +251,7 @@ impl<R: Random> Manager<R> {
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         peer.wanted = true;
         if peer.current.is_none() {
-            peer.initiate(at_us);
+            peer.initiate(at_us, &self.config.timing);
             self.reschedule(id);
         }
     }
@@ -285,7 +285,7 @@ impl<R: Random> Manager<R> {
         }
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         if peer.current.is_some() && peer.rekey_at_us <= now_us {
-            peer.initiate(now_us);
+            peer.initiate(now_us, &self.config.timing);
         }
         let initiate = peer.initiate_at_us.is_some_and(|at_us| at_us <= now_us);
         if peer.current.is_some() && peer.hello_at_us <= now_us {
@@ -306,7 +306,7 @@ impl<R: Random> Manager<R> {
         self.outputs.push_back(Output::PeerDown { peer: id });
         self.publish_mtu(id);
         if let Some(peer) = self.peers.get_mut(id.0) {
-            peer.initiate(now_us);
+            peer.initiate(now_us, &self.config.timing);
         }
     }
 
