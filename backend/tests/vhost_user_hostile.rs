@@ -217,7 +217,8 @@ mod tests {
         let file = memory();
         let whole = slot(&region(0, MEMORY_SIZE, VMM_BASE, 0));
         vmm.done(ADD_MEM_REG, &whole, &[file.as_raw_fd()]);
-        assert_eq!(vmm.status_of(ADD_MEM_REG, &whole, &[file.as_raw_fd()]), 1);
+        let other = memory();
+        assert_eq!(vmm.status_of(ADD_MEM_REG, &whole, &[other.as_raw_fd()]), 1);
         assert!(vmm.is_closed());
         bed.wait_idle();
         assert_eq!(bed.refusals("daemon-refused"), 1);
@@ -320,6 +321,26 @@ mod tests {
         assert_eq!(bed.refusals("not-an-eventfd"), 6);
         ended_by(&bed, SET_VRING_KICK, &words(&[0x100]), &[]);
         assert_eq!(bed.refusals("kick-without-fd"), 1);
+    }
+
+    /// The VMM cuts its memory off after it was mapped. The protocol threads
+    /// never touch guest memory, so there is no SIGBUS here; the stock daemon
+    /// would read the used index at SET_VRING_ADDR.
+    #[test]
+    fn memory_cut_off_after_mapping_is_not_touched_by_the_protocol() {
+        let bed = Bed::new();
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        let memory = memory();
+        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
+        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        memory.set_len(0).unwrap();
+        vmm.start_ring(0);
+        vmm.get_base(0);
+        assert!(!bed.status().memory_sealed);
+        drop(vmm);
+        bed.wait_idle();
+        still_serves(&bed);
     }
 
     /// Addresses outside of all memory: the session ends, the worker hears nothing.
