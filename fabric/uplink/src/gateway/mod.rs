@@ -13,7 +13,13 @@ use crate::{
     driver::DriverError,
     worker::{self, Command, FABRIC_TOKEN_KIND, Mailbox, Snapshot, UplinkSnapshot, WorkerConfig},
 };
-use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, mpsc::Sender},
+    thread::JoinHandle,
+    time::Instant,
+};
 use wireonce_config::{Config, Driver, Port, Uplink};
 use wireonce_directory::Directory;
 use wireonce_host::{FabricHost, HostError, SessionListener};
@@ -72,11 +78,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens this host's uplinks and starts to carry frames.
+    /// Opens this host's uplinks and starts to carry frames. Should a worker fail
+    /// later, it says so on `failed`: stop the gateway then.
     ///
     /// # Errors
     /// [`GatewayError`]; nothing is left running then.
-    pub fn start(config: &Arc<Config>) -> Result<Self, GatewayError> {
+    pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
         let uplinks: Vec<(Arc<Uplink>, Port)> = config
             .local_uplinks()
             .map(|(uplink, port)| (Arc::clone(uplink), port.clone()))
@@ -98,6 +105,7 @@ impl Gateway {
                 directory: Arc::clone(&directory),
                 uplinks: uplinks.clone(),
                 first_group: (count > 1).then(first_group),
+                failed: failed.clone(),
             };
             workers.0.push((mailbox, worker::start(settings, inbox)?));
         }
@@ -226,7 +234,7 @@ impl Drop for Workers {
             mailbox.post(Command::Stop);
         }
         for (_, thread) in self.0.drain(..) {
-            // A worker that failed has ended the process already.
+            // A panic in a worker has ended the process already.
             let _ = thread.join();
         }
     }

@@ -55,6 +55,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) uplinks: Vec<(Arc<Uplink>, ConfiguredPort)>,
     /// The first of as many fanout groups as there are uplinks; `None` for the only worker.
     pub(crate) first_group: Option<u16>,
+    /// Where a worker says that it cannot go on.
+    pub(crate) failed: mpsc::Sender<String>,
 }
 
 /// One worker.
@@ -89,8 +91,8 @@ pub(crate) fn start(config: WorkerConfig, inbox: Inbox) -> Result<JoinHandle<()>
         };
         let _ = ready.send(Ok(()));
         if let Err(error) = worker.run() {
-            tracing::error!(worker = number, %error, "the worker's ring failed; restart needed");
-            std::process::abort();
+            // If nobody listens any more, we are being stopped.
+            let _ = config.failed.send(format!("worker {number} failed: {error}"));
         }
     };
     let system = |source| GatewayError::System { action: "start a worker's thread", source };
