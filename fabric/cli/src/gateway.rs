@@ -4,29 +4,11 @@ use crate::{
     daemon::{self, Args, Role},
     failure::Failure,
 };
-use std::sync::{Arc, mpsc::Sender};
-use wireonce_config::Config;
-use wireonce_ledger::{Daemon, Status};
+use wireonce_uplink::Gateway;
 
 /// Runs until it is told to stop.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    daemon::run(Role::Gateway, args, start)
-}
-
-/// The place where the uplink crate's entry point is called.
-fn start(_config: &Arc<Config>, _failed: Sender<String>) -> Result<Unbuilt, String> {
-    Err("this build has no gateway".to_owned())
-}
-
-/// A daemon that cannot exist.
-enum Unbuilt {}
-
-impl Daemon for Unbuilt {
-    fn status(&self) -> Status {
-        match *self {}
-    }
-
-    fn stop(self) {
-        match self {}
-    }
+    daemon::run(Role::Gateway, args, |config, _failed| {
+        Gateway::start(config).map_err(|error| error.to_string())
+    })
 }

@@ -9,8 +9,7 @@ use wireonce_link::{KeyError, StaticKey};
 #[derive(Debug, Parser)]
 pub(crate) struct KeygenArgs {
     /// Where the private key goes: a new file, with mode 0600
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    file: PathBuf,
 }
 
 /// The command line of `pubkey`.
@@ -24,7 +23,7 @@ pub(crate) struct PubkeyArgs {
 /// shown, so there is no way to leave the file out.
 pub(crate) fn keygen(args: &KeygenArgs) -> Result<(), Failure> {
     let key = StaticKey::generate().map_err(|error| Failure::Runtime(error.to_string()))?;
-    key.write_new(&args.out).map_err(refused)?;
+    key.write_new(&args.file).map_err(refused)?;
     output::print(&format!("{}\n", key.public()))
 }
 

@@ -60,7 +60,7 @@ fn check_key_file(path: &Path) -> Result<(), Fault> {
         Ok(_) => Err(Fault::new(format!("{shown} is not a file"), "name the private key file")),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Fault::new(
             format!("{shown} does not exist"),
-            format!("run `wireonce keygen --out {shown}`"),
+            format!("run `wireonce keygen {shown}`"),
         )),
         Err(error) => Err(Fault::new(
             format!("{shown} cannot be read: {}", text(&error)),

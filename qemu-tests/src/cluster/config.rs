@@ -54,12 +54,15 @@ fn peer(host: &Host) -> Value {
 }
 
 fn network(cluster: &Cluster) -> Value {
-    table([
+    let mut entries = vec![
         ("name", NETWORK.into()),
         ("vni", VNI.into()),
         ("mtu", i64::from(cluster.plan.network_mtu).into()),
-        ("pool", POOL.into()),
-    ])
+    ];
+    if cluster.plan.gateways > 0 {
+        entries.push(("pool", POOL.into()));
+    }
+    table(entries)
 }
 
 fn uplink(cluster: &Cluster, id: usize, gateway: &Host) -> Value {
@@ -81,7 +84,7 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
     let host = cluster.host(vm.server)?;
     let mode = if cluster.plan.backend_listens { "listen" } else { "connect" };
     let addresses = Value::Array(vec![vm.address().to_string().into()]);
-    Ok(table([
+    let mut entries = vec![
         ("id", number(id)),
         ("name", vm.name.as_str().into()),
         ("host", host.name.as_str().into()),
@@ -91,15 +94,18 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
         ("socket", path(&cluster.vnic_socket(&vm.name))),
         ("socket_mode", mode.into()),
         ("queue_pairs", i64::from(vm.queue_pairs).into()),
-        ("home", uplink_name(vm.home + 1).into()),
-    ]))
+    ];
+    if cluster.plan.gateways > 0 {
+        entries.push(("home", uplink_name(vm.home + 1).into()));
+    }
+    Ok(table(entries))
 }
 
 fn uplink_name(id: usize) -> String {
     format!("uplink-{id}")
 }
 
-fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
+fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 

@@ -13,6 +13,7 @@
 //! ```
 
 mod config;
+mod daemon;
 mod status;
 
 use std::fs;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub use daemon::{Profile, daemon_binary};
 pub use status::{Ledger, Status};
 
 use crate::error::{Context, Error, Result};
@@ -420,7 +422,7 @@ impl Cluster {
     fn make_key(&self, name: &str) -> Result<String> {
         let path = self.key_path(name);
         let mut command = Command::new(&self.binary);
-        command.arg("keygen").arg(&path);
+        command.arg("keygen").arg("--out").arg(&path);
         let text = run(&mut command, LIMIT)?;
         let is_key = |word: &&str| word.len() == 44 && word.ends_with('=');
         let key = text.split_whitespace().find(is_key);

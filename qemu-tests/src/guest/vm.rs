@@ -11,7 +11,7 @@ use super::image::Image;
 use super::qmp::Qmp;
 use crate::error::{Error, Result};
 use crate::netns::Netns;
-use crate::process::{Process, tail};
+use crate::process::{Process, tail, wait_until};
 use crate::watchdog::TempDir;
 
 /// A loaded machine with two cores boots a guest under TCG in 3-15 s.
@@ -315,15 +315,14 @@ impl Booting {
         let dir = self.guest_dir.path();
         let mut agent = Agent::connect(&dir.join("agent.sock"), Duration::from_secs(10))?;
         // Look for QEMU's end now and then: a crash is told at once, not after the limit.
-        loop {
+        wait_until("the guest's first answer", self.limit, || {
+            self.process.must_be_alive()?;
             match agent.wait_ready(Duration::from_millis(500)) {
-                Ok(()) => break,
-                Err(Error::TimedOut { .. }) if self.started.elapsed() < self.limit => {
-                    self.process.must_be_alive()?;
-                }
-                Err(error) => return Err(error),
+                Ok(()) => Ok(Some(())),
+                Err(Error::TimedOut { .. }) => Ok(None),
+                Err(error) => Err(error),
             }
-        }
+        })?;
         let qmp = Qmp::connect(&dir.join("qmp.sock"), Duration::from_secs(10))?;
         Ok((agent, qmp))
     }

@@ -122,7 +122,7 @@ fn a_key_file_that_is_missing() {
         "/server-a.key",
         "/other.key",
         ": [host] \"server-a\": key `private_key_file`: DIR/other.key does not exist; run \
-         `wireonce keygen --out DIR/other.key`",
+         `wireonce keygen DIR/other.key`",
     );
 }
 

@@ -15,7 +15,7 @@ fn wireonce(arguments: &[&str]) -> Output {
 fn a_new_key_is_private_and_its_public_half_is_printed() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("server-a.key");
-    let made = wireonce(&["keygen", "--out", file.to_str().unwrap()]);
+    let made = wireonce(&["keygen", file.to_str().unwrap()]);
     assert_eq!(made.status.code(), Some(0));
     assert_eq!(made.stdout.len(), 45, "44 characters and the line's end");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -30,7 +30,7 @@ fn a_key_that_exists_is_never_overwritten() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("server-a.key");
     fs::write(&file, "precious").unwrap();
-    let made = wireonce(&["keygen", "--out", file.to_str().unwrap()]);
+    let made = wireonce(&["keygen", file.to_str().unwrap()]);
     assert_eq!(made.status.code(), Some(2));
     assert!(made.stdout.is_empty());
     assert_eq!(String::from_utf8(made.stderr).unwrap().lines().count(), 1);

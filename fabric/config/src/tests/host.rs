@@ -31,7 +31,7 @@ fn the_private_key_must_be_there() {
     assert_eq!(
         refusal(|dir| fs::remove_file(dir.join("server-a.key")).unwrap()),
         "server-a.toml: [host] \"server-a\": key `private_key_file`: DIR/server-a.key does not \
-         exist; run `wireonce keygen --out DIR/server-a.key`"
+         exist; run `wireonce keygen DIR/server-a.key`"
     );
 }
 

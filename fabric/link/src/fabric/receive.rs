@@ -133,7 +133,7 @@ impl Receiver {
             for path in receiving.paths.iter_mut().flatten() {
                 let mut blocks = Blocks::new(peer, Ecn::NotEct, &mut self.link_messages);
                 path.tick(now_us, &mut |header, parts| blocks.take(header, parts, sink));
-                blocks.note(path);
+                blocks.note(path, now_us);
             }
         }
     }
@@ -250,7 +250,7 @@ impl Receiver {
             path.feed(buffer, &self.run.datagrams, now_us, &mut |header, parts| {
                 blocks.take(header, parts, sink);
             });
-            blocks.note(path);
+            blocks.note(path, now_us);
             self.congestion_drops += blocks.congestion_drops;
         }
         self.run.datagrams.clear();
@@ -314,9 +314,9 @@ impl<'m> Blocks<'m> {
     }
 
     /// Frames and questions want a report; the reports themselves do not.
-    fn note(&self, path: &mut RxPath) {
+    fn note(&self, path: &mut RxPath, now_us: u64) {
         if self.frames > 0 || self.asked {
-            path.want_report();
+            path.want_report(now_us, self.asked);
         }
     }
 }

@@ -18,8 +18,8 @@ use wireonce_wire::{
 /// New numbers after which a report is due at once: well before the window, and with
 /// it the evidence, has moved on.
 const REPORT_AFTER_PACKETS: u64 = 1024;
-/// Shortest time between two reports otherwise.
-const REPORT_EVERY_US: u64 = 5_000;
+/// A report is due this long after the first datagram that it is about.
+const REPORT_AFTER_US: u64 = 5_000;
 
 /// What a path counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +47,7 @@ pub(crate) struct RxPath {
     window: ReplayWindow,
     unpacker: Unpacker,
     evidence: EvidenceBuilder,
+    report_at_us: Option<u64>,
     /// The edge at the last report.
     reported_edge: u64,
     pub(crate) counters: RxCounters,
@@ -63,7 +64,8 @@ impl RxPath {
             key,
             window: ReplayWindow::new(),
             unpacker: Unpacker::new(1),
-            evidence: EvidenceBuilder::new(REPORT_EVERY_US),
+            evidence: EvidenceBuilder::new(1),
+            report_at_us: None,
             reported_edge: 1,
             counters: RxCounters::default(),
         })
@@ -142,27 +144,27 @@ impl RxPath {
         self.unpacker.tick(now_us, sink);
     }
 
-    /// Frames came in, or the sender asks: a report must follow in time.
-    pub(crate) fn want_report(&mut self) {
-        self.evidence.traffic();
+    /// Frames came in, or the sender asks: a report must follow in time. A lost report
+    /// needs no repetition, because a sender without news asks.
+    pub(crate) fn want_report(&mut self, now_us: u64, asked: bool) {
+        let many = self.unpacker.edge() - self.reported_edge >= REPORT_AFTER_PACKETS;
+        let due = if asked || many { now_us } else { now_us + REPORT_AFTER_US };
+        self.report_at_us = Some(self.report_at_us.map_or(due, |at| at.min(due)));
     }
 
     /// The report, if one is due.
     pub(crate) fn report(&mut self, now_us: u64) -> Option<Evidence> {
-        let edge = self.unpacker.edge();
-        let many = edge.saturating_sub(self.reported_edge) >= REPORT_AFTER_PACKETS;
-        let behind = self.reported_edge != 0 && self.evidence.behind(&self.window, edge);
-        let due = self.evidence.due_us().is_some_and(|at| at <= now_us);
-        if !(due || many && behind) {
-            return None;
-        }
-        self.reported_edge = edge;
-        self.evidence.build(now_us, &self.window, edge)
+        self.report_at_us.filter(|at| *at <= now_us)?;
+        self.reported_edge = self.unpacker.edge();
+        let evidence = self.evidence.build(&self.window, self.reported_edge);
+        let behind = self.evidence.behind(&self.window, self.reported_edge);
+        self.report_at_us = behind.then_some(now_us);
+        evidence
     }
 
     /// When [`Self::tick`] or [`Self::report`] has something to do.
     pub(crate) fn next_deadline_us(&self) -> Option<u64> {
-        match (self.unpacker.next_deadline_us(), self.evidence.due_us()) {
+        match (self.unpacker.next_deadline_us(), self.report_at_us) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }

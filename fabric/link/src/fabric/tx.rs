@@ -28,10 +28,6 @@ const PROBE_AFTER_US: u64 = 20_000;
 /// Longest interval between such questions, when nobody answers.
 const PROBE_AFTER_MAX_US: u64 = 1_000_000;
 
-/// Runs of frames that wait for evidence on one path; beyond, the oldest are booked
-/// as of unknown fate.
-const FATES_MAX: usize = 1 << 16;
-
 /// What a path counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TxCounters {
@@ -85,7 +81,7 @@ impl TxPath {
         Some(Self {
             packer: Packer::new(index, session.epoch, geometry, 1),
             key,
-            fates: Fates::new(FATES_MAX),
+            fates: Fates::new(),
             waiting: VecDeque::new(),
             to,
             socket,

@@ -6,7 +6,6 @@ mod options;
 mod result;
 mod tour;
 
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -14,14 +13,13 @@ use clap::Parser as _;
 use options::Options;
 use result::DemoResult;
 use tour::Tour;
+use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::guest::image::target_dir;
 use wireonce_qemu_tests::report::Report;
-use wireonce_qemu_tests::{Error, Result, packages, process};
+use wireonce_qemu_tests::{Error, Result, packages};
 
 /// The demo ends by itself after this time, whatever hangs.
 const TOTAL_LIMIT: Duration = Duration::from_secs(180);
-/// A cold release build on two cores.
-const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -56,7 +54,7 @@ fn run(options: &Options, report: &Report, seen: &mut DemoResult) -> Result<()> 
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => report.step("build wireonce", || {
-            let binary = build(options.verbose)?;
+            let binary = daemon_binary(Profile::Release)?;
             let shown = binary.display().to_string();
             Ok::<_, Error>((binary, shown))
         })?,
@@ -72,22 +70,6 @@ fn run(options: &Options, report: &Report, seen: &mut DemoResult) -> Result<()> 
         tour.keep()?;
     }
     Ok(())
-}
-
-/// Builds the daemon as whoever called, and returns where it is.
-fn build(verbose: bool) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--package", "wireonce"]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = process::output(&mut command, BUILD_LIMIT)?;
-    if verbose || !output.status.success() {
-        eprint!("{}", output.stderr);
-    }
-    if !output.status.success() {
-        return Err(Error::Unexpected("the build failed: see above".to_owned()));
-    }
-    Ok(target_dir().join("release/wireonce"))
 }
 
 /// Namespaces need root: runs the rest of the demo through sudo and takes over its result.

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Install no packages: stop and list what is missing.
     #[arg(long)]
     pub(crate) no_install: bool,
-    /// Show the build, and the daemons' last words at the end.
+    /// Show the daemons' last words at the end.
     #[arg(long)]
     pub(crate) verbose: bool,
     /// Use this wireonce instead of building it.

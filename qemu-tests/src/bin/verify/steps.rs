@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use wireonce_qemu_tests::guest::image::target_dir;
 use wireonce_qemu_tests::packages;
 
 use crate::tools::{DENY, NEXTEST, Tool, cargo};
@@ -45,7 +46,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "docs",
         args: &["doc", "--workspace", "--no-deps", "--document-private-items"],
-        env: &[("RUSTDOCFLAGS", "-D warnings")],
+        env: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
         tool: None,
     },
 ];
@@ -72,6 +73,8 @@ impl Step {
         if let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() {
             command.current_dir(root);
         }
+        // The tests' own build of the daemon: another build would replace it by an equal one.
+        command.env("WIREONCE_BINARY", target_dir().join("debug/wireonce"));
         if !packages::is_root() {
             // Namespaces need root: tests run through sudo, the build does not.
             command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo -E");
