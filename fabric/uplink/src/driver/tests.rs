@@ -210,6 +210,64 @@ fn a_replaced_interface_is_opened_again() {
 }
 
 #[test]
+fn a_deleted_tap_is_made_again_and_does_not_spin_meanwhile() {
+    let Some(inside) = Namespace::new() else { return };
+    inside.run(|| {
+        let mut uplink = Uplink::open(Access::Tap);
+        inside.ip("link del up0");
+        let mut events = 0;
+        for _ in 0..20 {
+            let mut completions = Vec::new();
+            uplink.ring.enter(Wait::AtMostUs(5_000), &mut completions).unwrap();
+            events += completions.len();
+            for completion in &completions {
+                uplink.driver.receive(&mut uplink.ring, completion, &mut |_| {}).unwrap();
+            }
+        }
+        assert!(events < 10, "{events} events of a device that is gone");
+        uplink.driver.refresh(&mut uplink.ring).unwrap();
+        assert_eq!(uplink.driver.counters().reopened, 1);
+        Raw::open("up0").write(&PLAIN, &frame(1, 60));
+        assert_eq!(uplink.receive(1)[0].frame, frame(1, 60));
+        assert!(matches!(uplink.send(PLAIN, None, &frame(2, 60)), SentOutcome::Done));
+    });
+}
+
+#[test]
+fn a_shared_interface_that_is_replaced_is_shared_again() {
+    let Some((inside, outside)) = pair() else { return };
+    inside.run(|| {
+        let group: Arc<FanoutGroup> = Arc::default();
+        let shared = || {
+            let mut ring = Ring::new().unwrap();
+            let port = Port { group: Some(Arc::clone(&group)), ..port(Access::Packet, "up0") };
+            let driver = Driver::open(port, &mut ring).unwrap();
+            Uplink { ring, driver }
+        };
+        let mut both = [shared(), shared()];
+        outside.ip("link del out0");
+        inside.veth("up0", &outside, "out0");
+        for uplink in &mut both {
+            uplink.driver.refresh(&mut uplink.ring).unwrap();
+            assert_eq!(uplink.driver.counters().reopened, 1);
+            uplink.ring.enter(Wait::Poll, &mut Vec::new()).unwrap();
+        }
+        outside.run(|| {
+            let raw = Raw::open("out0");
+            (0..64).for_each(|_| raw.write(&PLAIN, &frame(1, 60)));
+        });
+        let mut got = 0;
+        for _ in 0..50 {
+            got += both.iter_mut().map(|uplink| uplink.turn().len()).sum::<usize>();
+            if got >= 64 {
+                break;
+            }
+        }
+        assert_eq!(got, 64, "each frame reaches one of them");
+    });
+}
+
+#[test]
 fn frames_that_came_too_fast_are_counted() {
     let Some((inside, outside)) = pair() else { return };
     inside.run(|| {

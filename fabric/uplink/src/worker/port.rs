@@ -184,16 +184,16 @@ impl UplinkPort {
 
     /// A network's large packets are lost on an interface with a smaller MTU.
     fn compare_mtus(&self, directory: &Directory) {
-        let Some(mtu) = self.driver.mtu() else { return };
+        let Some(mtu) = self.uplink.mtu.or_else(|| self.driver.mtu()) else { return };
         let networks: BTreeMap<_, _> =
             self.at_home(directory).map(|vnic| (vnic.network.vni, &vnic.network)).collect();
         for network in networks.values().filter(|network| network.mtu > mtu) {
             warn!(
                 uplink = self.uplink.name,
                 network = network.name,
-                interface_mtu = mtu,
+                uplink_mtu = mtu,
                 network_mtu = network.mtu,
-                "the interface takes smaller packets than the network allows; raise its MTU"
+                "the uplink takes smaller packets than the network allows; raise its MTU"
             );
         }
     }
