@@ -64,7 +64,7 @@ pub enum Output {
     /// Accept datagrams on this session from now on.
     SessionOpen(Arc<Session>),
     /// Send on this session from now on. Said again when a peer that was down
-    /// comes back on it.
+    /// comes back on it, but never of a session that another has replaced.
     SessionUp(Arc<Session>),
     /// Stop accepting on this session; nobody sends on it any more.
     SessionRetired {
@@ -192,7 +192,7 @@ impl<R: Random> Manager<R> {
             && let Some(live) = peer.current()
             && now_us.saturating_sub(live.created_us) >= REKEY_PAUSE_US
         {
-            peer.initiate(now_us);
+            peer.initiate(now_us, &self.config.timing);
             self.reschedule(id);
         }
     }
@@ -251,7 +251,7 @@ impl<R: Random> Manager<R> {
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         peer.wanted = true;
         if peer.current.is_none() {
-            peer.initiate(at_us);
+            peer.initiate(at_us, &self.config.timing);
             self.reschedule(id);
         }
     }
@@ -285,7 +285,7 @@ impl<R: Random> Manager<R> {
         }
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         if peer.current.is_some() && peer.rekey_at_us <= now_us {
-            peer.initiate(now_us);
+            peer.initiate(now_us, &self.config.timing);
         }
         let initiate = peer.initiate_at_us.is_some_and(|at_us| at_us <= now_us);
         if peer.current.is_some() && peer.hello_at_us <= now_us {
@@ -306,7 +306,7 @@ impl<R: Random> Manager<R> {
         self.outputs.push_back(Output::PeerDown { peer: id });
         self.publish_mtu(id);
         if let Some(peer) = self.peers.get_mut(id.0) {
-            peer.initiate(now_us);
+            peer.initiate(now_us, &self.config.timing);
         }
     }
 
@@ -479,8 +479,9 @@ impl<R: Random> Manager<R> {
             peer.echoed_us = now_us;
         }
         let pending = peer.by_generation(generation).is_some_and(|live| live.pending);
-        // A peer that was down is back when it hears us, too.
-        let back = !peer.up && echo.progressed;
+        // A peer that was down is back when it hears us, too. Only on the current
+        // session: workers have given up the keys of those before.
+        let back = !peer.up && echo.progressed && peer.current == Some(generation);
         if pending || back {
             self.use_session(now_us, id, generation);
         } else {

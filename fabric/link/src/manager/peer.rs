@@ -95,10 +95,15 @@ impl Peer {
         self.by_generation(generation)
     }
 
-    /// Begins a handshake unless one is under way.
-    pub(super) fn initiate(&mut self, at_us: u64) {
+    /// Begins a handshake unless one is under way. After answering the peer's call,
+    /// it gets a while to confirm: two calls that both succeed would leave each end
+    /// sending on its own, and neither would hear its hellos echoed.
+    pub(super) fn initiate(&mut self, at_us: u64, timing: &Timing) {
         if self.initiate_at_us.is_none() {
-            self.initiate_at_us = Some(at_us);
+            let pending = self.sessions.iter().filter(|live| live.pending);
+            let answered_us = pending.map(|live| live.created_us).max();
+            let patience_us = answered_us.map(|at_us| at_us.saturating_add(timing.retry_max_us));
+            self.initiate_at_us = Some(patience_us.map_or(at_us, |us| us.max(at_us)));
             self.attempts = 0;
         }
     }

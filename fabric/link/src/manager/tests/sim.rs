@@ -51,6 +51,8 @@ pub(super) struct Host {
     /// What data goes out on.
     pub(super) up: HashMap<PeerId, Arc<Session>>,
     pub(super) mtu: HashMap<PeerId, usize>,
+    /// Generation of every session that was ever up, the last one last.
+    was_up: HashMap<PeerId, Vec<u64>>,
     pub(super) downs: u64,
     pub(super) ups: u64,
     pub(super) retired: u64,
@@ -278,6 +280,11 @@ impl Sim {
             Output::SessionUp(session) => {
                 assert!(host.open.contains_key(&session.local_index), "up before open");
                 host.ups += 1;
+                let was_up = host.was_up.entry(session.peer).or_default();
+                if was_up.last() != Some(&session.generation) {
+                    assert!(!was_up.contains(&session.generation), "up again after another");
+                    was_up.push(session.generation);
+                }
                 host.mtu.insert(session.peer, session.datagram_len_max);
                 host.up.insert(session.peer, session);
             }
@@ -331,6 +338,7 @@ fn host_at(
         open: HashMap::new(),
         up: HashMap::new(),
         mtu: HashMap::new(),
+        was_up: HashMap::new(),
         downs: 0,
         ups: 0,
         retired: 0,
