@@ -10,6 +10,8 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
+    thread,
+    time::{Duration, Instant},
 };
 use wireonce_frame::ecn::Ecn;
 use wireonce_ring::{MsgLayout, ReceivedMsg};
@@ -18,6 +20,10 @@ use wireonce_ring::{MsgLayout, ReceivedMsg};
 const RECEIVE_BUFFER_LEN: i32 = 8 << 20;
 /// Send buffer that is asked for: it bounds what the host queues for one path.
 const SEND_BUFFER_LEN: i32 = 4 << 20;
+
+/// How long a taken port is tried again, and how often.
+const BIND_PATIENCE: Duration = Duration::from_secs(3);
+const BIND_PAUSE: Duration = Duration::from_millis(2);
 
 /// Room for the sender's address and two control messages (GRO size, traffic class).
 pub(crate) const RECEIVE_LAYOUT: MsgLayout = MsgLayout { name_len: 32, control_len: 64 };
@@ -48,8 +54,23 @@ pub(crate) struct FabricSocket {
 }
 
 impl FabricSocket {
+    /// Binds `local`, and waits a moment if it is taken: the kernel closes the ring of a
+    /// process that was killed, and with it the sockets that were armed in it, only
+    /// some milliseconds after the process is gone.
+    pub(crate) fn bind_patiently(local: SocketAddr) -> io::Result<Self> {
+        let end = Instant::now() + BIND_PATIENCE;
+        loop {
+            match Self::bind(local) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                    thread::sleep(BIND_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Binds `local` with DF set, UDP_GRO on and as much buffer as we may have.
-    pub(crate) fn bind(local: SocketAddr) -> io::Result<Self> {
+    fn bind(local: SocketAddr) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(local)?;
         socket.set_nonblocking(true)?;
         let fd = socket.as_raw_fd();
