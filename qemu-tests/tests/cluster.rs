@@ -12,7 +12,7 @@ use wireonce_qemu_tests::{Error, Result};
 
 const STAND_IN: &str = r#"#!/bin/sh
 case $1 in
-    keygen) echo private >"$3"; echo "$3" | sha256sum | xxd -r -p -l 32 | base64 ;;
+    keygen) echo private >"$2"; echo "$2" | sha256sum | xxd -r -p -l 32 | base64 ;;
     status) cat <<END
 {"role": "stand-in", "ledger": []}
 END

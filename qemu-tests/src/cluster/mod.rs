@@ -422,7 +422,7 @@ impl Cluster {
     fn make_key(&self, name: &str) -> Result<String> {
         let path = self.key_path(name);
         let mut command = Command::new(&self.binary);
-        command.arg("keygen").arg("--out").arg(&path);
+        command.arg("keygen").arg(&path);
         let text = run(&mut command, LIMIT)?;
         let is_key = |word: &&str| word.len() == 44 && word.ends_with('=');
         let key = text.split_whitespace().find(is_key);
