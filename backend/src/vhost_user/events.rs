@@ -58,7 +58,8 @@ pub trait PortEvents: Send + Sync + 'static {
     fn ring_call(&self, index: u16, call: Option<OwnedFd>);
 
     /// The memory table changed while rings run: blocks until the worker uses
-    /// the new one and has dropped the old one.
+    /// the new one and has dropped the old one. A running ring may no longer lie
+    /// in the new one: it is then served no more, until it is stopped.
     fn memory_replaced(&self, memory: Arc<GuestMemory>);
 
     /// The VMM is gone. All rings are stopped and the worker has dropped the

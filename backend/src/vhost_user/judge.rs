@@ -15,7 +15,7 @@ use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures};
 
 use super::config::DeviceConfig;
 use super::features::{self, PROTOCOL_FEATURES_BIT};
-use super::memory::{REGIONS_MAX, parse_regions};
+use super::memory::{FileId, REGIONS_MAX, Region, parse_regions};
 use super::message::{Message, NO_DESCRIPTOR_FLAG};
 use super::refusal::Refusal;
 
@@ -45,7 +45,8 @@ pub(super) struct Judge {
     protocol: Option<VhostUserProtocolFeatures>,
     /// Virtio features that the driver acknowledged, if it did.
     features: Option<u64>,
-    regions: usize,
+    /// The memory that the daemon has mapped.
+    regions: Vec<(Region, Option<FileId>)>,
     rings: Vec<RingMemo>,
 }
 
@@ -66,7 +67,7 @@ impl Judge {
             claimed_first: None,
             protocol: None,
             features: None,
-            regions: 0,
+            regions: Vec::new(),
             rings,
         }
     }
@@ -166,16 +167,34 @@ impl Judge {
         Ok(Verdict::Forward)
     }
 
+    /// QEMU 7.2 sends ADD_MEM_REG and REM_MEM_REG once for each queue pair
+    /// (later versions once), so the same again is done already.
     fn memory(&mut self, message: &Message) -> Result<Verdict, Refusal> {
-        let regions = parse_regions(message)?.len();
-        self.regions = match message.request {
-            FrontendReq::SET_MEM_TABLE => regions,
-            FrontendReq::ADD_MEM_REG => self.regions + 1,
-            _ => self.regions.saturating_sub(1),
-        };
-        if self.regions > REGIONS_MAX {
+        let ids = message.file_ids.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let given: Vec<_> = parse_regions(message)?.into_iter().zip(ids).collect();
+        let mut regions = std::mem::take(&mut self.regions);
+        let before = regions.len();
+        match message.request {
+            FrontendReq::SET_MEM_TABLE => regions = given,
+            FrontendReq::ADD_MEM_REG if given.iter().all(|new| regions.contains(new)) => {
+                self.regions = regions;
+                return Ok(Verdict::Done(true));
+            }
+            FrontendReq::ADD_MEM_REG => regions.extend(given),
+            _ => {
+                // A removal need not repeat the file offset.
+                let place = |region: &Region| (region.guest, region.size, region.vmm);
+                regions.retain(|(old, _)| given.iter().all(|(gone, _)| place(old) != place(gone)));
+                if regions.len() == before {
+                    self.regions = regions;
+                    return Ok(Verdict::Done(true));
+                }
+            }
+        }
+        if regions.len() > REGIONS_MAX {
             return Err(Refusal::RegionCount(slots() + 1, REGIONS_MAX));
         }
+        self.regions = regions;
         Ok(Verdict::Forward)
     }
 

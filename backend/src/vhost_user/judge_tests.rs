@@ -263,6 +263,28 @@ fn memory_slots_are_bounded() {
     }
 }
 
+/// QEMU 7.2 with `queues=2` says each of them twice.
+#[test]
+fn memory_slots_added_and_removed_twice_are_mapped_once() {
+    let mut judge = judge_of(2);
+    let region = |request, offset: u64, file| {
+        let payload = [0, 0x1000, 0x1000, 0x7000, offset].map(u64::to_ne_bytes).concat();
+        let mut message = Message::new(request, payload);
+        message.file_ids = vec![(1, file)];
+        message
+    };
+    let add = FrontendReq::ADD_MEM_REG;
+    assert_eq!(ask(&mut judge, region(add, 0, 5)), Ok(Verdict::Forward));
+    assert_eq!(ask(&mut judge, region(add, 0, 5)), Ok(Verdict::Done(true)));
+    // Another file or another place in it is not the same: the daemon decides.
+    assert_eq!(ask(&mut judge, region(add, 0, 6)), Ok(Verdict::Forward));
+    assert_eq!(ask(&mut judge, region(add, 0x1000, 5)), Ok(Verdict::Forward));
+    let remove = FrontendReq::REM_MEM_REG;
+    assert_eq!(ask(&mut judge, region(remove, 0, 0)), Ok(Verdict::Forward));
+    assert_eq!(ask(&mut judge, region(remove, 0, 0)), Ok(Verdict::Done(true)));
+    assert_eq!(ask(&mut judge, region(add, 0, 5)), Ok(Verdict::Forward));
+}
+
 #[test]
 fn enable_is_0_or_1() {
     assert_eq!(ask(&mut judge_of(1), state(R_ENABLE, 0, 2)), Err("enable-value"));

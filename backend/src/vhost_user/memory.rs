@@ -25,9 +25,14 @@ pub(super) struct Region {
     /// Guest-physical address.
     pub guest: u64,
     pub size: u64,
+    /// Address in the VMM.
+    pub vmm: u64,
     /// Offset of the region in its file.
     pub file_offset: u64,
 }
+
+/// Device and inode of a region's file.
+pub(super) type FileId = (u64, u64);
 
 /// The regions of a SET_MEM_TABLE, ADD_MEM_REG or REM_MEM_REG message. All
 /// sums are checked: guest address, VMM address and file offset plus size.
@@ -50,12 +55,11 @@ fn parse_region(message: &Message, at: usize) -> Result<Region, Refusal> {
     if size == 0 || ends.contains(&None) {
         return Err(Refusal::RegionRange(guest));
     }
-    Ok(Region { guest, size, file_offset })
+    Ok(Region { guest, size, vmm, file_offset })
 }
 
-/// Checks that the file holds the region. Returns whether it is sealed against
-/// shrinking, without which the VMM can still cut it off later.
-pub(super) fn check_file(region: Region, file: &File) -> Result<bool, Refusal> {
+/// Checks that the file holds the region.
+pub(super) fn check_file(region: Region, file: &File) -> Result<CheckedFile, Refusal> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Refusal::RegionKind(region.guest));
@@ -65,7 +69,16 @@ pub(super) fn check_file(region: Region, file: &File) -> Result<bool, Refusal> {
     if metadata.size() < needed {
         return Err(Refusal::RegionFile { guest: region.guest, file: metadata.size(), needed });
     }
-    Ok(socket::is_sealed_against_shrinking(file))
+    let id = (metadata.dev(), metadata.ino());
+    Ok(CheckedFile { id, sealed: socket::is_sealed_against_shrinking(file) })
+}
+
+/// A file that holds its region now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CheckedFile {
+    pub id: FileId,
+    /// The VMM cannot make it shorter any more.
+    pub sealed: bool,
 }
 
 #[cfg(test)]
@@ -131,8 +144,8 @@ mod tests {
     fn a_file_that_ends_inside_the_region_is_refused() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x3000).unwrap();
-        let region = |file_offset, size| Region { guest: 0, size, file_offset };
-        assert!(!check_file(region(0x1000, 0x2000), &file).unwrap());
+        let region = |file_offset, size| Region { guest: 0, size, vmm: 0, file_offset };
+        assert!(!check_file(region(0x1000, 0x2000), &file).unwrap().sealed);
         let refused = check_file(region(0x1001, 0x2000), &file).unwrap_err();
         assert_eq!(refused, Refusal::RegionFile { guest: 0, file: 0x3000, needed: 0x3001 });
         let refused = check_file(region(u64::MAX, 2), &file).unwrap_err();
@@ -141,7 +154,7 @@ mod tests {
 
     #[test]
     fn memory_must_be_a_file() {
-        let region = Region { guest: 0, size: 1, file_offset: 0 };
+        let region = Region { guest: 0, size: 1, vmm: 0, file_offset: 0 };
         let device = File::open("/dev/zero").unwrap();
         assert_eq!(check_file(region, &device).unwrap_err().name(), "region-not-a-file");
     }

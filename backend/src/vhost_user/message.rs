@@ -11,6 +11,7 @@ use std::fs::File;
 
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures};
 
+use super::memory::FileId;
 use super::refusal::Refusal;
 
 /// Length of a message's header in bytes.
@@ -35,6 +36,8 @@ pub(super) struct Message {
     pub payload: Vec<u8>,
     /// Closed when the message is dropped.
     pub files: Vec<File>,
+    /// Which files these are, for memory regions.
+    pub file_ids: Vec<FileId>,
 }
 
 /// A checked header.
@@ -214,7 +217,7 @@ pub(super) fn reply_size(bytes: &[u8; HEADER_LEN], request: FrontendReq) -> Opti
 impl Message {
     /// A request of our own to the daemon.
     pub(super) fn new(request: FrontendReq, payload: Vec<u8>) -> Self {
-        Self { request, need_reply: false, payload, files: Vec::new() }
+        Self { request, need_reply: false, payload, files: Vec::new(), file_ids: Vec::new() }
     }
 
     /// The 32-bit number at byte `offset`; 0 beyond the end, which the size

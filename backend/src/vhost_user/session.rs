@@ -150,7 +150,7 @@ impl Pump<'_> {
         // A plain read: descriptors sent with the payload are dropped by the kernel.
         read_exact(self.vmm, &mut payload).map_err(|_| Refusal::Truncated)?;
         let (request, need_reply) = (header.request, header.need_reply);
-        Ok(Some(Message { request, need_reply, payload, files }))
+        Ok(Some(Message { need_reply, files, ..Message::new(request, payload) }))
     }
 
     /// The right number of descriptors, and each of the right kind.
@@ -160,13 +160,14 @@ impl Pump<'_> {
             FrontendReq::SET_MEM_TABLE | FrontendReq::ADD_MEM_REG => {
                 let regions = memory::parse_regions(message)?;
                 for (region, file) in regions.into_iter().zip(&message.files) {
-                    let sealed = memory::check_file(region, file)?;
-                    if !sealed && self.config.require_sealed_memory {
+                    let checked = memory::check_file(region, file)?;
+                    if !checked.sealed && self.config.require_sealed_memory {
                         return Err(Refusal::RegionUnsealed(region.guest));
                     }
-                    if !sealed {
+                    if !checked.sealed {
                         self.board.memory_unsealed();
                     }
+                    message.file_ids.push(checked.id);
                 }
             }
             FrontendReq::SET_VRING_KICK

@@ -25,7 +25,9 @@ pub(super) struct Received {
 }
 
 /// Reads what is there, with the descriptors that came along. More than
-/// [`DESCRIPTORS_MAX`] of them are an error, and all are closed.
+/// [`DESCRIPTORS_MAX`] of them are an error, and all are closed. They are not
+/// marked close-on-exec, like those of the stock crates: this process starts
+/// no other.
 pub(super) fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<Received> {
     let mut vector = [libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
     let mut descriptors = [-1; DESCRIPTORS_MAX];

@@ -102,7 +102,8 @@ impl Supervisor {
         Ok(Self { endpoint, ports: Mutex::default(), stop, thread: Some(thread) })
     }
 
-    /// Runs code on the supervisor thread or adds a subscriber to it.
+    /// Runs code on the supervisor thread or adds a subscriber to it. What runs
+    /// there must not block, nor call this supervisor.
     #[must_use]
     pub fn endpoint(&self) -> RemoteEndpoint<Subscriber> {
         self.endpoint.clone()
@@ -148,6 +149,7 @@ impl Supervisor {
 
     /// Removes a vNIC: ends its session, waits for its threads, and removes its
     /// socket file. Its [`PortEvents`] hears nothing more after this returns.
+    /// Not to be called from a [`PortEvents`] method: it would wait for itself.
     ///
     /// # Errors
     /// [`DeviceError::Unknown`] if there is none of this name.

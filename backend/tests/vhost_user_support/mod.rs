@@ -407,7 +407,8 @@ pub(crate) fn memory() -> File {
     file
 }
 
-/// Open descriptors of this process.
+/// Open descriptors of this process. Tests that count need a process of their
+/// own, which cargo-nextest gives them.
 pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -8,7 +8,7 @@ use wireonce_uplink::Gateway;
 
 /// Runs until it is told to stop.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    daemon::run(Role::Gateway, args, |config, _failed| {
-        Gateway::start(config).map_err(|error| error.to_string())
+    daemon::run(Role::Gateway, args, |config, failed| {
+        Gateway::start(config, &failed).map_err(|error| error.to_string())
     })
 }

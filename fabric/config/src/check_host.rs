@@ -4,6 +4,7 @@ use crate::{
     Config, ConfigError, Driver, SocketMode,
     error::{Fault, Parts},
 };
+use rustix::net::netdevice::name_to_index;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
@@ -11,12 +12,10 @@ use rustix::{
 use std::{
     fs::{self, File},
     io::{self, ErrorKind},
+    net::{Ipv4Addr, UdpSocket},
     os::unix::fs::FileTypeExt,
     path::Path,
 };
-
-/// Where the kernel lists network interfaces.
-const INTERFACES: &str = "/sys/class/net";
 
 impl Config {
     /// Looks whether this machine has what the configuration needs: the private key,
@@ -120,7 +119,10 @@ fn check_directory(path: &Path) -> Result<(), Fault> {
 
 /// A packet socket needs its interface now; a TAP device is made if need be.
 fn check_interface(driver: Driver, interface: &str) -> Result<(), Fault> {
-    if driver == Driver::Tap || Path::new(INTERFACES).join(interface).exists() {
+    // Asked of the kernel and not of /sys, which may show another network namespace.
+    let exists = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .map_or(true, |socket| name_to_index(&socket, interface).is_ok());
+    if driver == Driver::Tap || exists {
         return Ok(());
     }
     let problem = format!("there is no interface {interface:?}");

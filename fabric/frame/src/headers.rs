@@ -114,23 +114,21 @@ impl Ethernet {
     /// [`HeaderError::FrameShort`], [`HeaderError::VlanDepth`].
     #[inline]
     pub fn parse(head: &[u8]) -> Result<Self, HeaderError> {
-        // Copied as a whole: put together from single bytes, an address costs a
-        // stalled load at each later comparison.
-        let mut ethernet = Self {
-            destination: MacAddr(*chunk(head, 0).ok_or(HeaderError::FrameShort)?),
-            source: MacAddr(*chunk(head, 6).ok_or(HeaderError::FrameShort)?),
-            ethertype: u16_at(head, 12).ok_or(HeaderError::FrameShort)?,
-            tags: 0,
-        };
-        while is_vlan(ethernet.ethertype) {
-            if ethernet.tags == VLAN_TAGS_MAX {
+        // Copied as a whole: an address put together from single bytes costs each
+        // later comparison a stalled load.
+        let destination = MacAddr(*chunk(head, 0).ok_or(HeaderError::FrameShort)?);
+        let source = MacAddr(*chunk(head, 6).ok_or(HeaderError::FrameShort)?);
+        let mut ethertype = u16_at(head, 12).ok_or(HeaderError::FrameShort)?;
+        let mut tags = 0;
+        while is_vlan(ethertype) {
+            if tags == VLAN_TAGS_MAX {
                 return Err(HeaderError::VlanDepth);
             }
-            ethernet.tags += 1;
-            ethernet.ethertype =
-                u16_at(head, ethernet.header_len() - 2).ok_or(HeaderError::FrameShort)?;
+            tags += 1;
+            let at = ETHERNET_HEADER_LEN - 2 + VLAN_TAG_LEN * usize::from(tags);
+            ethertype = u16_at(head, at).ok_or(HeaderError::FrameShort)?;
         }
-        Ok(ethernet)
+        Ok(Self { destination, source, ethertype, tags })
     }
 
     /// Bytes of the header with its VLAN tags: where layer 3 begins.
@@ -224,7 +222,9 @@ impl Headers {
     ///
     /// # Errors
     /// Lengths contradict each other; see [`HeaderError`].
-    #[inline]
+    // Called, it costs a copy of the result, whose wide loads stall on the narrow
+    // stores before them.
+    #[inline(always)]
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, HeaderError> {
         let head = head.get(..HEAD_LEN).unwrap_or(head);
         let ethernet = Ethernet::parse(head)?;

@@ -108,6 +108,19 @@ pub fn frames(vnic: &Vnic) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample;
+
+    #[test]
+    fn each_address_is_announced_and_a_vnic_without_any_by_its_mac() {
+        let directory = sample::directory();
+        let of = |id| frames(&directory.vnic(sample::vnic(id)).unwrap().vnic);
+        let types: Vec<_> = of(1).iter().map(|frame| [frame[12], frame[13]]).collect();
+        // The prefix among its addresses is not announced.
+        assert_eq!(types, [[0x08, 0x06], [0x86, 0xdd]]);
+        let types: Vec<_> = of(2).iter().map(|frame| [frame[12], frame[13]]).collect();
+        assert_eq!(types, [[0x80, 0x35]]);
+        assert!(of(1).iter().chain(&of(2)).all(|frame| frame[6..11] == [0x52, 0x54, 0, 0, 0]));
+    }
 
     fn vnic(n: u64) -> VnicId {
         VnicId::new(n).unwrap()

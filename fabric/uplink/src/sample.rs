@@ -3,7 +3,7 @@
 
 use wireonce_config::Config;
 use wireonce_directory::Directory;
-use wireonce_frame::MacAddr;
+use wireonce_frame::{MacAddr, VNET_HEADER_LEN};
 use wireonce_link::PeerId;
 use wireonce_wire::{Endpoint, UplinkId, Vni, VnicId};
 
@@ -135,4 +135,37 @@ pub(crate) fn frame(to: MacAddr, from: MacAddr, len: u16) -> Vec<u8> {
     bytes.extend([0x10, 0, 0, 53, high, low, 0, 0]);
     bytes.resize(len.into(), 0xaa);
     bytes
+}
+
+/// A large TCP segment with its checksum open, and the header that says so.
+pub(crate) fn tcp_segment(
+    to: MacAddr,
+    from: MacAddr,
+    payload_len: u16,
+) -> ([u8; VNET_HEADER_LEN], Vec<u8>) {
+    let mut bytes = [to.0, from.0].concat();
+    bytes.extend([8, 0]);
+    let [len_high, len_low] = (payload_len + 40).to_be_bytes();
+    bytes.extend([0x45, 0, len_high, len_low, 0, 1, 0x40, 0, 64, 6, 0, 0]);
+    bytes.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    let sum = checksum(&bytes[14..34], 0);
+    bytes[24..26].copy_from_slice(&(!sum).to_be_bytes());
+    bytes.extend([0x80, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0]);
+    let pseudo = checksum(&[10, 0, 0, 1, 10, 0, 0, 2, 0, 6], u32::from(payload_len) + 20);
+    bytes.extend(pseudo.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend((0..payload_len).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]));
+    let [size_low, size_high] = 1448_u16.to_le_bytes();
+    ([1, 1, 54, 0, size_low, size_high, 34, 0, 16, 0, 0, 0], bytes)
+}
+
+fn checksum(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = start;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+    }
+    while let high @ 1.. = sum >> 16 {
+        sum = (sum & 0xffff) + high;
+    }
+    u16::try_from(sum).unwrap()
 }

@@ -126,11 +126,22 @@ pub(crate) fn packet_statistics(socket: &OwnedFd) -> io::Result<PacketStatistics
     Ok(PacketStatistics { packets: counts[0], drops: counts[1] })
 }
 
-/// Shares what an interface receives among the sockets of a group, flow by flow.
+/// How a group shares frames. It has its own say on outgoing ones;
+/// `PACKET_IGNORE_OUTGOING` does not count.
+const FANOUT_MODE: u32 = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+
+/// Shares what an interface receives among the sockets of a new group, flow by flow.
+/// Returns the group's number, which the kernel chooses.
+pub(crate) fn new_fanout(socket: &OwnedFd) -> io::Result<u16> {
+    let argument = (FANOUT_MODE | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument.cast_signed())?;
+    let group = int_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)?;
+    u16::try_from(group & 0xffff).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Joins a group of [`new_fanout`].
 pub(crate) fn join_fanout(socket: &OwnedFd, group: u16) -> io::Result<()> {
-    // The group has its own say on outgoing frames; PACKET_IGNORE_OUTGOING does not count.
-    let mode = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
-    let argument = u32::from(group) | mode << 16;
+    let argument = u32::from(group) | FANOUT_MODE << 16;
     set_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument.cast_signed())
 }
 

@@ -24,7 +24,7 @@ mod tests;
 mod transmit;
 mod vlan;
 
-pub use packet::PacketDriver;
+pub use packet::{FanoutGroup, PacketDriver};
 pub use tap::TapDriver;
 pub use transmit::{Booking, Sent, SentOutcome, Transmit};
 pub use vlan::FOREIGN_TAG;
@@ -33,6 +33,7 @@ use crate::sys;
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
 };
 use wireonce_frame::VNET_HEADER_LEN;
 use wireonce_ring::{Completion, Ring, RingError, Token};
@@ -98,9 +99,8 @@ pub struct Port {
     pub access: Access,
     /// The network interface.
     pub interface: String,
-    /// Several workers receive from it, flow by flow: the number of their group, which
-    /// no other process may use. `None`: this one has it alone.
-    pub group: Option<u16>,
+    /// Several workers receive from it, flow by flow. `None`: this one has it alone.
+    pub group: Option<Arc<FanoutGroup>>,
     /// The token of the receive operation; its `generation` is replaced.
     pub receive: Token,
     /// The token of sends; its low 16 `index` bits are replaced.
@@ -199,7 +199,7 @@ impl Driver {
     pub fn refresh(&mut self, ring: &mut Ring) -> Result<(), DriverError> {
         match self {
             Self::Packet(driver) => driver.refresh(ring),
-            Self::Tap(_) => Ok(()),
+            Self::Tap(driver) => driver.refresh(ring),
         }
     }
 

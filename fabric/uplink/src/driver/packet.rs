@@ -9,7 +9,11 @@ use super::{
     vlan,
 };
 use crate::sys::{self, AuxData, VNET_LEN};
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tracing::{debug, info, warn};
 use wireonce_frame::{FRAME_LEN_MAX, VNET_HEADER_LEN};
 use wireonce_ring::{BufferGroup, Completion, MsgLayout, ReceivedMsg, Ring, RingError, Token};
@@ -26,11 +30,36 @@ const VLAN_VALID: u32 = 1 << 4;
 /// `TP_STATUS_VLAN_TPID_VALID`: `vlan_tpid` says which kind.
 const VLAN_TPID_VALID: u32 = 1 << 6;
 
+/// The sockets of several workers that share what one interface receives.
+///
+/// The kernel numbers the group, so that no other process can be in it by chance. A
+/// group belongs to an interface; one that was made anew needs a new group.
+#[derive(Debug, Default)]
+pub struct FanoutGroup(Mutex<Option<Fanout>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fanout {
+    interface: u32,
+    number: u16,
+}
+
+impl FanoutGroup {
+    fn join(&self, socket: &OwnedFd, interface: u32) -> io::Result<()> {
+        let mut group = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = group.filter(|group| group.interface == interface) {
+            return sys::join_fanout(socket, group.number);
+        }
+        let number = sys::new_fanout(socket)?;
+        *group = Some(Fanout { interface, number });
+        Ok(())
+    }
+}
+
 /// An interface that exists without us.
 #[derive(Debug)]
 pub struct PacketDriver {
     interface: String,
-    fanout: Option<u16>,
+    fanout: Option<Arc<FanoutGroup>>,
     index: u32,
     socket: OwnedFd,
     token: Token,
@@ -43,7 +72,8 @@ pub struct PacketDriver {
 impl PacketDriver {
     /// See [`super::Driver::open`].
     pub(super) fn open(port: Port, ring: &mut Ring) -> Result<Self, DriverError> {
-        let Sockets { index, receive, send } = Sockets::open(&port.interface, port.group)?;
+        let Sockets { index, receive, send } =
+            Sockets::open(&port.interface, port.group.as_deref())?;
         let buffer_len = LAYOUT.payload_offset() + VNET_LEN + FRAME_LEN_MAX;
         let group = ring.add_buffer_group(BUFFERS, buffer_len.next_multiple_of(4096))?;
         ring.recv_msg_multi(raw(&receive), &group, LAYOUT, port.receive)?;
@@ -104,7 +134,8 @@ impl PacketDriver {
 
     /// The interface was deleted and made again: the old sockets are deaf.
     fn reopen(&mut self, ring: &mut Ring) -> Result<(), DriverError> {
-        let Sockets { index, receive, send } = Sockets::open(&self.interface, self.fanout)?;
+        let Sockets { index, receive, send } =
+            Sockets::open(&self.interface, self.fanout.as_deref())?;
         ring.cancel(self.token)?;
         self.token.generation = self.token.generation.wrapping_add(1);
         ring.recv_msg_multi(raw(&receive), &self.group, LAYOUT, self.token)?;
@@ -145,7 +176,7 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(interface: &str, fanout: Option<u16>) -> Result<Self, DriverError> {
+    fn open(interface: &str, fanout: Option<&FanoutGroup>) -> Result<Self, DriverError> {
         let fail = |what, remedy| {
             let interface = interface.to_owned();
             move |source| DriverError::Open { interface, what, source, remedy }
@@ -179,9 +210,9 @@ impl Sockets {
                 .map_err(fail("cannot bind a packet socket", doctor))?;
         }
         if let Some(group) = fanout {
-            sys::join_fanout(&receive, group).map_err(fail(
+            group.join(&receive, index).map_err(fail(
                 "cannot share the interface among workers",
-                "stop other gateways on this interface, or set `workers = 1`",
+                "Linux 6.1 or newer is needed; or set `workers = 1`",
             ))?;
         }
         Ok(Self { index, receive, send })

@@ -13,7 +13,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tracing::warn;
+use tracing::{info, warn};
 use wireonce_frame::{FRAME_LEN_MAX, VNET_HEADER_LEN};
 use wireonce_ring::{Completion, Ring, RingError, Token};
 
@@ -23,10 +23,14 @@ const FRAMES_PER_TURN: usize = 64;
 const ATTACH_TRIES: u32 = 20;
 const ATTACH_PAUSE: Duration = Duration::from_millis(10);
 
+const ATTACH_REMEDY: &str = "load the module `tun`, stop whoever else holds the TAP, and give the gateway \
+     CAP_NET_ADMIN or make the TAP beforehand with `ip tuntap add ... mode tap user ...`";
+
 /// A TAP device that we hold.
 #[derive(Debug)]
 pub struct TapDriver {
     interface: String,
+    several_queues: bool,
     file: File,
     control: OwnedFd,
     token: Token,
@@ -44,13 +48,8 @@ impl TapDriver {
             let interface = port.interface.clone();
             move |source| DriverError::Open { interface, what, source, remedy }
         };
-        let file = open_tap(&port.interface, port.group.is_some()).map_err(fail(
-            "cannot attach the TAP",
-            "load the module `tun`, stop whoever else holds the TAP, and give the gateway \
-             CAP_NET_ADMIN or make the TAP beforehand with `ip tuntap add ... mode tap user ...`",
-        ))?;
-        sys::set_tap_offloads(&file)
-            .map_err(fail("the TAP refuses offloads", "Linux 6.1 or newer is needed"))?;
+        let file = open_tap(&port.interface, port.group.is_some())
+            .map_err(fail("cannot attach the TAP", ATTACH_REMEDY))?;
         let control =
             sys::control_socket().map_err(fail("cannot open a socket", "raise RLIMIT_NOFILE"))?;
         if let Err(error) = sys::set_interface_up(&control, &port.interface) {
@@ -62,6 +61,7 @@ impl TapDriver {
         ring.poll_multi(raw(&file), port.receive)?;
         Ok(Self {
             interface: port.interface,
+            several_queues: port.group.is_some(),
             file,
             control,
             token: port.receive,
@@ -79,7 +79,7 @@ impl TapDriver {
         completion: &Completion,
         sink: &mut impl FnMut(Received<'_>),
     ) -> Result<(), RingError> {
-        if self.closing {
+        if self.closing || completion.token != self.token {
             return Ok(());
         }
         self.receive_more(sink);
@@ -111,6 +111,30 @@ impl TapDriver {
                 None => self.counters.unreadable += 1,
             }
         }
+    }
+
+    /// If the TAP was deleted, the file that held it is dead: makes the TAP again.
+    pub(super) fn refresh(&mut self, ring: &mut Ring) -> Result<(), DriverError> {
+        if sys::interface_index(&self.interface).is_ok() {
+            return Ok(());
+        }
+        let fail = |source| DriverError::Open {
+            interface: self.interface.clone(),
+            what: "cannot make the TAP again",
+            source,
+            remedy: ATTACH_REMEDY,
+        };
+        let file = open_tap(&self.interface, self.several_queues).map_err(fail)?;
+        let sender = file.try_clone().map_err(fail)?;
+        sys::set_interface_up(&self.control, &self.interface).map_err(fail)?;
+        ring.cancel(self.token)?;
+        self.token.generation = self.token.generation.wrapping_add(1);
+        ring.poll_multi(raw(&file), self.token)?;
+        self.file = file;
+        self.transmit.replace(sender.into());
+        self.counters.reopened += 1;
+        info!(interface = self.interface, "the TAP was deleted; made it again");
+        Ok(())
     }
 
     pub(super) fn close(&mut self, ring: &mut Ring) -> Result<(), RingError> {
@@ -145,7 +169,10 @@ fn open_tap(interface: &str, several_queues: bool) -> io::Result<File> {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")?;
         match sys::attach_tap(&file, interface, several_queues) {
-            Ok(()) => return Ok(file),
+            Ok(()) => {
+                sys::set_tap_offloads(&file)?;
+                return Ok(file);
+            }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries < ATTACH_TRIES => {
                 tries += 1;
                 thread::sleep(ATTACH_PAUSE);

@@ -7,15 +7,18 @@
 use super::*;
 use crate::{
     books::Owner,
+    sample::tcp_segment,
     testbed::{Namespace, Raw},
 };
 use std::io::Read;
-use wireonce_frame::{FrameRef, Offload};
+use wireonce_frame::{FrameRef, MacAddr, Offload};
 use wireonce_ledger::Amount;
 use wireonce_ring::Wait;
 
 const RECEIVE: Token = Token { kind: 66, generation: 0, index: 3 };
 const TRANSMIT: Token = Token { kind: 67, generation: 0, index: 3 << 16 };
+const TO: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const FROM: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 
 #[test]
@@ -85,7 +88,7 @@ fn vlan_tags_are_beside_the_frame_inside_and_on_it_outside() {
 #[test]
 fn large_segments_cross_a_packet_uplink_whole() {
     let Some((inside, outside)) = pair() else { return };
-    let (vnet, segment) = tcp_segment(65_000);
+    let (vnet, segment) = tcp_segment(TO, FROM, 65_000);
     inside.run(|| {
         let mut uplink = Uplink::open(Access::Packet);
         outside.run(|| Raw::open("out0").write(&vnet, &segment));
@@ -115,7 +118,7 @@ fn a_port_without_offload_gets_segments_that_the_kernel_cut() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        let (vnet, segment) = tcp_segment(14_480);
+        let (vnet, segment) = tcp_segment(TO, FROM, 14_480);
         let mut uplink = Uplink::open(Access::Packet);
         let listener = outside.run(|| Raw::open("out0"));
         assert!(matches!(uplink.send(vnet, None, &segment), SentOutcome::Done));
@@ -131,7 +134,7 @@ fn a_port_without_offload_gets_segments_that_the_kernel_cut() {
 #[test]
 fn refused_offloads_come_back_with_their_bytes() {
     let Some((inside, _outside)) = pair() else { return };
-    let (mut vnet, segment) = tcp_segment(3000);
+    let (mut vnet, segment) = tcp_segment(TO, FROM, 3000);
     vnet[1] = 77; // no such kind of segment
     inside.run(|| {
         let mut uplink = Uplink::open(Access::Packet);
@@ -207,11 +210,69 @@ fn a_replaced_interface_is_opened_again() {
 }
 
 #[test]
+fn a_deleted_tap_is_made_again_and_does_not_spin_meanwhile() {
+    let Some(inside) = Namespace::new() else { return };
+    inside.run(|| {
+        let mut uplink = Uplink::open(Access::Tap);
+        inside.ip("link del up0");
+        let mut events = 0;
+        for _ in 0..20 {
+            let mut completions = Vec::new();
+            uplink.ring.enter(Wait::AtMostUs(5_000), &mut completions).unwrap();
+            events += completions.len();
+            for completion in &completions {
+                uplink.driver.receive(&mut uplink.ring, completion, &mut |_| {}).unwrap();
+            }
+        }
+        assert!(events < 10, "{events} events of a device that is gone");
+        uplink.driver.refresh(&mut uplink.ring).unwrap();
+        assert_eq!(uplink.driver.counters().reopened, 1);
+        Raw::open("up0").write(&PLAIN, &frame(1, 60));
+        assert_eq!(uplink.receive(1)[0].frame, frame(1, 60));
+        assert!(matches!(uplink.send(PLAIN, None, &frame(2, 60)), SentOutcome::Done));
+    });
+}
+
+#[test]
+fn a_shared_interface_that_is_replaced_is_shared_again() {
+    let Some((inside, outside)) = pair() else { return };
+    inside.run(|| {
+        let group: Arc<FanoutGroup> = Arc::default();
+        let shared = || {
+            let mut ring = Ring::new().unwrap();
+            let port = Port { group: Some(Arc::clone(&group)), ..port(Access::Packet, "up0") };
+            let driver = Driver::open(port, &mut ring).unwrap();
+            Uplink { ring, driver }
+        };
+        let mut both = [shared(), shared()];
+        outside.ip("link del out0");
+        inside.veth("up0", &outside, "out0");
+        for uplink in &mut both {
+            uplink.driver.refresh(&mut uplink.ring).unwrap();
+            assert_eq!(uplink.driver.counters().reopened, 1);
+            uplink.ring.enter(Wait::Poll, &mut Vec::new()).unwrap();
+        }
+        outside.run(|| {
+            let raw = Raw::open("out0");
+            (0..64).for_each(|_| raw.write(&PLAIN, &frame(1, 60)));
+        });
+        let mut got = 0;
+        for _ in 0..50 {
+            got += both.iter_mut().map(|uplink| uplink.turn().len()).sum::<usize>();
+            if got >= 64 {
+                break;
+            }
+        }
+        assert_eq!(got, 64, "each frame reaches one of them");
+    });
+}
+
+#[test]
 fn frames_that_came_too_fast_are_counted() {
     let Some((inside, outside)) = pair() else { return };
     inside.run(|| {
         let mut uplink = Uplink::open(Access::Packet);
-        let (vnet, segment) = tcp_segment(65_000);
+        let (vnet, segment) = tcp_segment(TO, FROM, 65_000);
         outside.run(|| {
             let raw = Raw::open("out0");
             for _ in 0..400 {
@@ -256,7 +317,7 @@ fn frames_cross_a_tap_both_ways() {
 #[test]
 fn tags_and_large_segments_cross_a_tap() {
     let Some(inside) = Namespace::new() else { return };
-    let (vnet, segment) = tcp_segment(65_000);
+    let (vnet, segment) = tcp_segment(TO, FROM, 65_000);
     inside.run(|| {
         let mut uplink = Uplink::open(Access::Tap);
         let kernel = Raw::open("up0");
@@ -320,34 +381,6 @@ fn frame(number: u8, len: usize) -> Vec<u8> {
 /// The frame on VLAN 7.
 fn tagged(frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat()
-}
-
-/// A large TCP segment with its checksum open, and the header that says so.
-fn tcp_segment(payload_len: u16) -> ([u8; VNET_HEADER_LEN], Vec<u8>) {
-    let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    let [len_high, len_low] = (payload_len + 40).to_be_bytes();
-    bytes.extend([0x45, 0, len_high, len_low, 0, 1, 0x40, 0, 64, 6, 0, 0]);
-    bytes.extend([10, 0, 0, 1, 10, 0, 0, 2]);
-    let sum = checksum(&bytes[14..34], 0);
-    bytes[24..26].copy_from_slice(&(!sum).to_be_bytes());
-    bytes.extend([0x80, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0]);
-    let pseudo = checksum(&[10, 0, 0, 1, 10, 0, 0, 2, 0, 6], u32::from(payload_len) + 20);
-    bytes.extend(pseudo.to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes.extend((0..payload_len).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]));
-    let [size_low, size_high] = 1448_u16.to_le_bytes();
-    ([1, 1, 54, 0, size_low, size_high, 34, 0, 16, 0, 0, 0], bytes)
-}
-
-fn checksum(bytes: &[u8], start: u32) -> u16 {
-    let mut sum = start;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
-    }
-    while let high @ 1.. = sum >> 16 {
-        sum = (sum & 0xffff) + high;
-    }
-    u16::try_from(sum).unwrap()
 }
 
 /// What a header asks for: all but `hdr_len`, which is a hint.

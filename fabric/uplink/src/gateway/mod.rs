@@ -11,9 +11,18 @@ mod tests;
 use crate::{
     books::{Books, Owner},
     driver::DriverError,
-    worker::{self, Command, FABRIC_TOKEN_KIND, Mailbox, Snapshot, UplinkSnapshot, WorkerConfig},
+    worker::{
+        self, Command, FABRIC_TOKEN_KIND, LocalUplink, Mailbox, Snapshot, UplinkSnapshot,
+        WorkerConfig,
+    },
 };
-use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, mpsc::Sender},
+    thread::JoinHandle,
+    time::Instant,
+};
 use wireonce_config::{Config, Driver, Port, Uplink};
 use wireonce_directory::Directory;
 use wireonce_host::{FabricHost, HostError, SessionListener};
@@ -72,21 +81,24 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens this host's uplinks and starts to carry frames.
+    /// Opens this host's uplinks and starts to carry frames. Should a worker fail
+    /// later, it says so on `failed`: stop the gateway then.
     ///
     /// # Errors
     /// [`GatewayError`]; nothing is left running then.
-    pub fn start(config: &Arc<Config>) -> Result<Self, GatewayError> {
-        let uplinks: Vec<(Arc<Uplink>, Port)> = config
-            .local_uplinks()
-            .map(|(uplink, port)| (Arc::clone(uplink), port.clone()))
-            .collect();
+    pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
+        let count = config.host.workers.max(1);
+        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
+            uplink: Arc::clone(uplink),
+            port: port.clone(),
+            group: (count > 1).then(Arc::default),
+        };
+        let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         if uplinks.is_empty() {
             let (origin, host) = (config.origin.clone(), config.host.name.clone());
             return Err(GatewayError::NoUplinks { origin, host });
         }
         let directory = Arc::new(Directory::new(config));
-        let count = config.host.workers.max(1);
         let mut workers = Workers::default();
         for number in 0..u8::try_from(count).unwrap_or(u8::MAX) {
             let (mailbox, inbox) = worker::mailbox().map_err(|source| GatewayError::System {
@@ -97,7 +109,7 @@ impl Gateway {
                 fabric: FabricHost::worker_config(config, number, FABRIC_TOKEN_KIND),
                 directory: Arc::clone(&directory),
                 uplinks: uplinks.clone(),
-                first_group: (count > 1).then(first_group),
+                failed: failed.clone(),
             };
             workers.0.push((mailbox, worker::start(settings, inbox)?));
         }
@@ -205,11 +217,6 @@ fn count_uplinks<'s>(
     }
 }
 
-/// Fanout groups are numbered host-wide, in 16 bits; so are, as good as, processes.
-fn first_group() -> u16 {
-    u16::try_from(std::process::id() & 0xffff).unwrap_or(0)
-}
-
 /// Worker threads that are ended when this is dropped.
 #[derive(Debug, Default)]
 struct Workers(Vec<(Mailbox, JoinHandle<()>)>);
@@ -226,7 +233,7 @@ impl Drop for Workers {
             mailbox.post(Command::Stop);
         }
         for (_, thread) in self.0.drain(..) {
-            // A worker that failed has ended the process already.
+            // A panic in a worker has ended the process already.
             let _ = thread.join();
         }
     }

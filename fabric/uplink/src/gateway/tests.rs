@@ -4,11 +4,11 @@
 
 use super::*;
 use crate::{
-    sample::{STRANGER, frame, mac, vnic},
+    sample::{STRANGER, frame, mac, tcp_segment, vni, vnic},
     testbed::{Namespace, Raw},
 };
 use std::sync::mpsc;
-use wireonce_frame::{FrameRef, MacAddr, Offload, SliceSource, ecn::Ecn};
+use wireonce_frame::{MacAddr, Offload, SliceSource, ecn::Ecn};
 use wireonce_ledger::{DropReason, Stage};
 use wireonce_link::{Fabric, Inbound, Outbound, PeerId, StaticKey};
 use wireonce_ring::{Ring, Wait};
@@ -59,12 +59,23 @@ fn frames_cross_a_gateway_both_ways_and_the_books_close() {
 
         let back = frame(mac(1), STRANGER, 300);
         outside.write(&PLAIN, &on_vlan_20(&back));
-        assert_eq!(server.receive(), (UPLINK, Endpoint::Vnic(vnic(1)), back));
+        let arrival = server.receive();
+        assert_eq!((arrival.source, arrival.destination), (UPLINK, Endpoint::Vnic(vnic(1))));
+        assert_eq!(arrival.bytes, back);
 
         let broadcast = frame(MacAddr::BROADCAST, STRANGER, 100);
         outside.write(&PLAIN, &on_vlan_20(&broadcast));
-        let everybody = Endpoint::Network(crate::sample::vni(200));
-        assert_eq!(server.receive(), (UPLINK, everybody, broadcast));
+        let arrival = server.receive();
+        assert_eq!(arrival.destination, Endpoint::Network(vni(200)));
+        assert_eq!(arrival.bytes, broadcast);
+        // Until the gateway has heard that all of it arrived.
+        for _ in 0..1_000 {
+            let open = |row: &LedgerRow| row.stage == Stage::FabricTx && row.open_frames != 0;
+            if !gateway.status().ledger.iter().any(open) {
+                break;
+            }
+            server.turn();
+        }
     });
     let status = gateway.status();
     let row = |name: &str, stage| {
@@ -74,13 +85,63 @@ fn frames_cross_a_gateway_both_ways_and_the_books_close() {
     assert_eq!(row("a1", Stage::FabricRx).output, Amount::frame(200, 1));
     assert_eq!(row("a1", Stage::UplinkTx).output, Amount::frame(200, 1));
     assert_eq!(row("a1", Stage::UplinkRx).output, Amount::frame(300, 1));
-    assert_eq!(row("a1", Stage::FabricTx).input, Amount::frame(300, 1));
+    assert_eq!(row("a1", Stage::FabricTx).output, Amount::frame(300, 1));
     assert_eq!(row("up", Stage::UplinkRx).output, Amount::frame(100, 1));
-    for row in status.ledger.iter().filter(|row| row.stage != Stage::FabricTx) {
+    for row in &status.ledger {
         assert_eq!(row.open_frames, 0, "{row:?}");
     }
     assert!(status.uplinks[0].carrier && status.uplinks[0].designated);
     assert_eq!(status.uplinks[0].inward, Amount { frames: 2, segments: 2, bytes: 400 });
+    gateway.stop();
+}
+
+#[test]
+fn large_segments_cross_a_gateway_whole() {
+    let Some(bed) = Bed::new() else { return };
+    let gateway = bed.gateway(1);
+    bed.server.run(|| {
+        let mut server = Server::start(&bed);
+        server.wait_until_up();
+        let outside = bed.outside.run(|| Raw::open("out0"));
+        let (vnet, inward) = tcp_segment(mac(1), STRANGER, 60_000);
+        let mut vnet_tagged = vnet;
+        vnet_tagged[2] += 4;
+        vnet_tagged[6] += 4;
+        outside.write(&vnet_tagged, &on_vlan_20(&inward));
+        let arrival = server.receive();
+        assert_eq!(arrival.bytes, inward);
+        assert_eq!(arrival.offload.gso.unwrap().size, 1448);
+
+        let (_, outward) = tcp_segment(STRANGER, mac(1), 60_000);
+        server.send_with(1, &outward, arrival.offload);
+        assert_eq!(outside.next_of(&outward[..12]), outward);
+    });
+    let status = gateway.status();
+    let row = status.ledger.iter().find(|row| row.stage == Stage::UplinkTx && row.name == "a1");
+    assert_eq!(row.unwrap().output, Amount { frames: 1, segments: 42, bytes: 60_054 });
+    gateway.stop();
+}
+
+#[test]
+fn a_carrier_that_returns_is_announced_again() {
+    let Some(bed) = Bed::new() else { return };
+    let gateway = bed.gateway(1);
+    let wait_for = |what: &str, so: &dyn Fn(&Status) -> bool| {
+        for _ in 0..500 {
+            if so(&gateway.status()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("never: {what}");
+    };
+    wait_for("a carrier", &|status| status.uplinks[0].carrier);
+    bed.outside.ip("link set out0 down");
+    wait_for("no carrier", &|status| !status.uplinks[0].carrier);
+    let before = gateway.status().counters["uplink_announcements"];
+    bed.outside.ip("link set out0 up");
+    // What is left of the first three rounds is not repeated.
+    wait_for("three more", &|status| status.counters["uplink_announcements"] == before + 3);
     gateway.stop();
 }
 
@@ -135,7 +196,7 @@ fn several_workers_share_an_uplink() {
             let mut back = frame(mac(1), STRANGER, 100);
             back[37] = port;
             outside.write(&PLAIN, &on_vlan_20(&back));
-            assert_eq!(server.receive().2, back, "each exactly once");
+            assert_eq!(server.receive().bytes, back, "each exactly once");
         }
     });
     gateway.stop();
@@ -146,7 +207,7 @@ fn a_host_without_uplinks_is_no_gateway() {
     let text = head("gateway", "10.0.0.1", &[]).replace("@KEY@", "/nowhere/key");
     let text = text.replace("@WORKERS@", "1");
     let config = Arc::new(Config::parse(&text, "gateway.toml").unwrap());
-    let error = Gateway::start(&config).unwrap_err().to_string();
+    let error = Gateway::start(&config, &mpsc::channel().0).unwrap_err().to_string();
     assert!(error.contains("gateway.toml") && error.contains("[[uplink]]"), "{error}");
 }
 
@@ -174,7 +235,7 @@ impl Bed {
     fn gateway(&self, workers: u16) -> Gateway {
         let port = "driver = \"packet\"\ninterface = \"up0\"";
         let config = self.config(0, workers, port, "");
-        self.gateway.run(|| Gateway::start(&config).unwrap())
+        self.gateway.run(|| Gateway::start(&config, &mpsc::channel().0).unwrap())
     }
 
     fn config(&self, own: usize, workers: u16, port: &str, socket: &str) -> Arc<Config> {
@@ -211,17 +272,25 @@ fn on_vlan_20(frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &[0x81, 0, 0, 20], &frame[12..]].concat()
 }
 
+/// A frame that the gateway sent.
+struct Arrival {
+    source: Endpoint,
+    destination: Endpoint,
+    offload: Offload,
+    bytes: Vec<u8>,
+}
+
 /// The fabric half of a server.
 struct Server {
     ring: Ring,
     fabric: Fabric,
     events: mpsc::Receiver<SessionEvent>,
-    received: Vec<(Endpoint, Endpoint, Vec<u8>)>,
+    received: Vec<Arrival>,
     started: Instant,
     _host: FabricHost,
 }
 
-struct Tell(mpsc::Sender<SessionEvent>);
+struct Tell(Sender<SessionEvent>);
 
 impl SessionListener for Tell {
     fn session(&self, event: SessionEvent) {
@@ -252,7 +321,8 @@ impl Server {
         let mut sink = |inbound: Inbound<'_>| {
             let mut bytes = vec![0; inbound.frame.frame_len()];
             inbound.frame.copy_at(0, &mut bytes);
-            received.push((inbound.source, inbound.destination, bytes));
+            let Inbound { source, destination, frame, .. } = inbound;
+            received.push(Arrival { source, destination, offload: frame.offload, bytes });
         };
         for completion in &completions {
             fabric.handle(ring, completion, now_us, &mut sink).unwrap();
@@ -273,9 +343,10 @@ impl Server {
     }
 
     fn send(&mut self, from: u64, bytes: &[u8]) {
-        let parts = [bytes];
-        let offload = Offload::default();
-        let len = FrameRef::new(&parts, offload).frame_len();
+        self.send_with(from, bytes, Offload::default());
+    }
+
+    fn send_with(&mut self, from: u64, bytes: &[u8], offload: Offload) {
         let block = Outbound {
             source: Endpoint::Vnic(vnic(from)),
             destination: UPLINK,
@@ -283,13 +354,13 @@ impl Server {
             flow_hash: u32::from(bytes[35]) * 0x0101_0101,
             ecn: Ecn::NotEct,
             account: from,
-            amount: Amount::frame(len, 1),
+            amount: Amount::frame(bytes.len(), 1),
         };
         self.fabric.send(GATEWAY, &block, &mut SliceSource::new(bytes), 0).unwrap();
         self.turn();
     }
 
-    fn receive(&mut self) -> (Endpoint, Endpoint, Vec<u8>) {
+    fn receive(&mut self) -> Arrival {
         for _ in 0..2_000 {
             if !self.received.is_empty() {
                 return self.received.remove(0);

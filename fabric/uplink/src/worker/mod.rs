@@ -20,5 +20,5 @@ mod snapshot;
 mod spin;
 
 pub(crate) use mailbox::{Command, Mailbox, mailbox};
-pub(crate) use run::{FABRIC_TOKEN_KIND, WorkerConfig, start};
+pub(crate) use run::{FABRIC_TOKEN_KIND, LocalUplink, WorkerConfig, start};
 pub(crate) use snapshot::{Snapshot, UplinkSnapshot};

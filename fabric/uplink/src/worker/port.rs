@@ -184,16 +184,16 @@ impl UplinkPort {
 
     /// A network's large packets are lost on an interface with a smaller MTU.
     fn compare_mtus(&self, directory: &Directory) {
-        let Some(mtu) = self.driver.mtu() else { return };
+        let Some(mtu) = self.uplink.mtu.or_else(|| self.driver.mtu()) else { return };
         let networks: BTreeMap<_, _> =
             self.at_home(directory).map(|vnic| (vnic.network.vni, &vnic.network)).collect();
         for network in networks.values().filter(|network| network.mtu > mtu) {
             warn!(
                 uplink = self.uplink.name,
                 network = network.name,
-                interface_mtu = mtu,
+                uplink_mtu = mtu,
                 network_mtu = network.mtu,
-                "the interface takes smaller packets than the network allows; raise its MTU"
+                "the uplink takes smaller packets than the network allows; raise its MTU"
             );
         }
     }
@@ -235,5 +235,104 @@ impl UplinkPort {
             software_segmented: self.software_segmented,
             announcements: self.announcements,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        driver::{Access, Port},
+        sample::{STRANGER, config, directory, mac, tcp_segment, vnic},
+        testbed::{Namespace, Raw},
+    };
+    use wireonce_frame::checksum;
+    use wireonce_ring::{Token, Wait};
+
+    fn port(ring: &mut Ring) -> UplinkPort {
+        let port = Port {
+            access: Access::Packet,
+            interface: "up0".to_owned(),
+            group: None,
+            receive: Token::new(1, 0),
+            transmit: Token::new(2, 0),
+        };
+        let driver = Driver::open(port, ring).unwrap();
+        let uplink = Arc::clone(&config().uplinks[0]);
+        let mut port = UplinkPort::new(uplink, driver, false);
+        port.refresh(ring, &mut Books::default(), &directory(), 0);
+        port
+    }
+
+    fn settle(port: &mut UplinkPort, ring: &mut Ring, books: &mut Books) {
+        port.driver.transmit().submit(ring).unwrap();
+        for _ in 0..100 {
+            let mut completions = Vec::new();
+            ring.enter(Wait::AtMostUs(10_000), &mut completions).unwrap();
+            for completion in completions.into_iter().filter(|c| c.token.kind == 2) {
+                let sent = port.driver.transmit().finish(completion).unwrap();
+                port.finish(books, sent);
+            }
+            if port.driver.transmit().in_flight() == 0 {
+                return;
+            }
+        }
+        panic!("sends do not complete");
+    }
+
+    #[test]
+    fn what_a_port_refuses_whole_is_cut_in_software_and_the_books_close() {
+        let Some(inside) = Namespace::new() else { return };
+        let Some(outside) = Namespace::new() else { return };
+        inside.veth("up0", &outside, "out0");
+        let listener = outside.run(|| Raw::open("out0"));
+        inside.run(|| {
+            let mut ring = Ring::new().unwrap();
+            let mut port = port(&mut ring);
+            let mut books = Books::default();
+            let (vnet, segment) = tcp_segment(STRANGER, mac(1), 4_000);
+            let tagged = [&segment[..12], &[0x81, 0, 0, 20], &segment[12..]].concat();
+            let len = segment.len();
+            let booking = Booking { owner: Owner::vnic(vnic(1)), amount: Amount::frame(len, 3) };
+            books.at(booking.owner, Stage::UplinkTx).input += booking.amount;
+            let mut refused = vnet[..VNET_LEN].to_vec();
+            refused[6] += 4; // the tag is in the frame
+            refused.extend(&tagged);
+            let outcome = SentOutcome::OffloadRefused(refused);
+            port.finish(&mut books, Sent { booking, outcome });
+            settle(&mut port, &mut ring, &mut books);
+
+            for n in 0..3_usize {
+                let (_, piece) = listener.read();
+                let payload = &segment[54..][n * 1448..4_000.min((n + 1) * 1448)];
+                assert_eq!(&piece[54..], payload, "untagged by the kernel");
+                assert_eq!(checksum::verify(&piece), Some(true));
+            }
+            assert_eq!(port.snapshot().software_segmented, 1);
+            let account = books.at(booking.owner, Stage::UplinkTx);
+            assert_eq!(account.output, booking.amount);
+            assert_eq!(account.open_frames(), 0);
+        });
+    }
+
+    #[test]
+    fn without_a_carrier_nothing_is_sent_and_everything_is_booked() {
+        let Some(inside) = Namespace::new() else { return };
+        inside.ip("link add up0 type veth peer name out0");
+        inside.run(|| {
+            let mut ring = Ring::new().unwrap();
+            let mut port = port(&mut ring);
+            let mut books = Books::default();
+            let owner = Owner::vnic(vnic(1));
+            let amount = Amount::frame(60, 1);
+            let out = Out { uplink: port.uplink.id, vlan: None, vnet: PLAIN };
+            let parts = [&[0; 60][..]];
+            let frame = FrameRef::new(&parts, Offload::default());
+            port.send(&mut books, owner, amount, &out, &frame);
+            assert_eq!(port.driver.transmit().in_flight(), 0);
+            let account = books.at(owner, Stage::UplinkTx);
+            assert_eq!(account.dropped(DropReason::UplinkFailed), amount);
+            assert_eq!(account.open_frames(), 0);
+        });
     }
 }

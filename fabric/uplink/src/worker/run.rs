@@ -9,7 +9,7 @@ use super::{
 use crate::{
     GatewayError,
     books::{Books, Owner},
-    driver::{Access, Driver, Port, Received},
+    driver::{Access, Driver, FanoutGroup, Port, Received},
     forward::{self, In, Target},
     sys,
 };
@@ -51,10 +51,19 @@ const REFRESH_US: u64 = 1_000_000;
 pub(crate) struct WorkerConfig {
     pub(crate) fabric: FabricConfig,
     pub(crate) directory: Arc<Directory>,
-    /// This host's uplinks, each with its port.
-    pub(crate) uplinks: Vec<(Arc<Uplink>, ConfiguredPort)>,
-    /// The first of as many fanout groups as there are uplinks; `None` for the only worker.
-    pub(crate) first_group: Option<u16>,
+    /// This host's uplinks.
+    pub(crate) uplinks: Vec<LocalUplink>,
+    /// Where a worker says that it cannot go on.
+    pub(crate) failed: mpsc::Sender<String>,
+}
+
+/// One uplink of this host.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalUplink {
+    pub(crate) uplink: Arc<Uplink>,
+    pub(crate) port: ConfiguredPort,
+    /// What the workers share it by; `None` for the only worker.
+    pub(crate) group: Option<Arc<FanoutGroup>>,
 }
 
 /// One worker.
@@ -89,8 +98,8 @@ pub(crate) fn start(config: WorkerConfig, inbox: Inbox) -> Result<JoinHandle<()>
         };
         let _ = ready.send(Ok(()));
         if let Err(error) = worker.run() {
-            tracing::error!(worker = number, %error, "the worker's ring failed; restart needed");
-            std::process::abort();
+            // If nobody listens any more, we are being stopped.
+            let _ = config.failed.send(format!("worker {number} failed: {error}"));
         }
     };
     let system = |source| GatewayError::System { action: "start a worker's thread", source };
@@ -110,14 +119,14 @@ impl Worker {
         ring.poll_multi(link_events.as_raw_fd(), Token::new(LINK_EVENTS, 0))?;
         let mut uplinks = Vec::new();
         let mut by_id = FxHashMap::default();
-        for (number, (uplink, port)) in (0_u16..).zip(&config.uplinks) {
+        for (number, LocalUplink { uplink, port, group }) in (0_u16..).zip(&config.uplinks) {
             let port = Port {
                 access: match port.driver {
                     DriverKind::Packet => Access::Packet,
                     DriverKind::Tap => Access::Tap,
                 },
                 interface: port.interface.clone(),
-                group: config.first_group.map(|first| first.wrapping_add(number)),
+                group: group.clone(),
                 receive: Token::new(RECEIVE, number.into()),
                 transmit: Token::new(TRANSMIT, u32::from(number) << SLOT_BITS),
             };
