@@ -10,7 +10,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
-    thread,
     time::{Duration, Instant},
 };
 use wireonce_frame::ecn::Ecn;
@@ -20,10 +19,6 @@ use wireonce_ring::{MsgLayout, ReceivedMsg};
 const RECEIVE_BUFFER_LEN: i32 = 8 << 20;
 /// Send buffer that is asked for: it bounds what the host queues for one path.
 const SEND_BUFFER_LEN: i32 = 4 << 20;
-
-/// How long a taken port is tried again, and how often.
-const BIND_PATIENCE: Duration = Duration::from_secs(3);
-const BIND_PAUSE: Duration = Duration::from_millis(2);
 
 /// Room for the sender's address and two control messages (GRO size, traffic class).
 pub(crate) const RECEIVE_LAYOUT: MsgLayout = MsgLayout { name_len: 32, control_len: 64 };
@@ -46,6 +41,25 @@ pub(crate) enum Sent {
     Failed(i32),
 }
 
+/// How long a port may stay taken after the process that had it was killed: the kernel gives back
+/// what an `io_uring` holds only some time after its process is gone (20-40 ms seen).
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(1);
+/// How often a taken port is tried again.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(5);
+
+/// Binds, and waits for a predecessor's port to become free: a killed daemon is restarted at once.
+fn bind_patiently(local: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let deadline = Instant::now() + PREDECESSOR_LIMIT;
+    loop {
+        match std::net::UdpSocket::bind(local) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PREDECESSOR_POLL);
+            }
+            bound => return bound,
+        }
+    }
+}
+
 /// A bound, unconnected UDP socket.
 #[derive(Debug)]
 pub(crate) struct FabricSocket {
@@ -54,24 +68,9 @@ pub(crate) struct FabricSocket {
 }
 
 impl FabricSocket {
-    /// Binds `local`, and waits a moment if it is taken: the kernel closes the ring of a
-    /// process that was killed, and with it the sockets that were armed in it, only
-    /// some milliseconds after the process is gone.
-    pub(crate) fn bind_patiently(local: SocketAddr) -> io::Result<Self> {
-        let end = Instant::now() + BIND_PATIENCE;
-        loop {
-            match Self::bind(local) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                    thread::sleep(BIND_PAUSE);
-                }
-                result => return result,
-            }
-        }
-    }
-
     /// Binds `local` with DF set, UDP_GRO on and as much buffer as we may have.
-    fn bind(local: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(local)?;
+    pub(crate) fn bind(local: SocketAddr) -> io::Result<Self> {
+        let socket = bind_patiently(local)?;
         socket.set_nonblocking(true)?;
         let fd = socket.as_raw_fd();
         let v6 = local.is_ipv6();

@@ -205,7 +205,7 @@ impl Fabric {
             let port = data_port(config.port, config.worker, path)
                 .ok_or(FabricError::Port { port: config.port, worker: config.worker })?;
             let address = SocketAddr::new(config.address, port);
-            let socket = FabricSocket::bind_patiently(address)
+            let socket = FabricSocket::bind(address)
                 .map_err(|source| FabricError::Bind { address, source })?;
             sockets.push(socket);
         }
