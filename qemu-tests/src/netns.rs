@@ -149,6 +149,15 @@ impl Offloads {
         checksums: None,
     };
 
+    /// Trains cross whole, and nothing is joined: the least work for the kernel.
+    pub const WHOLE: Self = Self {
+        udp_segmentation: Some(true),
+        gro: Some(false),
+        udp_gro_forwarding: Some(false),
+        tcp_segmentation: None,
+        checksums: None,
+    };
+
     fn settings(&self) -> impl Iterator<Item = (&'static str, bool)> {
         [
             ("tx-udp-segmentation", self.udp_segmentation),
@@ -212,12 +221,12 @@ impl Fabric {
         Ok(Self { netns, mtu, offloads })
     }
 
-    /// Gives `host` an interface [`FABRIC_INTERFACE`] with `address`/24 (or /64), joined to the
+    /// Gives `host` an interface [`FABRIC_INTERFACE`] with `addresses` (/24 or /64), joined to the
     /// bridge by the port that [`Self::port`] names.
     ///
     /// # Errors
     /// `ip` or `ethtool` refuses it.
-    pub fn attach(&self, host: &Netns, number: usize, address: IpAddr) -> Result<()> {
+    pub fn attach(&self, host: &Netns, number: usize, addresses: &[IpAddr]) -> Result<()> {
         let port = Self::port(number);
         join(
             End { netns: host, interface: FABRIC_INTERFACE },
@@ -225,12 +234,40 @@ impl Fabric {
             self.mtu,
         )?;
         self.netns.ip(&format!("link set {port} master br0"))?;
-        if !self.offloads.is_default() {
-            host.set_offloads(FABRIC_INTERFACE, &self.offloads)?;
-            self.netns.set_offloads(&port, &self.offloads)?;
+        self.set_offloads(host, number)?;
+        for &address in addresses {
+            let prefix = if address.is_ipv4() { 24 } else { 64 };
+            host.add_address(FABRIC_INTERFACE, address, prefix)?;
         }
-        let prefix = if address.is_ipv4() { 24 } else { 64 };
-        host.add_address(FABRIC_INTERFACE, address, prefix)
+        Ok(())
+    }
+
+    /// Changes the MTU (bytes) and the offloads of all wires; `hosts` in the order of their
+    /// numbers.
+    ///
+    /// # Errors
+    /// `ip` or `ethtool` refuses it.
+    pub fn refit<'a>(
+        &mut self,
+        hosts: impl Iterator<Item = &'a Netns>,
+        mtu: u32,
+        offloads: Offloads,
+    ) -> Result<()> {
+        (self.mtu, self.offloads) = (mtu, offloads);
+        for (number, host) in hosts.enumerate() {
+            host.ip(&format!("link set {FABRIC_INTERFACE} mtu {mtu}"))?;
+            self.netns.ip(&format!("link set {} mtu {mtu}", Self::port(number)))?;
+            self.set_offloads(host, number)?;
+        }
+        Ok(())
+    }
+
+    fn set_offloads(&self, host: &Netns, number: usize) -> Result<()> {
+        if self.offloads.is_default() {
+            return Ok(());
+        }
+        host.set_offloads(FABRIC_INTERFACE, &self.offloads)?;
+        self.netns.set_offloads(&Self::port(number), &self.offloads)
     }
 
     /// The name of the bridge's port of host `number`.

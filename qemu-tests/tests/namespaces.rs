@@ -2,6 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
 
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -38,8 +39,8 @@ fn hosts_reach_each_other_over_the_fabric_until_a_link_is_cut() {
     let fabric = Fabric::new("fab", 1500, Offloads::WIRE).unwrap();
     let hosts = [Netns::new("fab", "a").unwrap(), Netns::new("fab", "b").unwrap()];
     for (number, host) in hosts.iter().enumerate() {
-        let address = format!("10.77.0.{}", number + 1).parse().unwrap();
-        fabric.attach(host, number, address).unwrap();
+        let address: IpAddr = format!("10.77.0.{}", number + 1).parse().unwrap();
+        fabric.attach(host, number, &[address]).unwrap();
     }
     let peer = "10.77.0.2".parse().unwrap();
     assert_eq!(hosts[0].ping(peer, 3).unwrap().len(), 3);

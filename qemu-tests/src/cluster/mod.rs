@@ -18,7 +18,7 @@ mod daemon;
 mod status;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -96,6 +96,8 @@ pub struct Plan {
     pub vms: Vec<VmPlan>,
     /// The fabric's MTU, in bytes.
     pub fabric_mtu: u32,
+    /// The hosts talk over IPv6, or over IPv4.
+    pub fabric_ipv6: bool,
     /// Offloads of the hosts' fabric interfaces.
     pub fabric_offloads: Offloads,
     /// The MTU of the VMs' network, in bytes.
@@ -122,6 +124,7 @@ impl Plan {
             gateways: 1,
             vms: Vec::new(),
             fabric_mtu: 1500,
+            fabric_ipv6: false,
             fabric_offloads: Offloads::default(),
             network_mtu: 1500,
             encrypted: true,
@@ -173,6 +176,8 @@ pub struct Host {
     pub role: Role,
     /// Its address on the fabric.
     pub address: IpAddr,
+    /// The last byte of that address.
+    number: u8,
     public_key: String,
 }
 
@@ -211,12 +216,41 @@ impl Cluster {
             cluster.add_host(role, &host_name(kind, number), host_part)?;
         }
         cluster.wire_outside()?;
-        for host in &cluster.hosts {
-            let path = cluster.config_path(host);
-            fs::write(&path, config::render(&cluster, host)?)
-                .context(|| format!("cannot write {}", path.display()))?;
-        }
+        cluster.write_configs()?;
         Ok(cluster)
+    }
+
+    /// Ends all daemons, changes the plan, and starts them again with new configurations. VMs stay:
+    /// their VMMs reconnect. Only what `change` does to the fabric, the encryption, the workers and
+    /// the paths has an effect.
+    ///
+    /// # Errors
+    /// A daemon does not end or start in time; the kernel refuses the change.
+    pub fn refit(&mut self, change: impl FnOnce(&mut Plan)) -> Result<()> {
+        for index in 0..self.hosts.len() {
+            self.stop_daemon(index)?;
+        }
+        change(&mut self.plan);
+        for host in &mut self.hosts {
+            host.address = fabric_address(&self.plan, host.number);
+        }
+        self.refit_fabric()?;
+        self.write_configs()?;
+        self.start()
+    }
+
+    /// Changes the offloads of the hosts' fabric interfaces under the running daemons.
+    ///
+    /// # Errors
+    /// The kernel refuses the change.
+    pub fn set_fabric_offloads(&mut self, offloads: Offloads) -> Result<()> {
+        self.plan.fabric_offloads = offloads;
+        self.refit_fabric()
+    }
+
+    fn refit_fabric(&mut self) -> Result<()> {
+        let Plan { fabric_mtu, fabric_offloads, .. } = self.plan;
+        self.fabric.refit(self.hosts.iter().map(|host| &host.netns), fabric_mtu, fabric_offloads)
     }
 
     /// Starts the daemon of every host and waits until each answers.
@@ -418,11 +452,22 @@ impl Cluster {
         let netns = Netns::new(&self.plan.tag, name)?;
         let last = u8::try_from(host_part)
             .map_err(|_| Error::Unexpected(format!("host number {host_part} is over 255")))?;
-        let address = Ipv4Addr::new(10, 77, 0, last).into();
-        self.fabric.attach(&netns, self.hosts.len(), address)?;
+        let addresses = [ipv4_address(last), ipv6_address(last)];
+        self.fabric.attach(&netns, self.hosts.len(), &addresses)?;
+        let address = fabric_address(&self.plan, last);
         let public_key = self.make_key(name)?;
         let name = name.to_owned();
-        self.hosts.push(Host { daemon: None, netns, name, role, address, public_key });
+        let host = Host { daemon: None, netns, name, role, address, number: last, public_key };
+        self.hosts.push(host);
+        Ok(())
+    }
+
+    fn write_configs(&self) -> Result<()> {
+        for host in &self.hosts {
+            let path = self.config_path(host);
+            fs::write(&path, config::render(self, host)?)
+                .context(|| format!("cannot write {}", path.display()))?;
+        }
         Ok(())
     }
 
@@ -486,6 +531,19 @@ fn host_name(kind: &str, number: usize) -> String {
         Some(n) => format!("{kind}-{}", char::from(b'a' + n)),
         None => format!("{kind}-{number}"),
     }
+}
+
+/// The address that the daemon of host `number` uses; the host has the other one, too.
+fn fabric_address(plan: &Plan, number: u8) -> IpAddr {
+    if plan.fabric_ipv6 { ipv6_address(number) } else { ipv4_address(number) }
+}
+
+fn ipv4_address(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 77, 0, number).into()
+}
+
+fn ipv6_address(number: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()).into()
 }
 
 fn no_host(index: usize) -> Error {
