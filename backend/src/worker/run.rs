@@ -310,8 +310,12 @@ impl Worker {
     fn stop_broken(&mut self) {
         for (index, ring, error) in self.broken.drain(..) {
             let Some(port) = self.ports.get_mut(index) else { continue };
-            warn!(vnic = port.vnic.name, ring, %error, "stopped a broken ring");
             port.broken_rings += 1;
+            // A guest can break its ring as often as it can reset its device.
+            if port.broken_rings.is_power_of_two() {
+                let count = port.broken_rings;
+                warn!(vnic = port.vnic.name, ring, count, %error, "stopped a broken ring");
+            }
             if let Some(common) = port.common_mut(ring) {
                 common.report_broken();
                 let token = kick_token(index, usize::from(ring / 2), common.generation);
@@ -477,3 +481,7 @@ fn kick_token(port: usize, pair: usize, generation: u16) -> Token {
     let index = u32::try_from(port * PAIRS_MAX + pair).unwrap_or(u32::MAX);
     Token { kind: KICK, generation, index }
 }
+
+#[cfg(test)]
+#[path = "tests/mod.rs"]
+mod tests;
