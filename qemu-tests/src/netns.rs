@@ -40,12 +40,12 @@ impl Netns {
         &self.name
     }
 
-    /// A command that will run in this namespace. Its process id is the command's own: nothing
-    /// stays between.
+    /// A command that will run in this namespace, with a `/sys` that shows its interfaces. Its
+    /// process id is the command's own: nothing stays between.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
         command
     }
 

@@ -1,100 +1,108 @@
 //! Two servers, a VM on each, and the fabric between them: the daemons with real guests.
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, VmPlan, daemon_binary};
-use wireonce_qemu_tests::guest::{Accel, Guest, Image};
+use wireonce_qemu_tests::guest::Guest;
 use wireonce_qemu_tests::iperf::{self, Load};
-use wireonce_qemu_tests::process::wait_until;
+use wireonce_qemu_tests::netns::Offloads;
 use wireonce_qemu_tests::{Error, Result};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn plan(tag: &str) -> Plan {
     let plan = Plan { gateways: 0, ..Plan::new(tag, 2) };
     plan.vm(VmPlan::new("vm-a", 0, 11)).vm(VmPlan::new("vm-b", 1, 12))
 }
 
-fn start(plan: Plan) -> Result<(Cluster, Guest, Guest)> {
-    let image = Image::ensure()?;
-    let accel = Accel::detect(&image)?;
+/// A running cluster, its two VMs and the second one's address.
+struct Bed {
+    // VMs end before what carries them.
+    a: Guest,
+    b: Guest,
+    cluster: Cluster,
+    to_b: IpAddr,
+}
+
+fn start(plan: Plan) -> Result<Bed> {
     let mut cluster = Cluster::build(plan, &daemon_binary(Profile::Dev)?)?;
-    cluster.start()?;
-    let boot = |name| cluster.vm(name, &image, accel)?.start_in(cluster.server_of(name)?);
-    let (a, b) = (boot("vm-a")?, boot("vm-b")?);
-    let (a, b) = (a.ready()?, b.ready()?);
-    Ok((cluster, a, b))
+    let guests = cluster.start_with_guests()?;
+    let to_b = cluster.vm_address("vm-b")?;
+    let [a, b] = guests.try_into().map_err(|_| Error::Unexpected("two VMs".to_owned()))?;
+    Ok(Bed { a, b, cluster, to_b })
 }
 
-/// Waits until `guest` reaches `cluster`'s VM called `to`; then all of 10 pings must be answered.
-fn must_reach(cluster: &Cluster, guest: &mut Guest, to: &str) -> Result<()> {
-    let address = cluster.vm_address(to)?;
-    let answered = wait_until("a first answer", LIMIT, || {
-        let ping = guest.try_run(&format!("ping -c 1 -W 1 {address}"), LIMIT)?;
-        Ok((ping.status == 0).then_some(()))
-    });
-    answered.map_err(|error| {
-        let logs: Vec<_> = (0..cluster.hosts().len()).map(|host| cluster.log(host)).collect();
-        Error::Unexpected(format!("{error}; the daemons said:\n{}", logs.join("\n---\n")))
-    })?;
-    guest.run(&format!("ping -c 10 -i 0.1 -W 2 {address} | grep ' 0% packet loss'"), LIMIT)?;
-    Ok(())
-}
-
-fn must_close(cluster: &Cluster) -> Result<()> {
-    let mut holes = Vec::new();
-    let closed = wait_until("the closing of all ledgers", LIMIT, || {
-        holes.clear();
-        for host in 0..cluster.hosts().len() {
-            holes.extend(cluster.status(host)?.holes());
-        }
-        Ok(holes.is_empty().then_some(()))
-    });
-    closed.map_err(|error| Error::Unexpected(format!("{error}: {holes:#?}")))
+impl Bed {
+    fn must_reach_b(&mut self) {
+        self.cluster.must_reach(&mut self.a, self.to_b).expect("vm-a reaches vm-b");
+    }
 }
 
 #[test]
 fn vms_on_two_servers_talk_and_the_ledgers_close() {
-    let (cluster, mut a, mut b) = start(plan("two")).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    must_reach(&cluster, &mut b, "vm-a").unwrap();
-    let load = Load::tcp(cluster.vm_address("vm-b").unwrap(), 3);
-    let seen = iperf::measure(&mut a, &mut b, load).unwrap();
+    let mut bed = start(plan("two")).unwrap();
+    bed.must_reach_b();
+    let seen = iperf::measure(&mut bed.a, &mut bed.b, Load::tcp(bed.to_b, 3)).unwrap();
     println!("vm-a -> vm-b: {:.0} Mb/s, {} re-sent", seen.received_mbps, seen.retransmits);
     assert!(seen.received_mbps > 1.0);
-    must_close(&cluster).unwrap();
+    bed.cluster.must_close().unwrap();
+}
+
+#[test]
+fn trains_that_are_cut_and_joined_on_the_way_carry_the_same() {
+    let mut bed = start(Plan { fabric_offloads: Offloads::WIRE, ..plan("wire") }).unwrap();
+    bed.must_reach_b();
+    let seen = iperf::measure(&mut bed.a, &mut bed.b, Load::tcp(bed.to_b, 3)).unwrap();
+    assert!(seen.received_mbps > 1.0);
+    bed.cluster.must_close().unwrap();
 }
 
 #[test]
 fn vms_talk_when_qemu_listens_and_nothing_is_encrypted() {
     let plan = Plan { backend_listens: false, encrypted: false, ..plan("conn") };
-    let (cluster, mut a, _b) = start(plan).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    must_close(&cluster).unwrap();
+    let mut bed = start(plan).unwrap();
+    bed.must_reach_b();
+    bed.cluster.must_close().unwrap();
+}
+
+#[test]
+fn vms_with_several_queue_pairs_and_workers_talk() {
+    let mut plan = Plan { workers: 2, paths: 2, ..plan("multi") };
+    for vm in &mut plan.vms {
+        vm.queue_pairs = 2;
+    }
+    let mut bed = start(plan).unwrap();
+    bed.must_reach_b();
+    let load = Load { streams: 4, ..Load::tcp(bed.to_b, 3) };
+    assert!(iperf::measure(&mut bed.a, &mut bed.b, load).unwrap().received_mbps > 1.0);
+    bed.cluster.must_close().unwrap();
 }
 
 #[test]
 fn a_killed_backend_is_restarted_under_its_vm() {
-    let (mut cluster, mut a, _b) = start(plan("kill")).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    cluster.kill_daemon(0).unwrap();
-    cluster.start_daemon(0).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    assert!(cluster.stop_daemon(0).unwrap(), "SIGTERM must end a backend with success");
+    for backend_listens in [true, false] {
+        let mut bed = start(Plan { backend_listens, ..plan("kill") }).unwrap();
+        bed.must_reach_b();
+        bed.cluster.kill_daemon(0).unwrap();
+        bed.cluster.start_daemon(0).unwrap();
+        bed.must_reach_b();
+        let ended_well = bed.cluster.stop_daemon(0).unwrap();
+        assert!(ended_well, "SIGTERM must end a backend with success");
+    }
 }
 
 #[test]
-fn a_vm_survives_reset_stop_and_a_cut_link() {
-    let (cluster, mut a, _b) = start(plan("life")).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    a.qmp().stop().unwrap();
-    a.qmp().cont().unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    a.qmp().set_link("nic0", false).unwrap();
-    a.qmp().set_link("nic0", true).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
-    a.qmp().reset().unwrap();
-    a.wait_rebooted(Duration::from_secs(90)).unwrap();
-    must_reach(&cluster, &mut a, "vm-b").unwrap();
+fn a_vm_survives_stop_reset_and_a_cut_link() {
+    let mut bed = start(plan("life")).unwrap();
+    bed.must_reach_b();
+    bed.a.qmp().stop().unwrap();
+    bed.a.qmp().cont().unwrap();
+    bed.must_reach_b();
+    bed.a.qmp().set_link("nic0", false).unwrap();
+    bed.a.qmp().set_link("nic0", true).unwrap();
+    bed.must_reach_b();
+    bed.a.qmp().reset().unwrap();
+    bed.a.wait_rebooted(Duration::from_secs(90)).unwrap();
+    bed.must_reach_b();
+    bed.cluster.must_close().unwrap();
 }

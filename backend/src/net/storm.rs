@@ -131,6 +131,14 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_has_its_own_limit() {
+        let limit = |burst_frames| StormLimit { frames_per_s: 0, burst_frames };
+        let mut meter = StormMeter::new(limit(0), limit(1), 0);
+        assert_eq!(meter.check(MacAddr::BROADCAST, 0), Err(DropReason::Storm));
+        assert_eq!(meter.check(MULTICAST, 0), Ok(()));
+    }
+
+    #[test]
     fn a_clock_that_goes_back_adds_nothing() {
         let mut bucket = TokenBucket::new(StormLimit { frames_per_s: 1, burst_frames: 1 }, 5);
         assert!(bucket.take(10));

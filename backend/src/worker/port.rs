@@ -6,9 +6,7 @@ use crate::{
     virtqueue::{MappedMemory, RingConfig, RingError, RxRing, TxRing},
 };
 use std::{
-    fs::File,
-    io::Write,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::Arc,
 };
 use virtio_bindings::virtio_net as feature;
@@ -57,9 +55,13 @@ pub(super) struct RxQueue {
 pub(super) struct QueueCommon {
     pub(super) config: RingConfig,
     kick: OwnedFd,
-    call: Option<File>,
-    err: Option<File>,
+    call: Option<OwnedFd>,
+    err: Option<OwnedFd>,
     pub(super) enabled: bool,
+    /// The guest is to be interrupted.
+    wants_interrupt: bool,
+    /// An interrupt is on its way; one at a time, because the VMM may hold it up.
+    interrupting: bool,
     /// Names this life of the ring in completions.
     pub(super) generation: u16,
 }
@@ -70,20 +72,36 @@ impl QueueCommon {
         self.kick.as_raw_fd()
     }
 
-    /// Interrupts the guest.
-    pub(super) fn interrupt(&self) {
-        signal(self.call.as_ref());
+    /// Interrupts the guest before the worker sleeps.
+    pub(super) fn interrupt(&mut self) {
+        self.wants_interrupt = true;
+    }
+
+    /// The descriptor to signal now, if the guest is to be interrupted. The worker says
+    /// [`Self::interrupted`] when that is done.
+    pub(super) fn take_interrupt(&mut self) -> Option<RawFd> {
+        if !self.wants_interrupt || self.interrupting {
+            return None;
+        }
+        self.wants_interrupt = false;
+        self.interrupting = self.call.is_some();
+        self.call.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The interrupt on its way has arrived.
+    pub(super) fn interrupted(&mut self) {
+        self.interrupting = false;
     }
 
     pub(super) fn set_call(&mut self, call: Option<OwnedFd>) {
-        self.call = call.map(File::from);
+        self.call = call;
         // What was published before the VMM sent the descriptor was never announced.
         self.interrupt();
     }
 
-    /// Tells the VMM that the ring is broken.
-    pub(super) fn report_broken(&self) {
-        signal(self.err.as_ref());
+    /// The descriptor by which the VMM hears that the ring is broken.
+    pub(super) fn err_fd(&self) -> Option<RawFd> {
+        self.err.as_ref().map(AsRawFd::as_raw_fd)
     }
 }
 
@@ -107,13 +125,6 @@ fn policy(vnic: &Vnic) -> PortPolicy {
 fn storm_meter(frames_per_s: u32) -> StormMeter {
     let limit = StormLimit { frames_per_s, burst_frames: frames_per_s };
     StormMeter::new(limit, limit, 0)
-}
-
-/// Writes to an eventfd. A full counter is a signal that was already given.
-fn signal(eventfd: Option<&File>) {
-    if let Some(mut eventfd) = eventfd {
-        let _ = eventfd.write(&1_u64.to_ne_bytes());
-    }
 }
 
 /// One vNIC at its worker.
@@ -158,6 +169,11 @@ impl Port {
         }
     }
 
+    /// Rings that the device has, started or not.
+    pub(super) fn ring_count(&self) -> u16 {
+        u16::try_from(self.tx.len() * 2).unwrap_or(0)
+    }
+
     /// True once the guest's driver has rings for us.
     pub(super) fn is_running(&self) -> bool {
         self.tx.iter().any(Option::is_some) || self.rx.iter().any(Option::is_some)
@@ -193,9 +209,11 @@ impl Port {
         let common = QueueCommon {
             config: start.config,
             kick,
-            call: start.call.map(File::from),
-            err: start.err.map(File::from),
+            call: start.call,
+            err: start.err,
             enabled: start.enabled,
+            wants_interrupt: false,
+            interrupting: false,
             generation,
         };
         let text = |error: RingError| error.to_string();

@@ -31,14 +31,17 @@ use wireonce_wire::VnicId;
 /// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
 const MAIL: u8 = 1;
 const KICK: u8 = 2;
+const INTERRUPT: u8 = 3;
+/// A broken ring's signal to its VMM, after which nothing follows.
+const BROKEN: u8 = 4;
 pub(crate) const FABRIC_TOKEN_KIND: u8 = 8;
 
 /// CPU time that a port may use before the next has its turn.
 const QUANTUM_NS: i64 = 20_000;
 /// Rounds over the ready ports before the fabric is looked at again.
 const ROUNDS_MAX: usize = 4;
-/// Ring pairs that a kick's token can name.
-const PAIRS_MAX: usize = 16;
+/// Rings of one port that a token can name.
+const RINGS_MAX: usize = 32;
 
 /// What a worker needs to start.
 #[derive(Debug)]
@@ -162,7 +165,8 @@ impl Worker {
             self.fabric.flush(&mut self.ring, now_us)?;
             self.publish();
             self.book_outcomes();
-            self.stop_broken();
+            self.stop_broken()?;
+            self.interrupt()?;
             if worked {
                 self.spin.worked(now_us);
             }
@@ -183,6 +187,11 @@ impl Worker {
                 Ok(())
             }
             KICK => self.kicked(completion),
+            INTERRUPT => {
+                self.interrupted(completion.token);
+                Ok(())
+            }
+            BROKEN => Ok(()),
             _ => {
                 let (fabric, ring, mut inward) = self.split();
                 fabric.handle(ring, completion, now_us, &mut |inbound| inward.take(&inbound))
@@ -192,11 +201,11 @@ impl Worker {
 
     /// A guest has put frames into a ring.
     fn kicked(&mut self, completion: &Completion) -> Result<(), UringError> {
-        let index = completion.token.index as usize;
+        let (port, ring) = ring_of(completion.token);
         let queue = self
             .ports
-            .get_mut(index / PAIRS_MAX)
-            .and_then(|port| port.tx.get_mut(index % PAIRS_MAX)?.as_mut())
+            .get_mut(port)
+            .and_then(|port| port.tx.get_mut(usize::from(ring / 2))?.as_mut())
             .filter(|queue| queue.common.generation == completion.token.generation);
         // A kick of a ring that was stopped since is nobody's.
         let Some(queue) = queue else { return Ok(()) };
@@ -206,6 +215,27 @@ impl Worker {
             self.ring.poll_multi(queue.common.kick_fd(), completion.token)?;
         }
         Ok(())
+    }
+
+    /// Signals every guest that has something new to see.
+    fn interrupt(&mut self) -> Result<(), UringError> {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            for ring in 0..port.ring_count() {
+                let Some(common) = port.common_mut(ring) else { continue };
+                let Some(fd) = common.take_interrupt() else { continue };
+                let token = ring_token(INTERRUPT, index, ring, common.generation);
+                self.ring.signal(fd, token)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupted(&mut self, token: Token) {
+        let (port, ring) = ring_of(token);
+        let common = self.ports.get_mut(port).and_then(|port| port.common_mut(ring));
+        if let Some(common) = common.filter(|common| common.generation == token.generation) {
+            common.interrupted();
+        }
     }
 
     fn tick(&mut self, now_us: u64) {
@@ -307,7 +337,7 @@ impl Worker {
     }
 
     /// Stops rings that broke, and only those.
-    fn stop_broken(&mut self) {
+    fn stop_broken(&mut self) -> Result<(), UringError> {
         for (index, ring, error) in self.broken.drain(..) {
             let Some(port) = self.ports.get_mut(index) else { continue };
             port.broken_rings += 1;
@@ -317,12 +347,14 @@ impl Worker {
                 warn!(vnic = port.vnic.name, ring, count, %error, "stopped a broken ring");
             }
             if let Some(common) = port.common_mut(ring) {
-                common.report_broken();
-                let token = kick_token(index, usize::from(ring / 2), common.generation);
-                let _ = self.ring.cancel(token);
+                if let Some(fd) = common.err_fd() {
+                    self.ring.signal(fd, ring_token(BROKEN, index, ring, 0))?;
+                }
+                self.ring.cancel(ring_token(KICK, index, ring, common.generation))?;
             }
             port.stop_ring(ring);
         }
+        Ok(())
     }
 
     /// Looks again at once while there is work, else arms kicks and sleeps.
@@ -425,11 +457,12 @@ impl Worker {
         };
         // A ring that is started again was replaced without a stop.
         self.stop_ring(vnic, start.index)?;
+        let ring = start.index;
         let started = self.ports[index].start_ring(start);
         if let Ok((pair, Some(generation))) = started
             && let Some(queue) = self.ports[index].tx[pair].as_ref()
         {
-            let token = kick_token(index, pair, generation);
+            let token = ring_token(KICK, index, ring, generation);
             self.ring.poll_multi(queue.common.kick_fd(), token)?;
         }
         Ok(started.map(|_| ()))
@@ -437,12 +470,11 @@ impl Worker {
 
     fn stop_ring(&mut self, vnic: VnicId, ring: u16) -> Result<u16, UringError> {
         let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(0) };
-        let pair = usize::from(ring / 2);
         let generation = self.ports[index].common_mut(ring).map(|common| common.generation);
         if ring % 2 == 1
             && let Some(generation) = generation
         {
-            self.ring.cancel(kick_token(index, pair, generation))?;
+            self.ring.cancel(ring_token(KICK, index, ring, generation))?;
         }
         self.frame.clear();
         Ok(self.ports[index].stop_ring(ring).unwrap_or(0))
@@ -450,8 +482,7 @@ impl Worker {
 
     fn disconnect(&mut self, vnic: VnicId) -> Result<(), UringError> {
         let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(()) };
-        let rings = u16::try_from(self.ports[index].tx.len() * 2).unwrap_or(0);
-        for ring in 0..rings {
+        for ring in 0..self.ports[index].ring_count() {
             self.stop_ring(vnic, ring)?;
         }
         self.ports[index].disconnect();
@@ -477,9 +508,15 @@ impl Worker {
     }
 }
 
-fn kick_token(port: usize, pair: usize, generation: u16) -> Token {
-    let index = u32::try_from(port * PAIRS_MAX + pair).unwrap_or(u32::MAX);
-    Token { kind: KICK, generation, index }
+fn ring_token(kind: u8, port: usize, ring: u16, generation: u16) -> Token {
+    let index = u32::try_from(port * RINGS_MAX + usize::from(ring)).unwrap_or(u32::MAX);
+    Token { kind, generation, index }
+}
+
+/// The port and ring that a token names.
+fn ring_of(token: Token) -> (usize, u16) {
+    let index = token.index as usize;
+    (index / RINGS_MAX, u16::try_from(index % RINGS_MAX).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -162,8 +162,8 @@ fn sum_words(bytes: &[u8]) -> u64 {
 #[inline]
 fn fold(total: u64) -> u16 {
     let total = (total & 0xffff_ffff) + (total >> 32);
+    // At most 0x1_ffff_fffe now, so at most 0x1_fffe next, and 0xffff in the end.
     let total = (total & 0xffff) + ((total >> 16) & 0xffff) + (total >> 32);
-    let total = (total & 0xffff) + (total >> 16);
     let total = (total & 0xffff) + (total >> 16);
     (total & 0xffff) as u16
 }
@@ -200,6 +200,35 @@ mod tests {
     fn a_long_run_of_ones_does_not_overflow() {
         let bytes = vec![0xff; 1 << 20];
         assert_eq!(Sum::default().with(&bytes).value(), 0xffff);
+    }
+
+    #[test]
+    fn folding_keeps_the_number_and_fits() {
+        for high in [0, 1, 0xffff, 0x1_0000, 0xfffe_ffff, 0xffff_0000, 0xffff_fffe, 0xffff_ffff] {
+            for low in [0, 1, 0xffff, 0x1_0000, 0xfffe_ffff, 0xffff_0000, 0xffff_ffff] {
+                let total = high << 32 | low;
+                // 2^16 is 1 modulo 65,535.
+                assert_eq!(u64::from(fold(total)) % 0xffff, total % 0xffff, "{total:#x}");
+                assert_eq!(fold(total) == 0, total == 0, "{total:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_checksum_is_not_verified() {
+        let mut unchecked = Sample::udp4().build();
+        unchecked[40..42].fill(0);
+        assert_eq!(verify(&unchecked), None, "optional over IPv4");
+        let mut unchecked = Sample::udp6().build();
+        unchecked[60..62].fill(0);
+        assert_eq!(verify(&unchecked), Some(false), "not over IPv6");
+        assert_eq!(verify(&Sample::udp4().ipv4_fragment(4).build()), None);
+        assert_eq!(verify(&Sample::udp4().protocol(132).build()), None);
+        assert_eq!(verify(&[0; 60]), None);
+        let mut bad_ip = Sample::udp4().build();
+        bad_ip[22] ^= 1;
+        assert_eq!(verify(&bad_ip), Some(false), "the IPv4 header");
+        assert_eq!(verify(&Sample::icmp4(vec![8, 0, 0, 0, 1, 2]).build()), Some(true));
     }
 
     proptest! {

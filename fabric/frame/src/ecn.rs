@@ -143,7 +143,8 @@ pub fn carry_over(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Offload, checksum::verify, sample::Sample};
+    use crate::checksum::{Sum, verify};
+    use crate::{Offload, sample::Sample};
 
     const ALL: [Ecn; 4] = [Ecn::NotEct, Ecn::Ect1, Ecn::Ect0, Ecn::Ce];
 
@@ -178,6 +179,21 @@ mod tests {
                     assert_eq!(verify(&frame), Some(true));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_corrected_whatever_it_was() {
+        let plain = Sample::udp4().traffic_class(Ecn::Ect0.bits()).build();
+        let headers = Headers::parse(&plain, plain.len()).unwrap();
+        for id in 0..=u16::MAX {
+            let mut frame = plain.clone();
+            frame[18..20].copy_from_slice(&id.to_be_bytes());
+            frame[24..26].fill(0);
+            let sum = Sum::default().with(&frame[14..34]).checksum();
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+            assert!(write(&headers, &mut frame, Ecn::Ce));
+            assert_eq!(Sum::default().with(&frame[14..34]).checksum(), 0, "id {id:#06x}");
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod checksum;
+pub mod describe;
 pub mod ecn;
 pub mod flow;
 pub mod headers;
@@ -16,6 +17,7 @@ pub mod sample;
 pub mod segment;
 pub mod source;
 
+pub use describe::describe;
 pub use flow::flow_hash;
 pub use headers::{Ethernet, Fragment, HeaderError, Headers, Layer3, Layer4};
 pub use mac::MacAddr;

@@ -10,6 +10,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
+    time::{Duration, Instant},
 };
 use wireonce_frame::ecn::Ecn;
 use wireonce_ring::{MsgLayout, ReceivedMsg};
@@ -40,6 +41,25 @@ pub(crate) enum Sent {
     Failed(i32),
 }
 
+/// How long a port may stay taken after the process that had it was killed: the kernel gives back
+/// what an `io_uring` holds only some time after its process is gone (20-40 ms seen).
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(1);
+/// How often a taken port is tried again.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(5);
+
+/// Binds, and waits for a predecessor's port to become free: a killed daemon is restarted at once.
+fn bind_patiently(local: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let deadline = Instant::now() + PREDECESSOR_LIMIT;
+    loop {
+        match std::net::UdpSocket::bind(local) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PREDECESSOR_POLL);
+            }
+            bound => return bound,
+        }
+    }
+}
+
 /// A bound, unconnected UDP socket.
 #[derive(Debug)]
 pub(crate) struct FabricSocket {
@@ -50,7 +70,7 @@ pub(crate) struct FabricSocket {
 impl FabricSocket {
     /// Binds `local` with DF set, UDP_GRO on and as much buffer as we may have.
     pub(crate) fn bind(local: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(local)?;
+        let socket = bind_patiently(local)?;
         socket.set_nonblocking(true)?;
         let fd = socket.as_raw_fd();
         let v6 = local.is_ipv6();

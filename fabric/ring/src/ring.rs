@@ -224,6 +224,18 @@ impl Ring {
         self.push_owned(entry, bytes, token)
     }
 
+    /// Adds one to an eventfd. If the other side made it block and filled it, a thread
+    /// of the kernel waits, not this one: keep one signal in flight for each eventfd.
+    ///
+    /// # Errors
+    /// As for [`Self::poll_multi`].
+    pub fn signal(&mut self, fd: RawFd, token: Token) -> Result<(), RingError> {
+        static ONE: u64 = 1;
+        let len = u32::try_from(size_of_val(&ONE)).unwrap_or(8);
+        let entry = opcode::Write::new(types::Fd(fd), (&raw const ONE).cast(), len).build();
+        self.push(&entry.user_data(token.to_user_data()))
+    }
+
     /// Sends and writes that the kernel has not finished.
     #[must_use]
     pub fn sends_in_flight(&self) -> usize {
@@ -330,8 +342,8 @@ impl Ring {
             self.submit(Wait::Poll)?;
         }
         // SAFETY: every operation built in this module points only to memory that this
-        // ring owns until the operation's last completion (send slots, message headers)
-        // or to buffers that the kernel was given (`BufferGroup`).
+        // ring owns until the operation's last completion (send slots, message headers),
+        // to a static, or to buffers that the kernel was given (`BufferGroup`).
         unsafe { self.uring.submission().push(entry) }
             .map_err(|_| RingError::Enter(io::ErrorKind::WouldBlock.into()))
     }

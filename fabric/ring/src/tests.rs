@@ -129,6 +129,25 @@ fn sent_bytes_come_back() {
 }
 
 #[test]
+fn a_full_eventfd_that_blocks_does_not_block_us() {
+    let mut ring = Ring::new().unwrap();
+    let fd = eventfd();
+    let full = (u64::MAX - 1).to_ne_bytes();
+    // SAFETY: eight readable bytes.
+    assert_eq!(unsafe { libc::write(fd.as_raw_fd(), full.as_ptr().cast(), 8) }, 8);
+    // SAFETY: a plain system call; it clears O_NONBLOCK as a hostile VMM may.
+    assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, 0) }, 0);
+    ring.signal(fd.as_raw_fd(), Token::new(5, 1)).unwrap();
+    let mut completions = Vec::new();
+    ring.enter(Wait::AtMostUs(20_000), &mut completions).unwrap();
+    assert!(completions.is_empty(), "it waits in the kernel: {completions:?}");
+    let mut count = [0; 8];
+    // SAFETY: eight writable bytes.
+    assert_eq!(unsafe { libc::read(fd.as_raw_fd(), count.as_mut_ptr().cast(), 8) }, 8);
+    assert_eq!(wait_for(&mut ring, 1)[0].result, 8, "and goes on when there is room");
+}
+
+#[test]
 fn buffer_counts_that_no_ring_takes_are_refused() {
     let mut ring = Ring::new().unwrap();
     let error = ring.add_buffer_group(3, 64).unwrap_err();

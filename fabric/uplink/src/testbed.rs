@@ -56,6 +56,22 @@ impl Namespace {
         self.ip(&format!("link add {here} type veth peer name {there} netns {}", other.name));
         self.ip(&format!("link set {here} up"));
         other.ip(&format!("link set {there} up"));
+        // The kernel starts the queues some time after it has seen the carrier, and
+        // until then drops what is sent.
+        self.wait_up(here);
+        other.wait_up(there);
+    }
+
+    fn wait_up(&self, interface: &str) {
+        for _ in 0..2_000 {
+            let words = ["-n", &self.name, "-o", "link", "show", "dev", interface];
+            let output = Command::new("ip").args(words).output().unwrap();
+            if String::from_utf8_lossy(&output.stdout).contains("state UP") {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("{interface} never came up");
     }
 
     /// Runs `body` on a thread of its own in this namespace.

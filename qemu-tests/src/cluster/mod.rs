@@ -12,6 +12,7 @@
 //!   VMs ----------------[server-b 10.77.0.2]--+
 //! ```
 
+mod checks;
 mod config;
 mod daemon;
 mod status;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub use checks::Books;
 pub use daemon::{Profile, daemon_binary};
 pub use status::{Ledger, Status};
 
@@ -365,6 +367,12 @@ impl Cluster {
     #[must_use]
     pub fn vnic_socket(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.sock"))
+    }
+
+    /// The socket of a VM's console.
+    #[must_use]
+    pub fn console_socket(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.console"))
     }
 
     /// The control socket of a host's daemon.

@@ -417,6 +417,8 @@ fn bad_headers_is_snap() {
         // IS-IS.
         passes(&port(), &ethernet(OTHER.0, length, &[0xfe, 0xfe, 3]));
     }
+    // An ethertype: what follows is not LLC.
+    passes(&port(), &ethernet(OTHER.0, 0x0600, &[0xaa, 0xaa, 3]));
 }
 
 #[test]

@@ -139,6 +139,41 @@ fn a_chain_beyond_the_packet_is_refused() {
     header[1] = 7;
     let frame = Sample::udp6().extension(60, header).build();
     assert_eq!(parse(&frame), Err(HeaderError::Transport));
+    // The frame's padding is not part of the packet.
+    let mut frame = Sample::udp6().extension(60, options(1)).build();
+    frame[19] = 4;
+    assert_eq!(parse(&frame), Err(HeaderError::Transport));
+}
+
+#[test]
+fn a_packet_may_end_with_its_ip_header_or_its_chain() {
+    let nothing = |sample: Sample| sample.protocol(59);
+    for sample in [Sample::udp4(), Sample::udp6(), Sample::udp6().extension(60, options(1))] {
+        let headers = parse(&nothing(sample).build()).unwrap();
+        assert_eq!((headers.layer4, headers.protocol), (Layer4::Other, 59));
+    }
+    // Up to the head's last byte.
+    let sample = Sample::udp6().extension(60, options(9)).tag(0x8100, 1);
+    let headers = parse(&nothing(sample).payload(vec![0; 9]).build()).unwrap();
+    assert_eq!((headers.layer4, headers.l4_offset()), (Layer4::Hidden, 58));
+    let sample = Sample::udp6().extension(60, options(8)).extension(51, vec![0; 8]);
+    let headers = parse(&nothing(sample).payload(vec![0; 9]).build()).unwrap();
+    assert_eq!((headers.layer4, headers.l4_offset()), (Layer4::Other, 126));
+}
+
+#[test]
+fn addresses_are_those_of_the_packet() {
+    let v4 = Sample::udp4().tag(0x8100, 1).build();
+    let headers = parse(&v4).unwrap();
+    assert_eq!(headers.ipv4_addresses(&v4), Some((0xc000_0201, 0xc000_0202)));
+    assert_eq!(headers.ipv6_addresses(&v4), None);
+    assert_eq!(headers.ipv4_addresses(&v4[..37]), None);
+    let v6 = Sample::udp6().build();
+    let headers = parse(&v6).unwrap();
+    let prefix = 0x2001_0db8 << 96;
+    assert_eq!(headers.ipv6_addresses(&v6), Some((prefix | 1, prefix | 2)));
+    assert_eq!(headers.ipv4_addresses(&v6), None);
+    assert_eq!(headers.ipv6_addresses(&v6[..53]), None);
 }
 
 #[test]

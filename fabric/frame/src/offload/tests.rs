@@ -240,6 +240,19 @@ fn a_block_with_a_bad_offload_is_refused() {
     ] {
         assert!(bad.check(&frame, frame.len(), MTU).is_err(), "{bad:?}");
     }
+    // Short enough to pass if only its length were looked at.
+    let frame = tcp4(100);
+    let misplaced =
+        Offload { checksum: Some(ChecksumRequest { start: 35, ..request }), ..Offload::default() };
+    let unsummed = Offload { gso: Some(Gso { size: 50, ..gso }), ..Offload::default() };
+    assert!(matches!(
+        misplaced.check(&frame, frame.len(), MTU),
+        Err(OffloadError::ChecksumPlace { .. })
+    ));
+    let result = unsummed.check(&frame, frame.len(), MTU);
+    assert_eq!(result, Err(OffloadError::GsoWithoutChecksum));
+    let good = Offload { checksum: Some(request), ..unsummed };
+    assert_eq!(good.check(&frame, frame.len(), MTU), Ok(()));
 }
 
 #[test]

@@ -55,12 +55,24 @@ pub(super) struct Receiver {
     pub(super) congestion_drops: u64,
 }
 
-/// The datagrams of one path that follow each other in a buffer.
+/// The datagrams of one path that follow each other in a buffer, number by number.
 #[derive(Debug, Default)]
 struct Run {
     /// Whose: session index and slot.
     of: Option<(u32, usize)>,
     datagrams: Vec<Opened>,
+}
+
+impl Run {
+    /// True if the datagram belongs to the run. One that comes out of order begins
+    /// another: whether it is late can be said only after all before it were read.
+    fn continues(&self, of: (u32, usize), packet_number: u64) -> bool {
+        let follows = self
+            .datagrams
+            .last()
+            .is_none_or(|last| last.packet_number.checked_add(1) == Some(packet_number));
+        self.of == Some(of) && follows
+    }
 }
 
 /// A report to be sent: to whom, to which of its workers, and what.
@@ -116,7 +128,7 @@ impl Receiver {
             let at = start..payload.len().min(start + arrival.datagram_len);
             start = at.end;
             let Some((header, of)) = self.sort(&payload[at.clone()]) else { continue };
-            if self.run.of != Some(of) {
+            if !self.run.continues(of, header.packet_number) {
                 self.feed(payload, arrival.ecn, now_us, sink);
                 self.run.of = Some(of);
             }

@@ -18,6 +18,7 @@ mod port;
 mod run;
 mod snapshot;
 mod spin;
+mod ways;
 
 pub(crate) use mailbox::{Command, Mailbox, mailbox};
 pub(crate) use run::{FABRIC_TOKEN_KIND, LocalUplink, WorkerConfig, start};

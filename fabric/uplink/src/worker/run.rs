@@ -5,12 +5,12 @@ use super::{
     port::UplinkPort,
     snapshot::Snapshot,
     spin::Spin,
+    ways::{Inwards, Outwards},
 };
 use crate::{
     GatewayError,
     books::{Books, Owner},
-    driver::{Access, Driver, FanoutGroup, Port, Received},
-    forward::{self, In, Target},
+    driver::{Access, Driver, FanoutGroup, Port},
     sys,
 };
 use rustc_hash::FxHashMap;
@@ -24,11 +24,10 @@ use std::{
 };
 use wireonce_config::{Driver as DriverKind, Port as ConfiguredPort, Uplink};
 use wireonce_directory::Directory;
-use wireonce_frame::SliceSource;
-use wireonce_ledger::{Amount, DropReason, Stage};
-use wireonce_link::{Fabric, FabricConfig, Fate, Inbound, Outbound, PeerId};
+use wireonce_ledger::{DropReason, Stage};
+use wireonce_link::{Fabric, FabricConfig, Fate};
 use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
-use wireonce_wire::{Endpoint, UplinkId};
+use wireonce_wire::UplinkId;
 
 /// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
 const MAIL: u8 = 1;
@@ -336,105 +335,6 @@ impl Worker {
             uplinks: self.uplinks.iter().map(UplinkPort::snapshot).collect(),
             books: self.books.clone(),
             fabric: self.fabric.snapshot(),
-        }
-    }
-}
-
-/// What a frame from the fabric is dealt with.
-struct Outwards<'a> {
-    directory: &'a Directory,
-    uplinks: &'a mut [UplinkPort],
-    by_id: &'a FxHashMap<UplinkId, usize>,
-    books: &'a mut Books,
-}
-
-impl Outwards<'_> {
-    fn take(&mut self, inbound: &Inbound<'_>) {
-        let Inbound { peer, source, destination, frame } = inbound;
-        let verdict = forward::outward(self.directory, *peer, *source, *destination, frame);
-        let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
-        let way = verdict.decision.and_then(|out| {
-            let index = self.by_id.get(&out.uplink);
-            let port = index.and_then(|index| self.uplinks.get_mut(*index));
-            port.map(|port| (out, port)).ok_or(DropReason::UnknownDestination)
-        });
-        match way {
-            Ok((out, port)) => {
-                self.books.pass(owner, Stage::FabricRx, verdict.amount);
-                port.send(self.books, owner, verdict.amount, &out, frame);
-            }
-            Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
-        }
-    }
-}
-
-/// What a frame from an uplink is dealt with.
-struct Inwards<'a> {
-    directory: &'a Directory,
-    fabric: &'a mut Fabric,
-    books: &'a mut Books,
-    uplink: UplinkId,
-    passed: &'a mut Amount,
-    now_us: u64,
-}
-
-impl Inwards<'_> {
-    fn take(&mut self, received: &Received<'_>) {
-        let verdict = forward::inward(self.directory, self.uplink, received);
-        let owner = verdict.account.map_or(Owner::uplink(self.uplink), Owner::vnic);
-        let amount = verdict.amount;
-        self.books.at(owner, Stage::UplinkRx).input += amount;
-        let inward = match verdict.decision {
-            Ok(inward) => inward,
-            Err(reason) => {
-                self.books.at(owner, Stage::UplinkRx).drop(reason, amount);
-                return;
-            }
-        };
-        match inward.target {
-            Target::Vnic(peer, vnic) => {
-                self.send(owner, amount, peer, Endpoint::Vnic(vnic), &inward, received.frame);
-            }
-            Target::Flood(vni) => {
-                let directory = self.directory;
-                let network = directory.network(vni);
-                let peers = network.map_or(&[][..], |network| &network.member_peers);
-                for (copy, peer) in peers.iter().enumerate() {
-                    if copy > 0 {
-                        self.books.at(owner, Stage::UplinkRx).copies += amount;
-                    }
-                    let to = Endpoint::Network(vni);
-                    self.send(owner, amount, *peer, to, &inward, received.frame);
-                }
-            }
-        }
-    }
-
-    fn send(
-        &mut self,
-        owner: Owner,
-        amount: Amount,
-        peer: PeerId,
-        destination: Endpoint,
-        inward: &In,
-        frame: &[u8],
-    ) {
-        let block = Outbound {
-            source: Endpoint::Uplink(self.uplink),
-            destination,
-            offload: inward.offload,
-            flow_hash: inward.flow_hash,
-            ecn: inward.ecn,
-            account: owner.bits(),
-            amount,
-        };
-        match self.fabric.send(peer, &block, &mut SliceSource::new(frame), self.now_us) {
-            Ok(()) => {
-                self.books.at(owner, Stage::FabricTx).input += amount;
-                self.books.at(owner, Stage::UplinkRx).output += amount;
-                *self.passed += amount;
-            }
-            Err(reason) => self.books.at(owner, Stage::UplinkRx).drop(reason, amount),
         }
     }
 }

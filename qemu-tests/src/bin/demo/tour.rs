@@ -3,23 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wireonce_qemu_tests::cluster::{Cluster, Plan, VmPlan};
+use wireonce_qemu_tests::cluster::{Books, Cluster, Plan, VmPlan};
 use wireonce_qemu_tests::guest::{Accel, Guest, Image};
 use wireonce_qemu_tests::iperf::{self, Load};
 use wireonce_qemu_tests::netns::{median, parse_ping};
-use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result};
 
 use crate::options::Options;
 use crate::result::DemoResult;
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// How long each throughput test sends.
 const LOAD_S: u32 = 5;
 const PINGS: usize = 20;
-/// How long frames may be on their way after the last load.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The demo under way. Fields end in this order: VMs before what carries them.
 #[derive(Debug)]
@@ -65,13 +61,10 @@ impl<'a> Tour<'a> {
             Ok::<_, Error>(((), "2 x backend, 1 x gateway".to_owned()))
         })?;
         let (vm_a, vm_b) = report.step("boot vm-a and vm-b", || {
-            let start = |name: &str| {
-                let console = cluster.dir().join(format!("{name}.console"));
-                let vm = cluster.vm(name, &image, accel)?.console(console);
-                vm.start_in(cluster.server_of(name)?)
-            };
-            let (a, b) = (start("vm-a")?, start("vm-b")?);
-            let (a, b) = (a.ready()?, b.ready()?);
+            let guests = cluster.boot_guests(&image, accel)?;
+            let [a, b]: [Guest; 2] = guests
+                .try_into()
+                .map_err(|_| Error::Unexpected("the plan has two VMs".to_owned()))?;
             let shown = format!(
                 "{:.1} s and {:.1} s",
                 a.boot_time().as_secs_f64(),
@@ -96,10 +89,7 @@ impl<'a> Tour<'a> {
         let (to_a, to_b) = (cluster.vm_address("vm-a")?, cluster.vm_address("vm-b")?);
 
         let ping = report.step("ping vm-a -> outside", || {
-            wait_until("a first answer", LIMIT, || {
-                Ok((vm_a.try_run(&format!("ping -c 1 -W 1 {outside}"), LIMIT)?.status == 0)
-                    .then_some(()))
-            })?;
+            cluster.wait_answer(vm_a, outside)?;
             let line = format!("ping -c {PINGS} -i 0.1 -W 2 {outside}");
             let times = parse_ping(&vm_a.try_run(&line, Duration::from_secs(60))?.output);
             let middle = median(&times)
@@ -127,11 +117,13 @@ impl<'a> Tour<'a> {
             iperf::measure(vm_a, vm_b, Load::tcp(to_b, LOAD_S))
         })?);
 
-        let outcome = report.step("ledgers close", || close_ledgers(cluster));
+        let outcome = report.step("ledgers close", || {
+            let Books { accounts, frames } = cluster.must_close()?;
+            let shown = format!("{accounts} accounts, {frames} frames, none unaccounted for");
+            Ok::<_, Error>(((), shown))
+        });
         if self.options.verbose || outcome.is_err() {
-            for (index, host) in cluster.hosts().iter().enumerate() {
-                report.note(&format!("{}: {}", host.name, cluster.log(index)));
-            }
+            report.note(&cluster.all_logs());
         }
         outcome?;
         seen.ledger_closed = true;
@@ -147,7 +139,7 @@ impl<'a> Tour<'a> {
         self.report.title("Everything keeps running. In another terminal, as root:");
         println!("  a shell in a VM (Ctrl-] leaves):");
         for vm in &cluster.plan().vms {
-            let console = cluster.dir().join(format!("{}.console", vm.name));
+            let console = cluster.console_socket(&vm.name);
             println!("    {} --console {}", this.display(), console.display());
         }
         println!("  the outside, then try `ping 192.0.2.11` or `iperf3 -s`:");
@@ -170,27 +162,5 @@ fn explain(accel: Accel) -> &'static str {
     match accel {
         Accel::Kvm => "kvm",
         Accel::Tcg => "tcg: no guest boots on KVM here, so QEMU translates (slow, but it works)",
-    }
-}
-
-/// Waits until the books of all hosts close: what is on its way arrives within a moment.
-fn close_ledgers(cluster: &Cluster) -> Result<((), String)> {
-    let mut open = Vec::new();
-    let closed = wait_until("the closing of all ledgers", DRAIN_LIMIT, || {
-        open.clear();
-        let (mut accounts, mut frames) = (0, 0);
-        for (index, host) in cluster.hosts().iter().enumerate() {
-            let status = cluster.status(index)?;
-            accounts += status.ledger.len();
-            frames += status.ledger.iter().map(|entry| entry.input.frames).sum::<u64>();
-            open.extend(status.holes().into_iter().map(|hole| format!("{}: {hole}", host.name)));
-        }
-        Ok((open.is_empty() && frames > 0).then_some((accounts, frames)))
-    });
-    match closed {
-        Ok((accounts, frames)) => {
-            Ok(((), format!("{accounts} accounts, {frames} frames, none unaccounted for")))
-        }
-        Err(error) => Err(Error::Unexpected(format!("{error}:\n{}", open.join("\n")))),
     }
 }

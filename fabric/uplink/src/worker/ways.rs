@@ -1,0 +1,115 @@
+//! The two ways of a frame through a gateway: decided in [`crate::forward`], booked
+//! and handed on here. Each frame is booked exactly once at each stage: as output,
+//! or as a drop with its reason.
+
+use super::port::UplinkPort;
+use crate::{
+    books::{Books, Owner},
+    driver::Received,
+    forward::{self, In, Target},
+};
+use rustc_hash::FxHashMap;
+use wireonce_directory::Directory;
+use wireonce_frame::SliceSource;
+use wireonce_ledger::{Amount, DropReason, Stage};
+use wireonce_link::{Fabric, Inbound, Outbound, PeerId};
+use wireonce_wire::{Endpoint, UplinkId};
+
+/// What a frame from the fabric is dealt with.
+pub(super) struct Outwards<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) uplinks: &'a mut [UplinkPort],
+    pub(super) by_id: &'a FxHashMap<UplinkId, usize>,
+    pub(super) books: &'a mut Books,
+}
+
+impl Outwards<'_> {
+    pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
+        let Inbound { peer, source, destination, frame } = inbound;
+        let verdict = forward::outward(self.directory, *peer, *source, *destination, frame);
+        let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
+        let way = verdict.decision.and_then(|out| {
+            let index = self.by_id.get(&out.uplink);
+            let port = index.and_then(|index| self.uplinks.get_mut(*index));
+            port.map(|port| (out, port)).ok_or(DropReason::UnknownDestination)
+        });
+        match way {
+            Ok((out, port)) => {
+                self.books.pass(owner, Stage::FabricRx, verdict.amount);
+                port.send(self.books, owner, verdict.amount, &out, frame);
+            }
+            Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
+        }
+    }
+}
+
+/// What a frame from an uplink is dealt with.
+pub(super) struct Inwards<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) fabric: &'a mut Fabric,
+    pub(super) books: &'a mut Books,
+    pub(super) uplink: UplinkId,
+    pub(super) passed: &'a mut Amount,
+    pub(super) now_us: u64,
+}
+
+impl Inwards<'_> {
+    pub(super) fn take(&mut self, received: &Received<'_>) {
+        let verdict = forward::inward(self.directory, self.uplink, received);
+        let owner = verdict.account.map_or(Owner::uplink(self.uplink), Owner::vnic);
+        let amount = verdict.amount;
+        self.books.at(owner, Stage::UplinkRx).input += amount;
+        let inward = match verdict.decision {
+            Ok(inward) => inward,
+            Err(reason) => {
+                self.books.at(owner, Stage::UplinkRx).drop(reason, amount);
+                return;
+            }
+        };
+        match inward.target {
+            Target::Vnic(peer, vnic) => {
+                self.send(owner, amount, peer, Endpoint::Vnic(vnic), &inward, received.frame);
+            }
+            Target::Flood(vni) => {
+                let directory = self.directory;
+                let network = directory.network(vni);
+                let peers = network.map_or(&[][..], |network| &network.member_peers);
+                for (copy, peer) in peers.iter().enumerate() {
+                    if copy > 0 {
+                        self.books.at(owner, Stage::UplinkRx).copies += amount;
+                    }
+                    let to = Endpoint::Network(vni);
+                    self.send(owner, amount, *peer, to, &inward, received.frame);
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        owner: Owner,
+        amount: Amount,
+        peer: PeerId,
+        destination: Endpoint,
+        inward: &In,
+        frame: &[u8],
+    ) {
+        let block = Outbound {
+            source: Endpoint::Uplink(self.uplink),
+            destination,
+            offload: inward.offload,
+            flow_hash: inward.flow_hash,
+            ecn: inward.ecn,
+            account: owner.bits(),
+            amount,
+        };
+        match self.fabric.send(peer, &block, &mut SliceSource::new(frame), self.now_us) {
+            Ok(()) => {
+                self.books.at(owner, Stage::FabricTx).input += amount;
+                self.books.at(owner, Stage::UplinkRx).output += amount;
+                *self.passed += amount;
+            }
+            Err(reason) => self.books.at(owner, Stage::UplinkRx).drop(reason, amount),
+        }
+    }
+}
