@@ -170,9 +170,10 @@ fn backend_killed(backend_listens: bool) -> Result<()> {
     bed.must_reach_outside(&mut b)?;
 
     let outside = bed.cluster.outside_address();
-    let receive = "busybox nc -l -p 7000 </dev/null >received 2>/dev/null &";
+    let receive = "mkfifo hold; exec 9<>hold; busybox nc -l -p 7000 <&9 >received 2>/dev/null &";
     let dir = bed.cluster.dir().display().to_string();
     bed.cluster.outside().sh(&format!("cd {dir}; {receive} sleep 0.3"), LIMIT)?;
+    // A nc whose own input ends says so to its peer, which then ends: hence the held FIFO.
     // The guest starts to send, then its backend is killed while it does.
     let send = format!(
         "(for n in $(seq 1 200); do seq 1 20000; done | nc {outside} 7000; touch /tmp/sent) >/dev/null 2>&1 &"
