@@ -69,7 +69,7 @@ mod tx;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use chain::{CHAIN_SEGMENTS_MAX, Chain, ChainFault, ChainReader, ChainWriter};
 pub use config::{GuestMemory, RingConfig};

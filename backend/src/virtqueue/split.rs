@@ -230,6 +230,12 @@ impl SplitRing {
         self.bad_chains
     }
 
+    /// Descriptors that were looked at since the last call, those of malformed
+    /// chains included: what this ring costs beyond its frames.
+    pub fn take_walked(&mut self) -> u32 {
+        self.hints.take_walked()
+    }
+
     /// What was wrong with the last malformed chain.
     #[must_use]
     pub fn last_fault(&self) -> Option<ChainFault> {

@@ -25,6 +25,14 @@ pub(super) struct Walk<'r> {
 pub(super) struct Hints {
     buffer: RegionHint,
     table: RegionHint,
+    /// Descriptors looked at since [`Self::take_walked`]; what a walk costs.
+    walked: u32,
+}
+
+impl Hints {
+    pub(super) fn take_walked(&mut self) -> u32 {
+        std::mem::take(&mut self.walked)
+    }
 }
 
 /// How far a walk has come.
@@ -110,6 +118,7 @@ impl Walk<'_> {
     ) -> Result<(), ChainFault> {
         progress.descriptors_left =
             progress.descriptors_left.checked_sub(1).ok_or(ChainFault::TooLong)?;
+        self.hints.walked = self.hints.walked.saturating_add(1);
         if descriptor.len == 0 {
             return Ok(());
         }

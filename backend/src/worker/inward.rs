@@ -9,10 +9,13 @@ use super::{
 use crate::virtqueue::RingError;
 use rustc_hash::FxHashMap;
 use wireonce_directory::Directory;
-use wireonce_frame::{FrameRef, HEAD_LEN};
+use wireonce_frame::{Ethernet, FrameRef, HEAD_LEN};
 use wireonce_ledger::{Account, Amount, DropReason};
 use wireonce_link::Inbound;
-use wireonce_wire::{Endpoint, VnicId};
+use wireonce_wire::{Endpoint, Vni, VnicId};
+
+/// The account of frames whose source is not the peer's: no endpoint has these bits.
+pub(super) const NOBODY: u64 = 0;
 
 /// What an arriving frame is dealt with.
 pub(super) struct Inward<'a> {
@@ -29,28 +32,43 @@ pub(super) struct Inward<'a> {
 impl Inward<'_> {
     /// Books a frame of a peer and delivers it.
     pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
+        let directory = self.directory;
         let amount = Amount::frame(inbound.frame.frame_len(), segments(&inbound.frame));
-        let targets = self.targets(inbound);
-        let account = self.sources.entry(inbound.source.to_bits()).or_default();
+        let admitted = directory.admit(inbound.peer, inbound.source, inbound.destination);
+        // What a peer invents gets no book of its own: there are 2^64 of them.
+        let book = match admitted {
+            Err(DropReason::SourceNotOwned) => NOBODY,
+            _ => inbound.source.to_bits(),
+        };
+        let account = self.sources.entry(book).or_default();
         account.input += amount;
-        let targets = match targets {
+        let targets = match admitted.and_then(|vni| targets(directory, vni, inbound)) {
             Ok(targets) => targets,
             Err(reason) => {
                 account.drop(reason, amount);
                 return;
             }
         };
-        for (copy, to) in targets.into_iter().enumerate() {
-            let handed_on = self.deliver_to(to, &inbound.frame);
-            let account = self.sources.entry(inbound.source.to_bits()).or_default();
-            if copy > 0 {
-                account.copies += amount;
+        match targets {
+            Targets::One(to) => self.hand_on(book, to, &inbound.frame, amount),
+            Targets::All(members) => {
+                for (copy, to) in members.iter().enumerate() {
+                    if copy > 0 {
+                        self.sources.entry(book).or_default().copies += amount;
+                    }
+                    self.hand_on(book, *to, &inbound.frame, amount);
+                }
             }
-            if handed_on {
-                account.output += amount;
-            } else {
-                account.drop(DropReason::HandoverFull, amount);
-            }
+        }
+    }
+
+    fn hand_on(&mut self, book: u64, to: VnicId, frame: &FrameRef<'_>, amount: Amount) {
+        let handed_on = self.deliver_to(to, frame);
+        let account = self.sources.entry(book).or_default();
+        if handed_on {
+            account.output += amount;
+        } else {
+            account.drop(DropReason::HandoverFull, amount);
         }
     }
 
@@ -78,24 +96,6 @@ impl Inward<'_> {
         }
     }
 
-    /// The vNICs of this host that get the frame.
-    fn targets(&self, inbound: &Inbound<'_>) -> Result<Vec<VnicId>, DropReason> {
-        let vni = self.directory.admit(inbound.peer, inbound.source, inbound.destination)?;
-        let network = self.directory.network(vni).ok_or(DropReason::NetworkMismatch)?;
-        let mut head = [0; HEAD_LEN];
-        let len = inbound.frame.copy_at(0, &mut head);
-        inbound
-            .frame
-            .offload
-            .check(&head[..len], inbound.frame.frame_len(), network.network.mtu)
-            .map_err(|_| DropReason::BadBlock)?;
-        match inbound.destination {
-            Endpoint::Vnic(id) => Ok(vec![id]),
-            _ if network.local_members.is_empty() => Err(DropReason::UnknownDestination),
-            _ => Ok(network.local_members.clone()),
-        }
-    }
-
     /// Delivers to a port of this worker, or hands over to the one that has it.
     fn deliver_to(&mut self, to: VnicId, frame: &FrameRef<'_>) -> bool {
         if let Some(index) = self.by_vnic.get(&to) {
@@ -116,8 +116,59 @@ impl Inward<'_> {
         let Some(port) = self.ports.get_mut(index) else { return };
         if let Err((pair, error)) = deliver(port, frame, self.scratch) {
             let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
-            self.broken.push((index, ring, error));
+            // Every further frame of this turn meets the same ring.
+            if !self.broken.iter().any(|(port, at, _)| (*port, *at) == (index, ring)) {
+                self.broken.push((index, ring, error));
+            }
         }
+    }
+}
+
+/// The vNICs of this host that get a frame.
+enum Targets<'d> {
+    One(VnicId),
+    All(&'d [VnicId]),
+}
+
+/// Who gets a frame that its peer may send to network `vni`, if its headers are in order.
+fn targets<'d>(
+    directory: &'d Directory,
+    vni: Vni,
+    inbound: &Inbound<'_>,
+) -> Result<Targets<'d>, DropReason> {
+    let network = directory.network(vni).ok_or(DropReason::NetworkMismatch)?;
+    let mut head = [0; HEAD_LEN];
+    let len = inbound.frame.copy_at(0, &mut head);
+    let head = head.get(..len).unwrap_or_default();
+    check_source(directory, vni, inbound.source, head)?;
+    inbound
+        .frame
+        .offload
+        .check(head, inbound.frame.frame_len(), network.network.mtu)
+        .map_err(|_| DropReason::BadBlock)?;
+    match inbound.destination {
+        Endpoint::Vnic(id) => Ok(Targets::One(id)),
+        _ if network.local_members.is_empty() => Err(DropReason::UnknownDestination),
+        _ => Ok(Targets::All(&network.local_members)),
+    }
+}
+
+/// A peer speaks for its own vNICs' MAC addresses only, and an uplink for none of ours:
+/// a host that was broken into must not pass for another one's VM.
+fn check_source(
+    directory: &Directory,
+    vni: Vni,
+    source: Endpoint,
+    head: &[u8],
+) -> Result<(), DropReason> {
+    let mac = Ethernet::parse(head).map_err(|_| DropReason::BadBlock)?.source;
+    match source {
+        Endpoint::Vnic(id) => match directory.vnic(id) {
+            Some(entry) if entry.vnic.mac == mac => Ok(()),
+            _ => Err(DropReason::SourceMac),
+        },
+        _ if directory.lookup(vni, mac).is_some() => Err(DropReason::Reflection),
+        _ => Ok(()),
     }
 }
 

@@ -17,6 +17,7 @@
 //! worker does not sleep and guests need not kick; a little later it asks for kicks
 //! and sleeps in its ring.
 
+mod cost;
 mod deliver;
 mod handle;
 mod inward;

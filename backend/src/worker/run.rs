@@ -340,8 +340,12 @@ impl Worker {
     fn stop_broken(&mut self) -> Result<(), UringError> {
         for (index, ring, error) in self.broken.drain(..) {
             let Some(port) = self.ports.get_mut(index) else { continue };
-            warn!(vnic = port.vnic.name, ring, %error, "stopped a broken ring");
             port.broken_rings += 1;
+            // A guest can break its ring as often as it can reset its device.
+            if port.broken_rings.is_power_of_two() {
+                let count = port.broken_rings;
+                warn!(vnic = port.vnic.name, ring, count, %error, "stopped a broken ring");
+            }
             if let Some(common) = port.common_mut(ring) {
                 if let Some(fd) = common.err_fd() {
                     self.ring.signal(fd, ring_token(BROKEN, index, ring, 0))?;
@@ -514,3 +518,7 @@ fn ring_of(token: Token) -> (usize, u16) {
     let index = token.index as usize;
     (index / RINGS_MAX, u16::try_from(index % RINGS_MAX).unwrap_or(0))
 }
+
+#[cfg(test)]
+#[path = "tests/mod.rs"]
+mod tests;

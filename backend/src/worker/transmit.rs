@@ -10,6 +10,7 @@
 //! with its reason. A frame for which the fabric has no room now stays in the ring.
 
 use super::{
+    cost,
     local::Arena,
     port::{Books, Port},
 };
@@ -32,10 +33,6 @@ use wireonce_wire::{Endpoint, VnicId};
 
 /// Frames of one turn at most; the credit usually ends it before.
 const TURN_FRAMES_MAX: usize = 64;
-/// CPU time that a frame costs, whatever becomes of it.
-const FRAME_COST_NS: i64 = 120;
-/// Bytes that are copied in a nanosecond.
-const COPY_BYTES_PER_NS: i64 = 8;
 
 /// What a turn works with, besides the port.
 pub(super) struct Outward<'a> {
@@ -104,8 +101,8 @@ pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Resul
             sender.books.guest_tx_drop(reason, Amount::frame(out.frame.frame_len(), 1));
         }
         turn.chains += 1;
-        let copied = i64::try_from(out.frame.frame_len()).unwrap_or(i64::MAX);
-        port.credit_ns -= FRAME_COST_NS + copied / COPY_BYTES_PER_NS;
+        port.credit_ns -= cost::frame_ns(out.frame.frame_len());
+        port.credit_ns -= cost::descriptors_ns(queue.ring.ring_mut().take_walked());
         out.frame.clear();
     }
     out.frame.clear();

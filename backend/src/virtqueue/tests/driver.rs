@@ -13,42 +13,42 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::virtqueue::{GuestMemory, MappedMemory, RingConfig, SplitRing};
 
-pub(super) const NEXT: u16 = 1;
-pub(super) const WRITE: u16 = 2;
-pub(super) const INDIRECT: u16 = 4;
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
 
-pub(super) const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
-pub(super) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
-pub(super) const INDIRECT_DESC: u64 = 1 << VIRTIO_RING_F_INDIRECT_DESC;
-pub(super) const MRG_RXBUF: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
+pub(crate) const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
+pub(crate) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
+pub(crate) const INDIRECT_DESC: u64 = 1 << VIRTIO_RING_F_INDIRECT_DESC;
+pub(crate) const MRG_RXBUF: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 
 /// First index of every ring.
-pub(super) const START: u16 = 0xfff0;
+pub(crate) const START: u16 = 0xfff0;
 
 /// Buffers go here: two adjacent regions, and nothing behind them.
-pub(super) const LOW: u64 = 0x10_0000;
-pub(super) const LOW_LEN: u64 = 0x10_0000;
-pub(super) const HIGH: u64 = LOW + LOW_LEN;
-pub(super) const HIGH_LEN: u64 = 0x8_0000;
-pub(super) const END: u64 = HIGH + HIGH_LEN;
+pub(crate) const LOW: u64 = 0x10_0000;
+pub(crate) const LOW_LEN: u64 = 0x10_0000;
+pub(crate) const HIGH: u64 = LOW + LOW_LEN;
+pub(crate) const HIGH_LEN: u64 = 0x8_0000;
+pub(crate) const END: u64 = HIGH + HIGH_LEN;
 
 const TABLE: u64 = 0;
 const AVAIL: u64 = 0x8_0000;
 const USED: u64 = 0xa_0000;
 
-pub(super) struct Driver {
-    pub(super) memory: Arc<GuestMemory>,
-    pub(super) config: RingConfig,
+pub(crate) struct Driver {
+    pub(crate) memory: Arc<GuestMemory>,
+    pub(crate) config: RingConfig,
     avail: u16,
     used_seen: u16,
 }
 
 impl Driver {
-    pub(super) fn new(size: u16) -> Self {
+    pub(crate) fn new(size: u16) -> Self {
         Self::with_features(size, INDIRECT_DESC | EVENT_IDX)
     }
 
-    pub(super) fn with_features(size: u16, features: u64) -> Self {
+    pub(crate) fn with_features(size: u16, features: u64) -> Self {
         let regions = [
             (GuestAddress(0), 0x10_0000),
             (GuestAddress(LOW), usize::try_from(LOW_LEN).unwrap()),
@@ -69,16 +69,16 @@ impl Driver {
         driver
     }
 
-    pub(super) fn mapped(&self) -> Arc<MappedMemory> {
+    pub(crate) fn mapped(&self) -> Arc<MappedMemory> {
         Arc::new(MappedMemory::new(Arc::clone(&self.memory)).unwrap())
     }
 
-    pub(super) fn ring(&self) -> SplitRing {
+    pub(crate) fn ring(&self) -> SplitRing {
         SplitRing::new(self.mapped(), &self.config).unwrap()
     }
 
     /// The reference implementation on the same ring.
-    pub(super) fn queue(&self) -> Queue {
+    pub(crate) fn queue(&self) -> Queue {
         let mut queue = Queue::new(self.config.size).unwrap();
         queue.try_set_desc_table_address(GuestAddress(TABLE)).unwrap();
         queue.try_set_avail_ring_address(GuestAddress(AVAIL)).unwrap();
@@ -91,26 +91,26 @@ impl Driver {
         queue
     }
 
-    pub(super) fn write(&self, address: u64, bytes: &[u8]) {
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
         self.memory.write_slice(bytes, GuestAddress(address)).unwrap();
     }
 
-    pub(super) fn read(&self, address: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn read(&self, address: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.memory.read_slice(&mut bytes, GuestAddress(address)).unwrap();
         bytes
     }
 
-    pub(super) fn write_u16(&self, address: u64, value: u16) {
+    pub(crate) fn write_u16(&self, address: u64, value: u16) {
         self.memory.store(value.to_le(), GuestAddress(address), Ordering::Release).unwrap();
     }
 
-    pub(super) fn read_u16(&self, address: u64) -> u16 {
+    pub(crate) fn read_u16(&self, address: u64) -> u16 {
         u16::from_le(self.memory.load(GuestAddress(address), Ordering::Acquire).unwrap())
     }
 
     /// Writes one descriptor anywhere.
-    pub(super) fn write_descriptor(&self, at: u64, buffer: (u64, u32), flags: u16, next: u16) {
+    pub(crate) fn write_descriptor(&self, at: u64, buffer: (u64, u32), flags: u16, next: u16) {
         self.write(at, &buffer.0.to_le_bytes());
         self.write(at + 8, &buffer.1.to_le_bytes());
         self.write(at + 12, &flags.to_le_bytes());
@@ -118,13 +118,13 @@ impl Driver {
     }
 
     /// Writes entry `index` of the ring's table.
-    pub(super) fn descriptor(&self, index: u16, buffer: (u64, u32), flags: u16, next: u16) {
+    pub(crate) fn descriptor(&self, index: u16, buffer: (u64, u32), flags: u16, next: u16) {
         self.write_descriptor(TABLE + u64::from(index) * 16, buffer, flags, next);
     }
 
     /// Writes a chain of `buffers`, each with its flags, to consecutive entries
     /// from `head` on, and offers it.
-    pub(super) fn offer_chain(&mut self, head: u16, buffers: &[(u64, u32, u16)]) {
+    pub(crate) fn offer_chain(&mut self, head: u16, buffers: &[(u64, u32, u16)]) {
         for (index, (address, len, flags)) in (head..).zip(buffers) {
             let last = usize::from(index - head) + 1 == buffers.len();
             let flags = if last { *flags } else { *flags | NEXT };
@@ -134,7 +134,7 @@ impl Driver {
     }
 
     /// Puts `head` into the available ring.
-    pub(super) fn offer(&mut self, head: u16) {
+    pub(crate) fn offer(&mut self, head: u16) {
         let slot = self.avail % self.config.size;
         self.write_u16(AVAIL + 4 + u64::from(slot) * 2, head);
         self.avail = self.avail.wrapping_add(1);
@@ -142,41 +142,41 @@ impl Driver {
     }
 
     /// Replaces what the available ring says at position `index`.
-    pub(super) fn overwrite_avail(&self, index: u16, head: u16) {
+    pub(crate) fn overwrite_avail(&self, index: u16, head: u16) {
         let slot = index % self.config.size;
         self.write_u16(AVAIL + 4 + u64::from(slot) * 2, head);
     }
 
-    pub(super) fn set_avail_idx(&self, index: u16) {
+    pub(crate) fn set_avail_idx(&self, index: u16) {
         self.write_u16(AVAIL + 2, index);
     }
 
-    pub(super) fn set_avail_flags(&self, flags: u16) {
+    pub(crate) fn set_avail_flags(&self, flags: u16) {
         self.write_u16(AVAIL, flags);
     }
 
-    pub(super) fn set_used_event(&self, event: u16) {
+    pub(crate) fn set_used_event(&self, event: u16) {
         self.write_u16(AVAIL + 4 + u64::from(self.config.size) * 2, event);
     }
 
-    pub(super) fn avail_event(&self) -> u16 {
+    pub(crate) fn avail_event(&self) -> u16 {
         self.read_u16(USED + 4 + u64::from(self.config.size) * 8)
     }
 
-    pub(super) fn used_flags(&self) -> u16 {
+    pub(crate) fn used_flags(&self) -> u16 {
         self.read_u16(USED)
     }
 
-    pub(super) fn used_idx(&self) -> u16 {
+    pub(crate) fn used_idx(&self) -> u16 {
         self.read_u16(USED + 2)
     }
 
-    pub(super) fn set_used_idx(&self, index: u16) {
+    pub(crate) fn set_used_idx(&self, index: u16) {
         self.write_u16(USED + 2, index);
     }
 
     /// What was returned since the last call: head and length.
-    pub(super) fn take_used(&mut self) -> Vec<(u32, u32)> {
+    pub(crate) fn take_used(&mut self) -> Vec<(u32, u32)> {
         let idx = self.used_idx();
         let mut used = Vec::new();
         while self.used_seen != idx {
@@ -191,7 +191,7 @@ impl Driver {
     }
 
     /// All of the guest's memory.
-    pub(super) fn dump(&self) -> Vec<u8> {
+    pub(crate) fn dump(&self) -> Vec<u8> {
         self.read(0, usize::try_from(END).unwrap())
     }
 }
