@@ -176,7 +176,7 @@ fn backend_killed(backend_listens: bool) -> Result<()> {
     // A nc whose own input ends says so to its peer, which then ends: hence the held FIFO.
     // The guest starts to send, then its backend is killed while it does.
     let send = format!(
-        "(for n in $(seq 1 60); do seq 1 6000; done | nc {outside} 7000; touch /tmp/sent) >/dev/null 2>&1 &"
+        "(for n in $(seq 1 60); do seq 1 20000; done | nc {outside} 7000; touch /tmp/sent) >/dev/null 2>&1 &"
     );
     a.run(&send, LIMIT)?;
     wait_until("the first bytes", LIMIT, || {
@@ -193,7 +193,7 @@ fn backend_killed(backend_listens: bool) -> Result<()> {
         Ok((a.try_run("test -e /tmp/sent", LIMIT)?.status == 0).then_some(()))
     });
     sent.map_err(|error| bed.explain(&error))?;
-    let line = format!("cd {dir}; for n in $(seq 1 60); do seq 1 6000; done | cmp - received");
+    let line = format!("cd {dir}; for n in $(seq 1 60); do seq 1 20000; done | cmp - received");
     bed.cluster.outside().sh(&line, LIMIT)?;
     bed.must_reach_outside(&mut b)?;
     bed.must_close()
