@@ -19,6 +19,7 @@ pub const VERIFY: &[&str] = &[
     "iperf3",
     "iproute2",
     "qemu-system-x86",
+    "tcpdump",
 ];
 
 /// Those of `wanted` that are not installed, in the given order.

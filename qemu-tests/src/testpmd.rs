@@ -7,6 +7,8 @@
 //!
 //! testpmd sends SET_FEATURES first: it never shows what QEMU's order of messages does.
 
+mod console;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::error::{Error, Result};
 use crate::netns::Netns;
 use crate::process::{Process, tail, wait_until};
 use crate::watchdog::{Setting, change_setting};
+
+pub use console::Console;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(20);

@@ -120,7 +120,7 @@ fn must_drop(bed: &Bed, reason: &str, wanted: u64) -> Result<()> {
 fn must_drop_bpdus(bed: &Bed, guest: &mut Guest) -> Result<()> {
     let before = dropped(bed, "link-control")?;
     guest.run(
-        "brctl addbr br0 && brctl stp br0 on && brctl addif br0 eth0 && ip link set br0 up",
+        "brctl addbr br0 && echo 1 >/sys/class/net/br0/bridge/stp_state && brctl addif br0 eth0 && ip link set br0 up",
         LIMIT,
     )?;
     must_drop(bed, "link-control", before + 2)?;
@@ -138,7 +138,7 @@ fn must_drop_redirects(bed: &Bed, guest: &mut Guest) -> Result<()> {
              echo 1 >/proc/sys/net/ipv4/conf/$name/send_redirects
          done
          ip route add 198.51.100.0/24 via 192.0.2.77
-         ip neigh add 192.0.2.77 lladdr 52:54:00:00:00:77 dev eth0",
+         arp -i eth0 -s 192.0.2.77 52:54:00:00:00:77",
         LIMIT,
     )?;
     let outside = bed.cluster.outside();

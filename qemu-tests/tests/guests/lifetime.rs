@@ -170,12 +170,13 @@ fn backend_killed(backend_listens: bool) -> Result<()> {
     bed.must_reach_outside(&mut b)?;
 
     let outside = bed.cluster.outside_address();
-    let receive = "busybox nc -l -p 7000 </dev/null >received 2>/dev/null &";
+    let receive = "mkfifo hold; exec 9<>hold; busybox nc -l -p 7000 <&9 >received 2>/dev/null &";
     let dir = bed.cluster.dir().display().to_string();
     bed.cluster.outside().sh(&format!("cd {dir}; {receive} sleep 0.3"), LIMIT)?;
+    // A nc whose own input ends says so to its peer, which then ends: hence the held FIFO.
     // The guest starts to send, then its backend is killed while it does.
     let send = format!(
-        "(for n in $(seq 1 200); do seq 1 20000; done | nc {outside} 7000; touch /tmp/sent) >/dev/null 2>&1 &"
+        "(for n in $(seq 1 60); do seq 1 20000; done | nc {outside} 7000; touch /tmp/sent) >/dev/null 2>&1 &"
     );
     a.run(&send, LIMIT)?;
     wait_until("the first bytes", LIMIT, || {
@@ -184,12 +185,15 @@ fn backend_killed(backend_listens: bool) -> Result<()> {
             .then_some(()))
     })?;
     bed.cluster.kill_daemon(0)?;
+    if a.try_run("test -e /tmp/sent", LIMIT)?.status == 0 {
+        return Err(Error::Unexpected("the transfer was over before the kill".to_owned()));
+    }
     bed.cluster.start_daemon(0)?;
     let sent = wait_until("the end of the transfer", Duration::from_secs(60), || {
         Ok((a.try_run("test -e /tmp/sent", LIMIT)?.status == 0).then_some(()))
     });
     sent.map_err(|error| bed.explain(&error))?;
-    let line = format!("cd {dir}; for n in $(seq 1 200); do seq 1 20000; done | cmp - received");
+    let line = format!("cd {dir}; for n in $(seq 1 60); do seq 1 20000; done | cmp - received");
     bed.cluster.outside().sh(&line, LIMIT)?;
     bed.must_reach_outside(&mut b)?;
     bed.must_close()

@@ -16,6 +16,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
 
 mod bed;
+mod frontend;
 mod guard;
 mod lifetime;
 mod neighbours;
