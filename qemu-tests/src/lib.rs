@@ -23,6 +23,7 @@
 //! | [`netns`] | namespaces, veth pairs, the fabric bridge |
 //! | [`packages`] | Debian packages that are needed, and their installation |
 //! | [`guest`] | kernel, initramfs, QEMU, the command channel into the guest |
+//! | [`impair`] | a relay that loses, doubles, reorders, delays, damages and replays datagrams |
 //! | [`iperf`] | TCP throughput between two places |
 //! | [`testpmd`] | DPDK's front-end and back-end without a guest |
 //! | [`cluster`] | servers, gateway and outside with the `wireonce` daemons |
@@ -31,6 +32,7 @@
 
 pub mod cluster;
 pub mod guest;
+pub mod impair;
 pub mod iperf;
 pub mod netns;
 pub mod packages;

@@ -1,12 +1,16 @@
 //! Stock guests, with QEMU's own tap in the place of the backend: what the harness can do.
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use wireonce_qemu_tests::Result;
 use wireonce_qemu_tests::guest::{Accel, Guest, Image, Nic, NicBackend, Vm};
 use wireonce_qemu_tests::iperf::{self, Load};
 use wireonce_qemu_tests::netns::Netns;
+use wireonce_qemu_tests::process::wait_until;
+use wireonce_qemu_tests::watchdog::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,6 +31,27 @@ fn a_guest_runs_commands_and_tells_their_status() {
 }
 
 #[test]
+fn a_person_gets_a_shell_on_the_console() {
+    let dir = TempDir::new("console").unwrap();
+    let socket = dir.path().join("console.sock");
+    let image = Image::ensure().unwrap();
+    let accel = Accel::detect(&image).unwrap();
+    let _guest = Vm::new("console", &image, accel).console(socket.clone()).boot().unwrap();
+    let mut console = UnixStream::connect(socket).unwrap();
+    console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut seen = String::new();
+    wait_until("the shell's answer", LIMIT, || {
+        console.write_all(b"echo $((6 * 7))\n").unwrap();
+        let mut buffer = [0; 1024];
+        while let Ok(count @ 1..) = console.read(&mut buffer) {
+            seen += &String::from_utf8_lossy(&buffer[..count]);
+        }
+        Ok(seen.lines().any(|line| line.trim() == "42").then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
 fn qmp_stops_continues_resets_and_plugs_memory() {
     let mut guest = plain_guest().unwrap();
     guest.qmp().stop().unwrap();
@@ -35,7 +60,7 @@ fn qmp_stops_continues_resets_and_plugs_memory() {
     assert_eq!(guest.qmp().status().unwrap(), "running");
     guest.qmp().plug_memory("dimm0", 128).unwrap();
     let dimms = "ls -d /sys/bus/acpi/devices/PNP0C80:*";
-    wireonce_qemu_tests::process::wait_until("the guest sees the memory", LIMIT, || {
+    wait_until("the guest sees the memory", LIMIT, || {
         Ok((guest.try_run(dimms, LIMIT)?.status == 0).then_some(()))
     })
     .unwrap();

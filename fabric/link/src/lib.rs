@@ -14,7 +14,7 @@ mod socket;
 
 pub use aead::{OpenError, OpeningKey, SealError, SealingKey};
 pub use agent::{Agent, AgentHandle, ControlSocket, SessionEvents};
-pub use evidence::{Evidence, EvidenceBuilder, Fate, Fates};
+pub use evidence::{Evidence, Fate, Fates};
 pub use fabric::{
     Fabric, FabricConfig, FabricError, FabricSnapshot, Inbound, LinkCounters, Outbound, Outcome,
     PeerAddress, SessionEvent,

@@ -35,7 +35,7 @@ fi
 
 # A shell for people on the second serial port, if there is one.
 if [ -e /dev/ttyS1 ] && grep -q wo.console /proc/cmdline; then
-    (while :; do setsid cttyhack sh </dev/ttyS1 >/dev/ttyS1 2>&1; sleep 1; done) &
+    (while :; do setsid -c sh </dev/ttyS1 >/dev/ttyS1 2>&1; sleep 1; done) &
 fi
 
 # The agent. One line in: NONCE LIMIT_S COMMAND_IN_BASE64

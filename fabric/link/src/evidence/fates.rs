@@ -108,7 +108,7 @@ impl Fates {
             if entry.last >= evidence.to() {
                 // Its end is not final yet. No later entry is touched either.
                 if covered {
-                    self.oldest.seen_to = evidence.to();
+                    self.oldest.seen_to = seen_to.max(evidence.to());
                 }
                 return;
             }

@@ -24,7 +24,7 @@ fn encoded(evidence: &Evidence) -> Vec<u8> {
 
 /// Rising runs apart from each other, inside the span.
 fn evidences() -> impl Strategy<Value = Evidence> {
-    let runs = proptest::collection::vec((1u64..40, 1u64..40), 0..GAPS_MAX + 10);
+    let runs = proptest::collection::vec((1u64..40, 1u64..40), 0..2 * LISTED_MAX);
     (0..u64::MAX - WINDOW, 1..=WINDOW, runs).prop_map(|(from, span, runs)| {
         let mut evidence = Evidence::new(from..from + span).unwrap();
         let mut at = from;
@@ -168,41 +168,31 @@ fn an_entry_that_is_overwritten_is_returned_and_the_end_of_a_session_books_the_r
 #[test]
 fn reports_repeat_what_earlier_ones_said() {
     let mut window = ReplayWindow::new();
-    let mut builder = EvidenceBuilder::new(1);
-    assert_eq!(builder.build(&window, 1), None, "nothing was received");
-    let mut last = None;
+    assert_eq!(Evidence::about(&window, 1, 1), None, "nothing was received");
     for number in (1..=1_000).filter(|number| number % 100 != 0) {
         window.mark(number);
-        last = builder.build(&window, window.edge());
-        assert!(!builder.behind(&window, window.edge()));
     }
-    let last = last.unwrap();
-    assert_eq!((last.from(), last.to()), (1, 1_000));
-    assert_eq!(last.missing().count(), 9);
-    assert_eq!(builder.build(&window, window.edge()), Some(last), "asked again");
+    let evidence = Evidence::about(&window, 1, window.edge()).unwrap();
+    assert_eq!((evidence.from(), evidence.to()), (1, 1_000));
+    assert_eq!(evidence.missing().count(), 9);
+    window.mark(5_000);
+    let evidence = Evidence::about(&window, 1, 2_000).unwrap();
+    assert_eq!((evidence.from(), evidence.to()), (5_001 - WINDOW, 2_000));
 }
 
 #[test]
-fn more_gaps_than_fit_are_told_in_several_reports() {
+fn a_window_full_of_gaps_fits_in_one_report() {
     let mut window = ReplayWindow::new();
-    for number in (1..2_000).step_by(2) {
+    for number in (1..=2 * WINDOW).step_by(2) {
         window.mark(number);
     }
-    let mut builder = EvidenceBuilder::new(0);
-    let mut missing = BTreeSet::new();
-    let mut covered_to = 0;
-    let mut reports = 0;
-    while builder.behind(&window, 2_000) {
-        let evidence = builder.build(&window, 2_000).unwrap();
-        assert!(evidence.from() <= covered_to);
-        assert!(evidence.to() > covered_to);
-        covered_to = evidence.to();
-        missing.extend(evidence.missing().flatten());
-        reports += 1;
-    }
-    assert_eq!(covered_to, 2_000);
-    assert_eq!(reports, 1_000usize.div_ceil(GAPS_MAX));
-    assert!(missing.iter().copied().eq((0..2_000).step_by(2)));
+    let edge = window.edge();
+    let evidence = Evidence::about(&window, 1, edge).unwrap();
+    assert_eq!((evidence.from(), evidence.to()), (edge - WINDOW, edge));
+    assert_eq!(evidence.missing().count() as u64, WINDOW / 2);
+    let bytes = encoded(&evidence);
+    assert_eq!(bytes.len(), EVIDENCE_LEN_MAX);
+    assert_eq!(Evidence::decode(&bytes), Ok(evidence));
 }
 
 /// One frame of the model.
@@ -245,7 +235,6 @@ proptest! {
     fn fates_agree_with_what_happened(rounds in rounds(), seed: u64, lag in 0u64..80) {
         let mut random = crate::random::Seeded(seed);
         let mut window = ReplayWindow::new();
-        let mut builder = EvidenceBuilder::new(0);
         let mut fates = Fates::with_capacity(1_000_000);
         let mut booked = Books::new();
         let mut sent: Vec<Frame> = Vec::new();
@@ -271,8 +260,7 @@ proptest! {
             // The unpacker is some numbers behind, but not at the end.
             let last = at + 1 == count;
             let edge = if last { window.edge() } else { window.edge().saturating_sub(lag) };
-            while builder.behind(&window, edge) {
-                let evidence = builder.build(&window, edge).unwrap();
+            if let Some(evidence) = Evidence::about(&window, 0, edge) {
                 let evidence = Evidence::decode(&encoded(&evidence)).unwrap();
                 if !round.report_lost || last {
                     told = told.max(evidence.to());
@@ -293,8 +281,8 @@ proptest! {
             let fate = if lost { Fate::Lost } else { Fate::Arrived };
             *expected.entry((frame.vnic, fate)).or_default() += 1;
         }
-        // Unknown is allowed only for what fell out of the window, or had more
-        // gaps than a repeated report can hold; it is never a wrong answer.
+        // Unknown is allowed only for what fell out of the window; it is never a
+        // wrong answer.
         let total: u64 = booked.values().sum();
         prop_assert_eq!(total + open, sent.len() as u64);
         for vnic in 0..3 {
@@ -306,8 +294,8 @@ proptest! {
                 short += get(&expected, fate) - get(&booked, fate);
             }
             prop_assert_eq!(unknown, short);
-            if arrived.len() as u64 == next {
-                prop_assert_eq!(unknown, 0, "nothing was lost, all is within one window");
+            if next < WINDOW {
+                prop_assert_eq!(unknown, 0, "all is within one window");
             }
         }
     }
@@ -316,7 +304,7 @@ proptest! {
     #[test]
     fn without_lost_reports_every_fate_is_known(rounds in rounds(), seed: u64) {
         let mut random = crate::random::Seeded(seed);
-        let (mut window, mut builder) = (ReplayWindow::new(), EvidenceBuilder::new(0));
+        let mut window = ReplayWindow::new();
         let mut fates = Fates::with_capacity(1_000_000);
         let mut next = 0u64;
         for round in rounds {
@@ -330,8 +318,7 @@ proptest! {
                     }
                 }
                 let edge = window.edge();
-                while builder.behind(&window, edge) {
-                    let evidence = builder.build(&window, edge).unwrap();
+                if let Some(evidence) = Evidence::about(&window, 0, edge) {
                     let mut fate_known = true;
                     fates.resolve(&evidence, &mut |_, _, fate| {
                         fate_known &= fate != Fate::Unknown;

@@ -49,16 +49,13 @@ impl PeerLinks {
 
     pub(super) fn set_datagram_len(&mut self, datagram_len: usize) {
         if let Some(sending) = &mut self.sending {
-            sending.datagram_len = datagram_len;
-            let Some(geometry) = sending.geometry() else { return };
-            for path in sending.paths.iter_mut().flatten() {
-                path.set_geometry(geometry);
-            }
+            sending.set_datagram_len(datagram_len);
         }
     }
 
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
-        let paths = self.sending.iter().flat_map(|sending| sending.paths.iter().flatten());
+        let sendings = self.sending.iter().chain(&self.older);
+        let paths = sendings.flat_map(|sending| sending.paths.iter().flatten());
         paths.filter_map(|path| path.probe_at_us()).min()
     }
 }
@@ -68,6 +65,14 @@ impl Sending {
         let slots = usize::from(session.remote_workers) * PATH_NUMBERS;
         let paths = std::iter::repeat_with(|| None).take(slots).collect();
         Self { datagram_len: session.datagram_len_max, session, address, paths }
+    }
+
+    fn set_datagram_len(&mut self, datagram_len: usize) {
+        self.datagram_len = datagram_len;
+        let Some(geometry) = self.geometry() else { return };
+        for path in self.paths.iter_mut().flatten() {
+            path.set_geometry(geometry);
+        }
     }
 
     fn geometry(&self) -> Option<Geometry> {
@@ -134,7 +139,12 @@ impl Fabric {
             return;
         }
         let next = match peer.paused.take() {
-            Some(paused) if is_this(&paused) => paused,
+            Some(mut paused) if is_this(&paused) => {
+                // What the path carried before the silence says nothing: the agent begins
+                // again with the session's length, and tells of every change from there.
+                paused.set_datagram_len(session.datagram_len_max);
+                paused
+            }
             _ => Sending::new(session, peer.address.clone()),
         };
         if let Some(mut before) = peer.sending.replace(next) {
@@ -195,10 +205,21 @@ impl Fabric {
         }
     }
 
-    /// Asks the receivers of paths that have been without news for too long.
+    /// Asks the receivers of paths that have been without news for too long. The last
+    /// datagrams of a session that was replaced may be lost, too.
     pub(super) fn send_probes(&mut self, now_us: u64) {
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
+            for path in peer.older.iter_mut().flat_map(|older| older.paths.iter_mut().flatten()) {
+                if path.probe_due(now_us)
+                    && path.has_room()
+                    && let Some(socket) = self.sockets.get(path.socket)
+                {
+                    path.put_link(&super::receive::PROBE, &mut self.pool);
+                    // If the socket is full, the next question sends it.
+                    path.flush(socket, &mut self.pool);
+                }
+            }
             let Some(sending) = &mut peer.sending else { continue };
             for (slot, path) in sending.paths.iter_mut().enumerate() {
                 let Some(path) = path.as_deref_mut() else { continue };

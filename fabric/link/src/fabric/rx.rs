@@ -7,7 +7,7 @@
 
 use crate::{
     OpeningKey, Session,
-    evidence::{Evidence, EvidenceBuilder},
+    evidence::Evidence,
     replay::{Position, ReplayWindow},
 };
 use std::ops::Range;
@@ -15,6 +15,8 @@ use wireonce_wire::{
     BlockHeader, DATAGRAM_HEADER_LEN, Datagram, DatagramHeader, PathIndex, Unpacker,
 };
 
+/// Number of a path's first datagram.
+const FIRST_NUMBER: u64 = 1;
 /// New numbers after which a report is due at once: well before the window, and with
 /// it the evidence, has moved on.
 const REPORT_AFTER_PACKETS: u64 = 1024;
@@ -46,7 +48,6 @@ pub(crate) struct RxPath {
     key: Option<OpeningKey>,
     window: ReplayWindow,
     unpacker: Unpacker,
-    evidence: EvidenceBuilder,
     report_at_us: Option<u64>,
     /// The edge at the last report.
     reported_edge: u64,
@@ -63,10 +64,9 @@ impl RxPath {
         Some(Self {
             key,
             window: ReplayWindow::new(),
-            unpacker: Unpacker::new(1),
-            evidence: EvidenceBuilder::new(1),
+            unpacker: Unpacker::new(FIRST_NUMBER),
             report_at_us: None,
-            reported_edge: 1,
+            reported_edge: FIRST_NUMBER,
             counters: RxCounters::default(),
         })
     }
@@ -156,10 +156,8 @@ impl RxPath {
     pub(crate) fn report(&mut self, now_us: u64) -> Option<Evidence> {
         self.report_at_us.filter(|at| *at <= now_us)?;
         self.reported_edge = self.unpacker.edge();
-        let evidence = self.evidence.build(&self.window, self.reported_edge);
-        let behind = self.evidence.behind(&self.window, self.reported_edge);
-        self.report_at_us = behind.then_some(now_us);
-        evidence
+        self.report_at_us = None;
+        Evidence::about(&self.window, FIRST_NUMBER, self.reported_edge)
     }
 
     /// When [`Self::tick`] or [`Self::report`] has something to do.

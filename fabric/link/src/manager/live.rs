@@ -99,6 +99,12 @@ impl Live {
         Some([&header[..], &payload[..], &tag[..]].concat())
     }
 
+    /// What was sent before a silence proves nothing about the path after it, even if
+    /// the peer still tells that it came.
+    pub(super) fn forget_sent(&mut self) {
+        self.sent.clear();
+    }
+
     /// Opens a control datagram: check the window, verify, mark.
     pub(super) fn open(
         &mut self,

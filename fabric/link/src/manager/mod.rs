@@ -38,7 +38,7 @@ use crate::handshake::{Agreement, HandshakeError, Initiator, MacKey};
 use crate::key::PublicKey;
 use crate::random::{NoRandom, Random};
 use crate::session::{INDEX_MAX, PeerId, Sender, Session};
-use live::Refused;
+use live::{Live, Refused};
 use peer::Peer;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -303,6 +303,7 @@ impl<R: Random> Manager<R> {
         peer.up = false;
         peer.counters.downs += 1;
         peer.mtu.reset();
+        peer.sessions.iter_mut().for_each(Live::forget_sent);
         self.outputs.push_back(Output::PeerDown { peer: id });
         self.publish_mtu(id);
         if let Some(peer) = self.peers.get_mut(id.0) {

@@ -1,0 +1,8 @@
+//! Two workers on loopback: agents, sockets, rings, trains and evidence for real.
+
+#[cfg(test)]
+mod impaired;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod plain;
