@@ -473,25 +473,28 @@ impl Worker {
                 Command::RingStop(vnic, index, reply) => {
                     let _ = reply.send(self.stop_ring(vnic, index)?);
                 }
-                Command::RingEnabled(vnic, index, enabled) => {
+                Command::RingEnabled(vnic, index, enabled, reply) => {
                     if let Some(common) = self.port(vnic).and_then(|p| p.common_mut(index)) {
                         common.enabled = enabled;
                     }
+                    let _ = reply.send(());
                 }
-                Command::RingCall(vnic, index, call) => {
+                Command::RingCall(vnic, index, call, reply) => {
                     if let Some(common) = self.port(vnic).and_then(|p| p.common_mut(index)) {
                         common.set_call(call);
                     }
+                    let _ = reply.send(());
                 }
                 Command::Connected(vnic) => {
                     if let Some(port) = self.port(vnic) {
                         port.connected = true;
                     }
                 }
-                Command::Features(vnic, features) => {
+                Command::Features(vnic, features, reply) => {
                     if let Some(port) = self.port(vnic) {
                         port.set_features(features);
                     }
+                    let _ = reply.send(());
                 }
                 Command::Memory(vnic, memory, reply) => {
                     self.replace_memory(vnic, memory)?;
