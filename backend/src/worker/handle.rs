@@ -28,7 +28,7 @@ impl PortEvents for PortHandle {
     }
 
     fn features_acked(&self, features: u64) {
-        self.worker.post(Command::Features(self.vnic, features));
+        self.worker.ask(|reply| Command::Features(self.vnic, features, reply));
     }
 
     fn ring_started(&self, start: RingStart) -> Result<(), String> {
@@ -42,11 +42,11 @@ impl PortEvents for PortHandle {
     }
 
     fn ring_enabled(&self, index: u16, enabled: bool) {
-        self.worker.post(Command::RingEnabled(self.vnic, index, enabled));
+        self.worker.ask(|reply| Command::RingEnabled(self.vnic, index, enabled, reply));
     }
 
     fn ring_call(&self, index: u16, call: Option<OwnedFd>) {
-        self.worker.post(Command::RingCall(self.vnic, index, call));
+        self.worker.ask(|reply| Command::RingCall(self.vnic, index, call, reply));
     }
 
     fn memory_replaced(&self, memory: Arc<GuestMemory>) {

@@ -28,7 +28,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Frames on their way from other workers; more are dropped.
 const HANDOVER_MAX: usize = 1024;
 
-/// What a worker can be asked.
+/// What a worker can be asked. What a VMM can ask without end has an answer, which is
+/// waited for: so no VMM has more than one command in the mailbox.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Serve a ring.
@@ -36,13 +37,13 @@ pub(crate) enum Command {
     /// Let go of a ring, and say where it stands.
     RingStop(VnicId, u16, Reply<u16>),
     /// The VMM enabled or disabled a ring.
-    RingEnabled(VnicId, u16, bool),
+    RingEnabled(VnicId, u16, bool, Reply<()>),
     /// A ring's interrupt was replaced.
-    RingCall(VnicId, u16, Option<OwnedFd>),
+    RingCall(VnicId, u16, Option<OwnedFd>, Reply<()>),
     /// A VMM connected.
     Connected(VnicId),
     /// The driver acknowledged these features.
-    Features(VnicId, u64),
+    Features(VnicId, u64, Reply<()>),
     /// The memory table changed.
     Memory(VnicId, Arc<GuestMemory>, Reply<()>),
     /// The VMM is gone.

@@ -195,6 +195,19 @@ impl Unpacker {
         self.held.shrink();
     }
 
+    /// Gives up everything that is incomplete, and frees the buffers: for when all
+    /// paths together hold too much.
+    pub fn abandon(&mut self, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        while let Some(first) = self.held.first() {
+            self.give_up(first, sink);
+        }
+        if self.pending.take().is_some() {
+            self.stats.broken_frames += 1;
+            self.in_step = false;
+        }
+        self.shrink();
+    }
+
     /// How many datagrams at the front of `run` have consecutive numbers from the
     /// edge on. Stops short of a number that is held: it comes from there.
     fn due(&self, run: &[Datagram<'_>]) -> usize {

@@ -8,7 +8,7 @@ use super::{
 use crate::{PeerId, Session, socket::Destination};
 use std::{net::SocketAddr, sync::Arc};
 use wireonce_frame::ecn::Ecn;
-use wireonce_wire::{Endpoint, Geometry, TAG_LEN};
+use wireonce_wire::{Endpoint, Geometry, TAG_LEN, TrainPool};
 
 /// Everything that goes to one peer.
 #[derive(Debug)]
@@ -120,9 +120,9 @@ impl Sending {
         )
     }
 
-    fn abandon(&mut self, outcomes: &mut Vec<Outcome>) {
+    fn abandon(&mut self, pool: &mut TrainPool, outcomes: &mut Vec<Outcome>) {
         for path in self.paths.iter_mut().flatten() {
-            path.abandon(&mut |account, amount, fate| {
+            path.abandon(pool, &mut |account, amount, fate| {
                 outcomes.push(Outcome { account, amount, fate });
             });
         }
@@ -168,11 +168,11 @@ impl Fabric {
         let is_this = |other: &Sending| other.session.generation == generation;
         let outcomes = &mut self.outcomes;
         for mut gone in peer.older.extract_if(.., |sending| is_this(sending)) {
-            gone.abandon(outcomes);
+            gone.abandon(&mut self.pool, outcomes);
         }
         peer.paused.take_if(|paused| is_this(paused));
         if let Some(mut gone) = peer.sending.take_if(|sending| is_this(sending)) {
-            gone.abandon(outcomes);
+            gone.abandon(&mut self.pool, outcomes);
             self.dirty.retain(|(peer, _)| *peer != index.0);
         }
     }
@@ -181,7 +181,7 @@ impl Fabric {
     pub(super) fn down(&mut self, index: PeerId) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         for sending in peer.sending.iter_mut().chain(&mut peer.older) {
-            sending.abandon(&mut self.outcomes);
+            sending.abandon(&mut self.pool, &mut self.outcomes);
         }
         if let Some(sending) = peer.sending.take() {
             peer.paused = Some(sending);

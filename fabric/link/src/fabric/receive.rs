@@ -27,6 +27,9 @@ const PROBE_KIND: u8 = 2;
 const EVIDENCE_PREFIX_LEN: usize = 8;
 /// The message that asks for evidence about the path that it comes on.
 pub(super) const PROBE: [u8; 8] = [PROBE_KIND, 0, 0, 0, 0, 0, 0, 0];
+/// Bytes that the incomplete frames and early datagrams of one session may take: eighty
+/// paths at their worst. A peer has up to a thousand, and may have been broken into.
+const SESSION_BUFFERS_MAX: usize = 16 << 20;
 /// Longest message of a link.
 const LINK_MESSAGE_LEN_MAX: usize = 4096;
 
@@ -36,6 +39,17 @@ pub(super) struct Receiving {
     pub(super) session: Arc<Session>,
     /// By sender's worker and path; made when the first datagram has been authenticated.
     pub(super) paths: Vec<Option<Box<RxPath>>>,
+    /// Bytes that its paths hold.
+    buffers_len: usize,
+}
+
+impl Receiving {
+    /// Frees what idle paths hold. Returns whether the rest is within bounds.
+    fn shrink(&mut self) -> bool {
+        self.paths.iter_mut().flatten().for_each(|path| path.shrink());
+        self.buffers_len = self.paths.iter().flatten().map(|path| path.buffers_len()).sum();
+        self.buffers_len <= SESSION_BUFFERS_MAX
+    }
 }
 
 /// What peers send us.
@@ -104,7 +118,7 @@ impl Receiver {
     pub(super) fn open_session(&mut self, session: Arc<Session>) {
         let slots = usize::from(session.remote_workers) * PATH_NUMBERS;
         let paths = std::iter::repeat_with(|| None).take(slots).collect();
-        self.sessions.insert(session.local_index, Receiving { session, paths });
+        self.sessions.insert(session.local_index, Receiving { session, paths, buffers_len: 0 });
     }
 
     pub(super) fn retire(&mut self, peer: PeerId, generation: u64) {
@@ -144,7 +158,9 @@ impl Receiver {
             let peer = receiving.session.peer;
             for path in receiving.paths.iter_mut().flatten() {
                 let mut blocks = Blocks::new(peer, Ecn::NotEct, &mut self.link_messages);
+                let before = path.buffers_len();
                 path.tick(now_us, &mut |header, parts| blocks.take(header, parts, sink));
+                receiving.buffers_len = (receiving.buffers_len + path.buffers_len()) - before;
                 blocks.note(path, now_us);
             }
         }
@@ -259,10 +275,22 @@ impl Receiver {
         {
             let peer = receiving.session.peer;
             let mut blocks = Blocks::new(peer, mark, &mut self.link_messages);
+            let before = path.buffers_len();
             path.feed(buffer, &self.run.datagrams, now_us, &mut |header, parts| {
                 blocks.take(header, parts, sink);
             });
-            blocks.note(path, now_us);
+            receiving.buffers_len = (receiving.buffers_len + path.buffers_len()) - before;
+            if receiving.buffers_len > SESSION_BUFFERS_MAX
+                && !receiving.shrink()
+                && let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut)
+            {
+                let before = path.buffers_len();
+                path.abandon(&mut |header, parts| blocks.take(header, parts, sink));
+                receiving.buffers_len = (receiving.buffers_len + path.buffers_len()) - before;
+            }
+            if let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut) {
+                blocks.note(path, now_us);
+            }
             self.congestion_drops += blocks.congestion_drops;
         }
         self.run.datagrams.clear();

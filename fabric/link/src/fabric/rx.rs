@@ -139,6 +139,21 @@ impl RxPath {
         self.unpacker.feed(&run, now_us, sink);
     }
 
+    /// Bytes that the path holds.
+    pub(crate) fn buffers_len(&self) -> usize {
+        self.unpacker.buffers_len()
+    }
+
+    /// Frees the buffers that are not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.unpacker.shrink();
+    }
+
+    /// Gives up what is incomplete, and frees all buffers.
+    pub(crate) fn abandon(&mut self, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+        self.unpacker.abandon(sink);
+    }
+
     /// Gives up holes that are too old.
     pub(crate) fn tick(&mut self, now_us: u64, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
         self.unpacker.tick(now_us, sink);

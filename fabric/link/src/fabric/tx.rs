@@ -189,8 +189,16 @@ impl TxPath {
         self.probe_at_us = (!self.fates.is_empty()).then_some(now_us + self.probe_after_us);
     }
 
-    /// The session is gone: nobody will say what became of the rest.
-    pub(crate) fn abandon(&mut self, each: &mut impl FnMut(u64, Amount, Fate)) {
+    /// The session is gone, or the peer is silent: nobody will say what became of the
+    /// rest. What was not sent yet never is, for it would come after its frames were
+    /// booked. Its packet numbers are used up.
+    pub(crate) fn abandon(
+        &mut self,
+        pool: &mut TrainPool,
+        each: &mut impl FnMut(u64, Amount, Fate),
+    ) {
+        self.waiting.extend(self.packer.close());
+        self.waiting.drain(..).for_each(|train| pool.put(train));
         self.fates.abandon(each);
         self.probe_at_us = None;
     }

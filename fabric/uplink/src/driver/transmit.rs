@@ -174,6 +174,12 @@ impl Transmit {
         self.slots.len() - self.free.len()
     }
 
+    /// Frames that may still be queued.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        FRAMES_MAX.saturating_sub(self.in_flight())
+    }
+
     fn book(&mut self, booking: Booking) -> u16 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);

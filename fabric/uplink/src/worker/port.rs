@@ -107,6 +107,10 @@ impl UplinkPort {
         let offload = Offload::from_kernel(vnet, head, frame.len(), u16::MAX).ok()?;
         let parts = [frame];
         let transmit = self.driver.transmit();
+        // The rest would be cut for nothing, and booked as sent.
+        if booking.amount.segments > transmit.room() as u64 {
+            return None;
+        }
         let mut amount = Some(booking.amount);
         let mut first_is_queued = false;
         let pieces = segment(&FrameRef::new(&parts, offload), &mut self.scratch, &mut |piece| {

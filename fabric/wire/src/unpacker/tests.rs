@@ -285,6 +285,19 @@ fn a_quiet_path_gives_its_buffers_back() {
 }
 
 #[test]
+fn an_abandoned_path_holds_nothing_and_goes_on_at_the_next_block() {
+    let (payload, a, b) = cut(100, 60);
+    let mut unpacker = Unpacker::new(0);
+    feed(&mut unpacker, &[datagram(0, 0, &a), datagram(3, 0, &a)], 0);
+    assert!(unpacker.buffers_len() > 0);
+    unpacker.abandon(&mut |_, _| panic!("nothing is whole"));
+    assert_eq!((unpacker.buffers_len(), unpacker.edge()), (0, 4));
+    assert_eq!(unpacker.stats().broken_frames, 2);
+    let run = [datagram(4, NO_BLOCK, &b), datagram(5, 0, &a), datagram(6, NO_BLOCK, &b)];
+    assert_eq!(feed(&mut unpacker, &run, 0), [(payload, 2)]);
+}
+
+#[test]
 fn hostile_sizes_do_not_grow_the_buffers() {
     // All sizes, never the edge: each wants a buffer that no spare one fits.
     let huge = vec![0xaa; 65_507];
