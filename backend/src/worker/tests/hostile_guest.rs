@@ -81,6 +81,6 @@ fn bad_chains_cost_their_sender_what_they_cost_the_worker() {
     chains -= 1;
     // 1,024 descriptors at several nanoseconds each, in a turn of 20 us.
     assert!((1..=5).contains(&chains), "{chains} chains in one turn");
-    worker.stop_broken();
+    worker.stop_broken().unwrap();
     worker.assert_closed();
 }

@@ -121,7 +121,7 @@ impl Worker {
         self.fabric.flush(&mut self.ring, now_us).unwrap();
         self.publish();
         self.book_outcomes();
-        self.stop_broken();
+        self.stop_broken().unwrap();
     }
 
     pub(super) fn test_port(&mut self, id: u64) -> &mut Port {
