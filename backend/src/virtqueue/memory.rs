@@ -121,12 +121,12 @@ impl Region {
 #[derive(Debug)]
 pub struct MappedMemory {
     regions: Box<[Region]>,
-    // Dropped before `_memory`, so that no registered range is unmapped.
+    // Dropped before `memory`, so that no registered range is unmapped.
     registration: Registration,
-    _memory: Arc<GuestMemory>,
+    memory: Arc<GuestMemory>,
 }
 
-// SAFETY: the pointers lead into the mappings of `_memory`, which is Send and
+// SAFETY: the pointers lead into the mappings of `memory`, which is Send and
 // Sync itself; nothing here depends on the thread.
 unsafe impl Send for MappedMemory {}
 // SAFETY: shared access only reads the table; the guest memory behind the
@@ -134,6 +134,12 @@ unsafe impl Send for MappedMemory {}
 unsafe impl Sync for MappedMemory {}
 
 impl MappedMemory {
+    /// True if this is `memory`, flattened.
+    #[must_use]
+    pub fn is_of(&self, memory: &Arc<GuestMemory>) -> bool {
+        Arc::ptr_eq(&self.memory, memory)
+    }
+
     /// Flattens and protects `memory`.
     ///
     /// # Errors
@@ -153,7 +159,7 @@ impl MappedMemory {
         let mappings: Vec<_> =
             regions.iter().map(|r| (r.host.expose_provenance(), r.len)).collect();
         let registration = Registration::new(&mappings)?;
-        Ok(Self { regions: regions.into(), registration, _memory: memory })
+        Ok(Self { regions: regions.into(), registration, memory })
     }
 
     /// True once an access failed because the VMM took memory away. From then

@@ -4,7 +4,10 @@
 //! is cut, an open checksum completed. The frame is then written over as many
 //! receive buffers as it needs; the guest is shown all of a batch at once.
 
-use super::port::{Port, RxQueue};
+use super::{
+    cost,
+    port::{Port, RxQueue},
+};
 use crate::{
     net::check_ingress,
     virtqueue::{Delivered, RingError},
@@ -16,34 +19,70 @@ use wireonce_frame::{
 };
 use wireonce_ledger::{Amount, DropReason};
 
-/// Delivers `frame` to the guest and books it. The ring's broken state is returned.
+/// Delivers `frame` to the guest and books it. Returns the CPU time that it cost, in
+/// nanoseconds. A broken ring is returned as an error, with its pair.
+///
+/// A guest can make a delivery dear: by buffers of one byte, by malformed chains. What is
+/// beyond the usual is taken from the port's own credit for this turn; without any,
+/// frames for it are dropped at little cost.
 pub(super) fn deliver(
     port: &mut Port,
     frame: &FrameRef<'_>,
     scratch: &mut Vec<u8>,
-) -> Result<(), (usize, RingError)> {
+) -> Result<i64, (usize, RingError)> {
+    let cost_ns = cost::frame_ns(frame.frame_len());
+    if port.rx_credit_ns <= 0 {
+        let amount = Amount::frame(frame.frame_len(), 1);
+        return refuse(port, DropReason::NoRxBuffers, amount).map(|()| cost_ns);
+    }
+    let (pair, pieces) = place(port, frame, scratch)?;
+    let queue = pair.and_then(|pair| port.rx.get_mut(pair)).and_then(Option::as_mut);
+    let descriptors = queue.map_or(0, |queue| queue.ring.ring_mut().take_walked());
+    let work_ns = cost::descriptors_ns(descriptors) + i64::from(pieces) * cost::frame_ns(0);
+    if !cost::is_usual(frame.frame_len(), descriptors, pieces) {
+        port.rx_credit_ns -= work_ns;
+    }
+    Ok(cost_ns + work_ns)
+}
+
+/// Chooses the ring and writes `frame` there. Returns the ring's pair and the number of
+/// pieces, the first being part of every frame's cost.
+fn place(
+    port: &mut Port,
+    frame: &FrameRef<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(Option<usize>, u32), (usize, RingError)> {
+    const REFUSED: (Option<usize>, u32) = (None, 0);
     let mut head = [0; HEAD_LEN];
     let head_len = frame.copy_at(0, &mut head);
     let head = &head[..head_len];
     let len = frame.frame_len();
     let Ok(headers) = Headers::parse(head, len) else {
-        return refuse(port, DropReason::BadHeaders, Amount::frame(len, 1));
+        return refuse(port, DropReason::BadHeaders, Amount::frame(len, 1)).map(|()| REFUSED);
     };
     let amount = Amount::frame(len, segment_count(len, &frame.offload, &headers));
     if let Err(reason) = check_ingress(&port.policy, head) {
-        return refuse(port, reason, amount);
+        return refuse(port, reason, amount).map(|()| REFUSED);
     }
     let Some(pair) = choose_pair(port, &headers, head) else {
-        return refuse(port, DropReason::PortDown, amount);
+        return refuse(port, DropReason::PortDown, amount).map(|()| REFUSED);
     };
     let features = port.to_guest;
     let Some(queue) = port.rx.get_mut(pair).and_then(Option::as_mut) else {
-        return refuse(port, DropReason::PortDown, amount);
+        return refuse(port, DropReason::PortDown, amount).map(|()| REFUSED);
     };
     let done = match frame.offload.work_for(features) {
         Work::Nothing => write(queue, frame, head, features),
         Work::Checksum => write_finished(queue, frame, scratch, features),
-        Work::Segment => return deliver_segments(port, pair, frame, scratch, amount),
+        // More pieces than there can be buffers: the rest would be cut for nothing.
+        Work::Segment if amount.segments > u64::from(queue.ring.ring().size()) => {
+            return refuse(port, DropReason::NoRxBuffers, amount).map(|()| REFUSED);
+        }
+        Work::Segment => {
+            let pieces = u32::try_from(amount.segments).unwrap_or(u32::MAX);
+            deliver_segments(port, pair, frame, scratch, amount)?;
+            return Ok((Some(pair), pieces));
+        }
     };
     port.books.guest_rx.input += amount;
     match done {
@@ -54,7 +93,7 @@ pub(super) fn deliver(
             return Err((pair, error));
         }
     }
-    Ok(())
+    Ok((Some(pair), 0))
 }
 
 /// Shows the guest what was delivered since the last call.

@@ -1,6 +1,7 @@
 //! From the fabric to the ports: may the peer send this, and to whom does it go?
 
 use super::{
+    cost,
     deliver::deliver,
     local::{Arena, LocalFrame},
     mailbox::Mailbox,
@@ -27,6 +28,10 @@ pub(super) struct Inward<'a> {
     pub(super) scratch: &'a mut Vec<u8>,
     /// Rings that turned out to be broken: port, ring index, why.
     pub(super) broken: &'a mut Vec<(usize, u16, RingError)>,
+    /// CPU time that floods from peers may still use in this turn, in nanoseconds.
+    pub(super) flood_credit_ns: &'a mut i64,
+    /// CPU time that deliveries used so far, in nanoseconds.
+    pub(super) cost_ns: i64,
 }
 
 impl Inward<'_> {
@@ -42,7 +47,13 @@ impl Inward<'_> {
         };
         let account = self.sources.entry(book).or_default();
         account.input += amount;
+        self.cost_ns += cost::frame_ns(0);
         let targets = match admitted.and_then(|vni| targets(directory, vni, inbound)) {
+            // A storm that a peer, or an outside network, did not stop itself.
+            Ok(Targets::All(_)) if *self.flood_credit_ns <= 0 => {
+                account.drop(DropReason::Storm, amount);
+                return;
+            }
             Ok(targets) => targets,
             Err(reason) => {
                 account.drop(reason, amount);
@@ -52,12 +63,14 @@ impl Inward<'_> {
         match targets {
             Targets::One(to) => self.hand_on(book, to, &inbound.frame, amount),
             Targets::All(members) => {
+                let before_ns = self.cost_ns;
                 for (copy, to) in members.iter().enumerate() {
                     if copy > 0 {
                         self.sources.entry(book).or_default().copies += amount;
                     }
                     self.hand_on(book, *to, &inbound.frame, amount);
                 }
+                *self.flood_credit_ns -= self.cost_ns - before_ns;
             }
         }
     }
@@ -107,6 +120,7 @@ impl Inward<'_> {
         else {
             return false;
         };
+        self.cost_ns += cost::frame_ns(frame.frame_len());
         let mut bytes = vec![0; frame.frame_len()];
         frame.copy_at(0, &mut bytes);
         colleague.hand_over(LocalFrame { to, offload: frame.offload, bytes })
@@ -114,11 +128,14 @@ impl Inward<'_> {
 
     fn deliver_at(&mut self, index: usize, frame: &FrameRef<'_>) {
         let Some(port) = self.ports.get_mut(index) else { return };
-        if let Err((pair, error)) = deliver(port, frame, self.scratch) {
-            let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
-            // Every further frame of this turn meets the same ring.
-            if !self.broken.iter().any(|(port, at, _)| (*port, *at) == (index, ring)) {
-                self.broken.push((index, ring, error));
+        match deliver(port, frame, self.scratch) {
+            Ok(cost_ns) => self.cost_ns += cost_ns,
+            Err((pair, error)) => {
+                let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
+                // Every further frame of this turn meets the same ring.
+                if !self.broken.iter().any(|(port, at, _)| (*port, *at) == (index, ring)) {
+                    self.broken.push((index, ring, error));
+                }
             }
         }
     }

@@ -1,13 +1,14 @@
 //! One vNIC at its worker: its rings, its rights, its books.
 
+use super::cost;
 use crate::{
     net::{AddressSet, PortPolicy, StormLimit, StormMeter},
     vhost_user::RingStart,
-    virtqueue::{MappedMemory, RingConfig, RingError, RxRing, TxRing},
+    virtqueue::{GuestMemory, MappedMemory, RingConfig, RingError, RxRing, TxRing},
 };
 use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 use virtio_bindings::virtio_net as feature;
 use wireonce_config::Vnic;
@@ -145,8 +146,14 @@ pub(super) struct Port {
     pub(super) books: Books,
     /// CPU time that it may still use in this round, in nanoseconds.
     pub(super) credit_ns: i64,
+    /// The same for frames to the guest, of which only unusual work is charged.
+    pub(super) rx_credit_ns: i64,
+    /// The queue pair whose turn is first.
+    pub(super) next_pair: usize,
     pub(super) broken_rings: u64,
     next_generation: u16,
+    /// The memory of the rings that run.
+    mapped: Weak<MappedMemory>,
 }
 
 impl Port {
@@ -164,8 +171,11 @@ impl Port {
             rx: std::iter::repeat_with(|| None).take(pairs).collect(),
             books: Books::default(),
             credit_ns: 0,
+            rx_credit_ns: cost::QUANTUM_NS,
+            next_pair: 0,
             broken_rings: 0,
             next_generation: 0,
+            mapped: Weak::new(),
         }
     }
 
@@ -217,7 +227,7 @@ impl Port {
             generation,
         };
         let text = |error: RingError| error.to_string();
-        let memory = Arc::new(MappedMemory::new(start.memory).map_err(|e| e.to_string())?);
+        let memory = self.mapped(start.memory)?;
         if start.index % 2 == 1 {
             let ring = TxRing::new(memory, &start.config).map_err(text)?;
             self.tx[pair] = Some(TxQueue { ring, common, ready: true, blocked: false });
@@ -250,31 +260,40 @@ impl Port {
         }
     }
 
-    /// Moves every ring to another memory table, where it stands. A ring whose areas
-    /// are not in the new table is stopped.
-    pub(super) fn replace_memory(&mut self, memory: &Arc<MappedMemory>) {
-        for place in &mut self.tx {
-            let Some(queue) = place else { continue };
+    /// Moves a ring to another memory table, where it stands. False if its areas are
+    /// not there; it must then be stopped. A ring that is not there is moved easily.
+    pub(super) fn move_ring(&mut self, index: u16, memory: &Arc<MappedMemory>) -> bool {
+        let pair = usize::from(index / 2);
+        if index % 2 == 1 {
+            let Some(queue) = self.tx.get_mut(pair).and_then(Option::as_mut) else { return true };
             queue.common.config.base = queue.ring.stop();
-            match TxRing::new(Arc::clone(memory), &queue.common.config) {
-                Ok(ring) => {
-                    queue.ring = ring;
-                    queue.ready = true;
-                }
-                Err(_) => *place = None,
-            }
-        }
-        for place in &mut self.rx {
-            let Some(queue) = place else { continue };
+            let Ok(ring) = TxRing::new(Arc::clone(memory), &queue.common.config) else {
+                return false;
+            };
+            queue.ring = ring;
+            queue.ready = true;
+        } else {
+            let Some(queue) = self.rx.get_mut(pair).and_then(Option::as_mut) else { return true };
             queue.common.config.base = queue.ring.stop();
-            match RxRing::new(Arc::clone(memory), &queue.common.config) {
-                Ok(mut ring) => {
-                    ring.ring_mut().disable_kicks();
-                    queue.ring = ring;
-                }
-                Err(_) => *place = None,
-            }
+            let Ok(mut ring) = RxRing::new(Arc::clone(memory), &queue.common.config) else {
+                return false;
+            };
+            ring.ring_mut().disable_kicks();
+            queue.ring = ring;
         }
+        self.mapped = Arc::downgrade(memory);
+        true
+    }
+
+    /// `memory` as the rings use it: one mapping of it for all of them, because the
+    /// places that protect mappings are few and shared by all guests.
+    fn mapped(&mut self, memory: Arc<GuestMemory>) -> Result<Arc<MappedMemory>, String> {
+        if let Some(mapped) = self.mapped.upgrade().filter(|mapped| mapped.is_of(&memory)) {
+            return Ok(mapped);
+        }
+        let mapped = Arc::new(MappedMemory::new(memory).map_err(|error| error.to_string())?);
+        self.mapped = Arc::downgrade(&mapped);
+        Ok(mapped)
     }
 
     /// The VMM is gone, and with it everything that it gave us.

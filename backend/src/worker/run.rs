@@ -1,6 +1,7 @@
 //! The loop of one worker and what it does with its mail.
 
 use super::{
+    cost::{FABRIC_TURN_NS, FLOOD_MAX_NS, QUANTUM_NS, frame_ns},
     deliver,
     inward::{Inward, worker_of},
     local::Arena,
@@ -12,10 +13,11 @@ use super::{
 use crate::{
     net::{Neighbour, Neighbours},
     vhost_user::RingStart,
-    virtqueue::{MappedMemory, RingError, TxFrame},
+    virtqueue::{GuestMemory, MappedMemory, RingError, TxFrame},
 };
 use rustc_hash::FxHashMap;
 use std::{
+    collections::VecDeque,
     io,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -36,10 +38,10 @@ const INTERRUPT: u8 = 3;
 const BROKEN: u8 = 4;
 pub(crate) const FABRIC_TOKEN_KIND: u8 = 8;
 
-/// CPU time that a port may use before the next has its turn.
-const QUANTUM_NS: i64 = 20_000;
 /// Rounds over the ready ports before the fabric is looked at again.
 const ROUNDS_MAX: usize = 4;
+/// Commands that are read before frames have their turn again.
+const MAIL_MAX: usize = 256;
 /// Rings of one port that a token can name.
 const RINGS_MAX: usize = 32;
 
@@ -67,6 +69,13 @@ pub(crate) struct Worker {
     frame: TxFrame,
     scratch: Vec<u8>,
     broken: Vec<(usize, u16, RingError)>,
+    /// What the fabric received and has not had its turn.
+    arrived: VecDeque<Completion>,
+    flood_credit_ns: i64,
+    /// A socket that was full has room.
+    room: bool,
+    /// There are more commands than one turn may read.
+    more_mail: bool,
     /// Where the next round starts, so that no port is always first.
     next_port: usize,
     spin: Spin,
@@ -139,6 +148,10 @@ impl Worker {
             frame: TxFrame::new(),
             scratch: Vec::new(),
             broken: Vec::new(),
+            arrived: VecDeque::new(),
+            flood_credit_ns: FLOOD_MAX_NS,
+            room: false,
+            more_mail: false,
             next_port: 0,
             spin: Spin::default(),
             started: Instant::now(),
@@ -152,17 +165,20 @@ impl Worker {
             self.ring.enter(wait, &mut completions)?;
             let now_us = self.now_us();
             let mut worked = !completions.is_empty();
-            let mut mail = false;
+            self.refill_credits();
+            let mut mail = self.more_mail;
             for completion in completions.drain(..) {
                 mail |= completion.token.kind == MAIL;
-                self.handle(&completion, now_us)?;
+                self.handle(completion)?;
             }
+            worked |= self.serve_fabric(now_us)?;
             if mail && !self.read_mail()? {
                 return Ok(());
             }
             self.tick(now_us);
             worked |= self.serve_guests(now_us);
             self.fabric.flush(&mut self.ring, now_us)?;
+            self.unblock();
             self.publish();
             self.book_outcomes();
             self.stop_broken()?;
@@ -178,7 +194,15 @@ impl Worker {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn handle(&mut self, completion: &Completion, now_us: u64) -> Result<(), UringError> {
+    /// What a turn may use of what is not charged by the round.
+    fn refill_credits(&mut self) {
+        self.flood_credit_ns = (self.flood_credit_ns + QUANTUM_NS).min(FLOOD_MAX_NS);
+        for port in &mut self.ports {
+            port.rx_credit_ns = QUANTUM_NS;
+        }
+    }
+
+    fn handle(&mut self, completion: Completion) -> Result<(), UringError> {
         match completion.token.kind {
             MAIL => {
                 if !completion.more {
@@ -186,16 +210,48 @@ impl Worker {
                 }
                 Ok(())
             }
-            KICK => self.kicked(completion),
+            KICK => self.kicked(&completion),
             INTERRUPT => {
                 self.interrupted(completion.token);
                 Ok(())
             }
             BROKEN => Ok(()),
             _ => {
-                let (fabric, ring, mut inward) = self.split();
-                fabric.handle(ring, completion, now_us, &mut |inbound| inward.take(&inbound))
+                self.arrived.push_back(completion);
+                Ok(())
             }
+        }
+    }
+
+    /// Takes in what the fabric received, until the guests must have their turn: a
+    /// buffer is up to a thousand small frames. Returns whether there was anything.
+    fn serve_fabric(&mut self, now_us: u64) -> Result<bool, UringError> {
+        let mut spent_ns = 0;
+        let mut worked = false;
+        while spent_ns < FABRIC_TURN_NS
+            && let Some(completion) = self.arrived.pop_front()
+        {
+            let (fabric, ring, mut inward) = self.split();
+            fabric.handle(ring, &completion, now_us, &mut |inbound| inward.take(&inbound))?;
+            // Opening costs about twice a copy, whoever sent the datagrams.
+            let len = usize::try_from(completion.result).unwrap_or(0);
+            spent_ns += inward.cost_ns + 2 * frame_ns(len);
+            self.room |= completion.token.kind != FABRIC_TOKEN_KIND;
+            // A ring of 256 buffers is full after one of ours.
+            self.publish();
+            worked = true;
+        }
+        Ok(worked)
+    }
+
+    /// If a socket had room again, and what waited for it went out: blocked queues may
+    /// try, whatever the other sockets do.
+    fn unblock(&mut self) {
+        if !std::mem::take(&mut self.room) {
+            return;
+        }
+        for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
+            queue.blocked = false;
         }
     }
 
@@ -211,7 +267,8 @@ impl Worker {
         let Some(queue) = queue else { return Ok(()) };
         queue.ready = true;
         queue.ring.ring_mut().disable_kicks();
-        if !completion.more && completion.result >= 0 {
+        // We cancel only polls of rings that are gone, so this one ended by itself.
+        if !completion.more {
             self.ring.poll_multi(queue.common.kick_fd(), completion.token)?;
         }
         Ok(())
@@ -274,7 +331,13 @@ impl Worker {
             port.tx.len()
         };
         let mut worked = false;
-        for pair in 0..pairs {
+        let first = self.ports[index].next_pair;
+        for pair in (first..pairs).chain(0..first) {
+            // Whom the credit did not reach is first the next time.
+            if self.ports[index].credit_ns <= 0 {
+                break;
+            }
+            self.ports[index].next_pair = (pair + 1) % pairs;
             let ready = |port: &Port| port.tx[pair].as_ref().is_some_and(|q| q.ready && !q.blocked);
             if !ready(&self.ports[index]) {
                 continue;
@@ -304,16 +367,21 @@ impl Worker {
                     }
                 }
             }
-            self.deliver_local();
+            // The sender pays for the last hop, too.
+            let cost_ns = self.deliver_local();
+            self.ports[index].credit_ns -= cost_ns;
         }
         worked
     }
 
-    fn deliver_local(&mut self) {
+    /// Returns the CPU time that it took, in nanoseconds.
+    fn deliver_local(&mut self) -> i64 {
         let mut arena = std::mem::take(&mut self.arena);
         let (_, _, mut inward) = self.split();
         inward.take_local(&mut arena);
+        let cost_ns = inward.cost_ns;
         self.arena = arena;
+        cost_ns
     }
 
     fn publish(&mut self) {
@@ -338,7 +406,7 @@ impl Worker {
 
     /// Stops rings that broke, and only those.
     fn stop_broken(&mut self) -> Result<(), UringError> {
-        for (index, ring, error) in self.broken.drain(..) {
+        for (index, ring, error) in std::mem::take(&mut self.broken) {
             let Some(port) = self.ports.get_mut(index) else { continue };
             port.broken_rings += 1;
             // A guest can break its ring as often as it can reset its device.
@@ -347,12 +415,13 @@ impl Worker {
                 warn!(vnic = port.vnic.name, ring, count, %error, "stopped a broken ring");
             }
             if let Some(common) = port.common_mut(ring) {
+                let generation = common.generation;
                 if let Some(fd) = common.err_fd() {
                     self.ring.signal(fd, ring_token(BROKEN, index, ring, 0))?;
                 }
-                self.ring.cancel(ring_token(KICK, index, ring, common.generation))?;
+                self.forget_ring(index, ring, generation)?;
             }
-            port.stop_ring(ring);
+            self.ports[index].stop_ring(ring);
         }
         Ok(())
     }
@@ -372,7 +441,8 @@ impl Worker {
             }
             ready |= queue.ready;
         }
-        if ready || self.spin.is_hot(now_us) {
+        let waiting = self.more_mail || !self.arrived.is_empty();
+        if ready || waiting || self.spin.is_hot(now_us) {
             return Wait::Poll;
         }
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
@@ -390,7 +460,11 @@ impl Worker {
 
     /// Reads the mail. False if the worker is to end.
     fn read_mail(&mut self) -> Result<bool, UringError> {
-        while let Some(command) = self.inbox.next() {
+        for _ in 0..MAIL_MAX {
+            let Some(command) = self.inbox.next() else {
+                self.more_mail = false;
+                return Ok(true);
+            };
             match command {
                 Command::RingStart(vnic, start, reply) => {
                     let result = self.start_ring(vnic, *start)?;
@@ -420,13 +494,7 @@ impl Worker {
                     }
                 }
                 Command::Memory(vnic, memory, reply) => {
-                    if let Some(port) = self.port(vnic) {
-                        match MappedMemory::new(memory) {
-                            Ok(memory) => port.replace_memory(&Arc::new(memory)),
-                            Err(error) => warn!(%error, "cannot use the guest's memory"),
-                        }
-                    }
-                    self.frame.clear();
+                    self.replace_memory(vnic, memory)?;
                     let _ = reply.send(());
                 }
                 Command::Disconnected(vnic, reply) => {
@@ -444,6 +512,8 @@ impl Worker {
                 Command::Stop => return Ok(false),
             }
         }
+        // Colleagues that hand frames over can write as fast as we read.
+        self.more_mail = true;
         Ok(true)
     }
 
@@ -471,13 +541,31 @@ impl Worker {
     fn stop_ring(&mut self, vnic: VnicId, ring: u16) -> Result<u16, UringError> {
         let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(0) };
         let generation = self.ports[index].common_mut(ring).map(|common| common.generation);
-        if ring % 2 == 1
-            && let Some(generation) = generation
-        {
-            self.ring.cancel(ring_token(KICK, index, ring, generation))?;
+        if let Some(generation) = generation {
+            self.forget_ring(index, ring, generation)?;
         }
+        // Of the ring that broke and is gone already.
+        self.ring.cancel(ring_token(BROKEN, index, ring, 0))?;
         self.frame.clear();
         Ok(self.ports[index].stop_ring(ring).unwrap_or(0))
+    }
+
+    /// Moves a port's rings to another memory table. What cannot move is stopped.
+    fn replace_memory(&mut self, vnic: VnicId, memory: Arc<GuestMemory>) -> Result<(), UringError> {
+        let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(()) };
+        let mapped = MappedMemory::new(memory);
+        if let Err(error) = &mapped {
+            warn!(vnic = self.ports[index].vnic.name, %error, "cannot use the guest's memory");
+        }
+        let mapped = mapped.ok().map(Arc::new);
+        for ring in 0..self.ports[index].ring_count() {
+            let moved = mapped.as_ref().is_some_and(|m| self.ports[index].move_ring(ring, m));
+            if !moved {
+                self.stop_ring(vnic, ring)?;
+            }
+        }
+        self.frame.clear();
+        Ok(())
     }
 
     fn disconnect(&mut self, vnic: VnicId) -> Result<(), UringError> {
@@ -487,6 +575,15 @@ impl Worker {
         }
         self.ports[index].disconnect();
         Ok(())
+    }
+
+    /// Ends what the kernel still does for a ring: a poll for its kicks, and a signal
+    /// that its VMM holds up, and with it a thread of the kernel.
+    fn forget_ring(&mut self, port: usize, ring: u16, generation: u16) -> Result<(), UringError> {
+        if ring % 2 == 1 {
+            self.ring.cancel(ring_token(KICK, port, ring, generation))?;
+        }
+        self.ring.cancel(ring_token(INTERRUPT, port, ring, generation))
     }
 
     fn port(&mut self, vnic: VnicId) -> Option<&mut Port> {
@@ -503,6 +600,8 @@ impl Worker {
             colleagues: &self.colleagues,
             scratch: &mut self.scratch,
             broken: &mut self.broken,
+            flood_credit_ns: &mut self.flood_credit_ns,
+            cost_ns: 0,
         };
         (&mut self.fabric, &mut self.ring, inward)
     }

@@ -77,6 +77,7 @@ pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Resul
         storm: &mut port.storm,
         books: &mut port.books,
         from_guest: port.from_guest,
+        copies_ns: 0,
     };
     while turn.chains < TURN_FRAMES_MAX && port.credit_ns > 0 && out.arena.has_room() {
         let reason = match queue.ring.next(out.frame)? {
@@ -102,6 +103,7 @@ pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Resul
         }
         turn.chains += 1;
         port.credit_ns -= cost::frame_ns(out.frame.frame_len());
+        port.credit_ns -= std::mem::take(&mut sender.copies_ns);
         port.credit_ns -= cost::descriptors_ns(queue.ring.ring_mut().take_walked());
         out.frame.clear();
     }
@@ -119,6 +121,8 @@ struct Sender<'p> {
     storm: &'p mut StormMeter,
     books: &'p mut Books,
     from_guest: OffloadFeatures,
+    /// CPU time that copies for peers took.
+    copies_ns: i64,
 }
 
 impl Sender<'_> {
@@ -220,20 +224,26 @@ impl Sender<'_> {
             self.books.guest_tx.drop(DropReason::NoRoute, amount);
             return;
         }
+        // The neighbours share one copy in the arena.
+        let mut parked = None;
         for (copy, target) in targets.into_iter().enumerate() {
             if copy > 0 {
                 self.books.guest_tx.copies += amount;
             }
             let verdict = match target {
                 Target::Port(to) => {
-                    let (start, room) = out.arena.reserve(out.scratch.len());
-                    room.copy_from_slice(out.scratch);
+                    let start = *parked.get_or_insert_with(|| {
+                        let (start, room) = out.arena.reserve(out.scratch.len());
+                        room.copy_from_slice(out.scratch);
+                        start
+                    });
                     out.arena.park(to, offload, start);
                     Verdict::Sent
                 }
                 Target::Peer(peer, destination) => {
                     let block = Outbound { destination, ..block };
                     let mut copy = SliceSource::new(out.scratch);
+                    self.copies_ns += cost::frame_ns(out.scratch.len());
                     let books = &mut self.books.fabric_tx;
                     send(books, out.fabric, peer, &block, &mut copy, out.now_us)
                 }

@@ -72,3 +72,20 @@ fn a_peer_cannot_speak_for_our_vnics_nor_for_another_mac() {
     assert_eq!(own.dropped(DropReason::DestinationMac).frames, 1);
     worker.assert_closed();
 }
+
+#[test]
+fn a_storm_from_a_peer_ends_with_the_credit_for_floods() {
+    let mut worker = worker();
+    let mut guest = Guest::start(&mut worker, 1);
+    guest.post(8);
+    for _ in 0..10_000 {
+        receive(&mut worker, Endpoint::Vnic(vnic(5)), all(), &udp(5, MacAddr::BROADCAST));
+    }
+    let account = &worker.sources[&5];
+    let stormed = account.dropped(DropReason::Storm).frames;
+    assert!((1_000..9_900).contains(&stormed), "{stormed} of 10,000");
+    worker.refill_credits();
+    receive(&mut worker, Endpoint::Vnic(vnic(5)), all(), &udp(5, MacAddr::BROADCAST));
+    assert_eq!(worker.sources[&5].dropped(DropReason::Storm).frames, stormed);
+    worker.assert_closed();
+}

@@ -122,6 +122,13 @@ impl Worker {
         self.publish();
         self.book_outcomes();
         self.stop_broken().unwrap();
+        self.interrupt().unwrap();
+    }
+
+    /// One turn of one port.
+    pub(super) fn test_serve(&mut self, id: u64) {
+        let index = self.by_vnic[&vnic(id)];
+        self.serve_port(index, 0);
     }
 
     pub(super) fn test_port(&mut self, id: u64) -> &mut Port {
