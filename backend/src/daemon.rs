@@ -9,17 +9,22 @@
 use crate::{
     feature_names::feature_names,
     vhost_user::{DeviceConfig, DeviceError, SocketMode, Supervisor},
-    worker::{self, Command, Mailbox, PortHandle, Snapshot, WorkerConfig},
+    worker::{self, PortHandle, Worker, WorkerConfig},
 };
-use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, mpsc::Sender},
+    time::Instant,
+};
 use wireonce_config::{Config, Vnic};
 use wireonce_directory::Directory;
-use wireonce_host::{FabricHost, HostError, SessionListener};
+use wireonce_host::{FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Daemon, Stage, Status,
     status::{LedgerRow, VnicState, VnicStatus},
 };
-use wireonce_link::{FabricError, SessionEvent};
+use wireonce_link::FabricError;
 use wireonce_wire::Endpoint;
 
 /// Why a backend did not start.
@@ -51,40 +56,35 @@ pub struct Backend {
     directory: Arc<Directory>,
     supervisor: Supervisor,
     host: FabricHost,
-    workers: Vec<(Mailbox, JoinHandle<()>)>,
+    workers: Workers<Worker>,
     started: Instant,
 }
 
 impl Backend {
-    /// Starts everything that `config` asks of a server.
+    /// Starts everything that `config` asks of a server. Should a worker fail later, it
+    /// says so on `failed`: stop the backend then.
     ///
     /// # Errors
     /// [`BackendError`]; nothing is left running then.
-    pub fn start(config: &Arc<Config>) -> Result<Self, BackendError> {
+    pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, BackendError> {
         let directory = Arc::new(Directory::new(config));
-        let system = |action| move |source| BackendError::System { action, source };
-        let mut mailboxes = Vec::new();
-        let mut inboxes = Vec::new();
-        for _ in 0..config.host.workers.max(1) {
-            let (mailbox, inbox) = worker::mailbox().map_err(system("make a worker's mailbox"))?;
-            mailboxes.push(mailbox);
-            inboxes.push(inbox);
-        }
-        let mut running = Workers::default();
-        for (number, inbox) in (0..).zip(inboxes) {
-            let fabric = FabricHost::worker_config(config, number, worker::FABRIC_TOKEN_KIND);
-            let workers = mailboxes.len();
-            let directory = Arc::clone(&directory);
-            let settings = WorkerConfig { fabric, directory, workers };
-            let thread = worker::start(settings, inbox, mailboxes.clone())?;
-            let mailbox = mailboxes[usize::from(number)].clone();
-            running.0.push((mailbox, thread));
-        }
-        let host = FabricHost::start(config, Box::new(Postman(mailboxes.clone())))?;
-        let supervisor = Supervisor::spawn().map_err(system("start the vhost-user supervisor"))?;
+        let count = config.host.workers.max(1);
+        let workers = Workers::start("worker", count, failed, |seat| {
+            let fabric = FabricHost::worker_config(config, seat.number, worker::FABRIC_TOKEN_KIND);
+            let settings = WorkerConfig { fabric, directory: Arc::clone(&directory) };
+            move || Worker::new(&settings, seat).map_err(BackendError::from)
+        })?;
+        let host = FabricHost::start(config, Box::new(workers.postman()))?;
+        let system = |source| {
+            let action = "start the vhost-user supervisor";
+            BackendError::System { action, source }
+        };
+        let supervisor = Supervisor::spawn().map_err(system)?;
         for (vnic, _) in config.local_vnics() {
-            let worker = worker::worker_of(vnic.id, mailboxes.len()).unwrap_or(0);
-            let events = Arc::new(PortHandle::new(vnic.id, mailboxes[worker].clone()));
+            let mailbox = worker::worker_of(vnic.id, workers.count())
+                .and_then(|number| workers.mailbox(number));
+            let Some(mailbox) = mailbox else { continue };
+            let events = Arc::new(PortHandle::new(vnic.id, mailbox.clone()));
             supervisor.add(device_config(vnic), events)?;
         }
         Ok(Self {
@@ -92,14 +92,9 @@ impl Backend {
             directory,
             supervisor,
             host,
-            workers: std::mem::take(&mut running.0),
+            workers,
             started: Instant::now(),
         })
-    }
-
-    fn snapshots(&self) -> Vec<Snapshot> {
-        let ask = |(mailbox, _): &(Mailbox, _)| mailbox.ask(Command::Snapshot);
-        self.workers.iter().filter_map(ask).collect()
     }
 
     /// The name of what an account is for.
@@ -120,7 +115,7 @@ impl Backend {
 
 impl Daemon for Backend {
     fn status(&self) -> Status {
-        let snapshots = self.snapshots();
+        let snapshots = self.workers.snapshots();
         let fabric: Vec<_> = snapshots.iter().map(|snapshot| &snapshot.fabric).collect();
         let mut status = Status {
             role: "backend".to_owned(),
@@ -166,33 +161,7 @@ impl Daemon for Backend {
         // VMMs first: they are told by their sockets, while the workers still answer.
         self.supervisor.stop();
         self.host.stop();
-        drop(Workers(self.workers));
-    }
-}
-
-/// Worker threads that are ended when this is dropped.
-#[derive(Default)]
-struct Workers(Vec<(Mailbox, JoinHandle<()>)>);
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for (mailbox, _) in &self.0 {
-            mailbox.post(Command::Stop);
-        }
-        for (_, thread) in self.0.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Carries news of sessions to every worker.
-struct Postman(Vec<Mailbox>);
-
-impl SessionListener for Postman {
-    fn session(&self, event: SessionEvent) {
-        for mailbox in &self.0 {
-            mailbox.post(Command::Session(event.clone()));
-        }
+        drop(self.workers);
     }
 }
 

@@ -1,23 +1,24 @@
 //! A vNIC's rings as its protocol thread sees them: every event becomes a message
 //! to the worker that serves the vNIC.
 
-use super::mailbox::{Command, Mailbox};
+use super::{Command, Worker};
 use crate::{
     vhost_user::{PortEvents, RingStart},
     virtqueue::GuestMemory,
 };
 use std::{os::fd::OwnedFd, sync::Arc};
+use wireonce_host::workers::Mailbox;
 use wireonce_wire::VnicId;
 
 /// One vNIC at one worker.
 #[derive(Debug)]
 pub(crate) struct PortHandle {
     vnic: VnicId,
-    worker: Mailbox,
+    worker: Mailbox<Worker>,
 }
 
 impl PortHandle {
-    pub(crate) fn new(vnic: VnicId, worker: Mailbox) -> Self {
+    pub(crate) fn new(vnic: VnicId, worker: Mailbox<Worker>) -> Self {
         Self { vnic, worker }
     }
 }
@@ -38,6 +39,7 @@ impl PortEvents for PortHandle {
     }
 
     fn ring_stopped(&self, index: u16) -> u16 {
+        // Without an answer any base will do: a ring goes on at its used index.
         self.worker.ask(|reply| Command::RingStop(self.vnic, index, reply)).unwrap_or(0)
     }
 

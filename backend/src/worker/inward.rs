@@ -1,16 +1,18 @@
 //! From the fabric to the ports: may the peer send this, and to whom does it go?
 
 use super::{
+    Command, Worker,
+    command::HANDOVER_MAX,
     cost,
     deliver::deliver,
     local::{Arena, LocalFrame},
-    mailbox::Mailbox,
     port::Port,
 };
 use crate::virtqueue::RingError;
 use rustc_hash::FxHashMap;
 use wireonce_directory::Directory;
 use wireonce_frame::{Ethernet, FrameRef, HEAD_LEN};
+use wireonce_host::workers::Mailbox;
 use wireonce_ledger::{Account, Amount, DropReason};
 use wireonce_link::Inbound;
 use wireonce_wire::{Endpoint, Vni, VnicId};
@@ -24,7 +26,7 @@ pub(super) struct Inward<'a> {
     pub(super) ports: &'a mut [Port],
     pub(super) by_vnic: &'a FxHashMap<VnicId, usize>,
     pub(super) sources: &'a mut FxHashMap<u64, Account>,
-    pub(super) colleagues: &'a [Mailbox],
+    pub(super) colleagues: &'a [Mailbox<Worker>],
     pub(super) scratch: &'a mut Vec<u8>,
     /// Rings that turned out to be broken: port, ring index, why.
     pub(super) broken: &'a mut Vec<(usize, u16, RingError)>,
@@ -123,7 +125,8 @@ impl Inward<'_> {
         self.cost_ns += cost::frame_ns(frame.frame_len());
         let mut bytes = vec![0; frame.frame_len()];
         frame.copy_at(0, &mut bytes);
-        colleague.hand_over(LocalFrame { to, offload: frame.offload, bytes })
+        let frame = LocalFrame { to, offload: frame.offload, bytes };
+        colleague.try_post(Command::Handover(Box::new(frame)), HANDOVER_MAX)
     }
 
     fn deliver_at(&mut self, index: usize, frame: &FrameRef<'_>) {

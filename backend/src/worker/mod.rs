@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!            ┌──────────────── one turn of the loop ────────────────┐
-//!  kicks ──▶ │ enter ─▶ mail ─▶ fabric in ─▶ guests out ─▶ fabric out │ ──▶ trains
-//!  datagrams │            │         │            │                    │ ──▶ interrupts
-//!            │            ▼         ▼            ▼                    │
-//!            │        start and   deliver     deficit round robin     │
-//!            │        stop rings              over the ready queues   │
+//!  kicks ──▶ │ enter ─▶ fabric in ─▶ mail ─▶ guests out ─▶ fabric out │ ──▶ trains
+//!  datagrams │              │         │          │                    │ ──▶ interrupts
+//!            │              ▼         ▼          ▼                    │
+//!            │           deliver  start and   deficit round robin     │
+//!            │                    stop rings  over the ready queues   │
 //!            └───────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -16,21 +16,152 @@
 //! costs its neighbours their fair share and no more. While there is work the
 //! worker does not sleep and guests need not kick; a little later it asks for kicks
 //! and sleeps in its ring.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `run` | the loop: what happens in which order |
+//! | `turns`, `transmit`, `cost` | whose turn it is; a turn, from a guest to the fabric; what it costs |
+//! | `inward`, `deliver` | from the fabric to the guests |
+//! | `local` | between guests of this process |
+//! | `mail`, `command`, `handle` | rings that start and stop, VMMs that come and go |
+//! | `port`, `snapshot`, `tokens` | a vNIC's state, its copy for others, names in the ring |
 
+mod command;
 mod cost;
 mod deliver;
 mod handle;
 mod inward;
 mod local;
-mod mailbox;
+mod mail;
 mod port;
 mod run;
 mod snapshot;
-mod spin;
+#[cfg(test)]
+mod tests;
+mod tokens;
 mod transmit;
+mod turns;
 
+pub(crate) use command::Command;
 pub(crate) use handle::PortHandle;
 pub(crate) use inward::worker_of;
-pub(crate) use mailbox::{Command, Mailbox, mailbox};
-pub(crate) use run::{FABRIC_TOKEN_KIND, Worker, WorkerConfig, start};
 pub(crate) use snapshot::{PortSnapshot, Snapshot};
+pub(crate) use tokens::FABRIC_TOKEN_KIND;
+
+use crate::{
+    net::{Neighbour, Neighbours},
+    virtqueue::{RingError, TxFrame},
+};
+use cost::FLOOD_MAX_NS;
+use inward::Inward;
+use local::Arena;
+use port::Port;
+use rustc_hash::FxHashMap;
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+use wireonce_directory::{Directory, Host};
+use wireonce_host::workers::{Inbox, Mailbox, Seat, Spin};
+use wireonce_ledger::Account;
+use wireonce_link::{Fabric, FabricConfig, FabricError};
+use wireonce_ring::{Completion, Ring, Token};
+use wireonce_wire::VnicId;
+
+/// What a worker needs to start.
+#[derive(Debug)]
+pub(crate) struct WorkerConfig {
+    pub(crate) fabric: FabricConfig,
+    pub(crate) directory: Arc<Directory>,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    ring: Ring,
+    inbox: Inbox<Self>,
+    fabric: Fabric,
+    directory: Arc<Directory>,
+    neighbours: Neighbours,
+    ports: Vec<Port>,
+    by_vnic: FxHashMap<VnicId, usize>,
+    sources: FxHashMap<u64, Account>,
+    colleagues: Vec<Mailbox<Self>>,
+    arena: Arena,
+    frame: TxFrame,
+    scratch: Vec<u8>,
+    broken: Vec<(usize, u16, RingError)>,
+    /// What the fabric received and has not had its turn.
+    arrived: VecDeque<Completion>,
+    flood_credit_ns: i64,
+    /// A socket that was full has room.
+    room: bool,
+    /// There are more commands than one turn may read.
+    more_mail: bool,
+    /// Where the next round starts, so that no port is always first.
+    next_port: usize,
+    spin: Spin,
+    started: Instant,
+}
+
+impl Worker {
+    /// The worker that sits at `seat`.
+    pub(crate) fn new(config: &WorkerConfig, seat: Seat<Self>) -> Result<Self, FabricError> {
+        let Seat { number, inbox, colleagues } = seat;
+        let mut ring = Ring::new()?;
+        let fabric = Fabric::new(&mut ring, &config.fabric)?;
+        ring.poll_multi(inbox.bell_fd(), Token::new(tokens::MAIL, 0))?;
+        let mine = |id: VnicId| worker_of(id, colleagues.len()) == Some(usize::from(number));
+        let mut ports = Vec::new();
+        let mut by_vnic = FxHashMap::default();
+        for entry in config.directory.vnics() {
+            if entry.host == Host::Local && mine(entry.vnic.id) {
+                by_vnic.insert(entry.vnic.id, ports.len());
+                ports.push(Port::new(&entry.vnic));
+            }
+        }
+        let mut neighbours = Neighbours::default();
+        for (vni, address, vnic) in config.directory.addresses() {
+            let router = vnic.allow.router_advertisement;
+            neighbours.insert(vni, address, Neighbour { mac: vnic.mac, router });
+        }
+        Ok(Self {
+            ring,
+            inbox,
+            fabric,
+            directory: Arc::clone(&config.directory),
+            neighbours,
+            ports,
+            by_vnic,
+            sources: FxHashMap::default(),
+            colleagues,
+            arena: Arena::default(),
+            frame: TxFrame::new(),
+            scratch: Vec::new(),
+            broken: Vec::new(),
+            arrived: VecDeque::new(),
+            flood_credit_ns: FLOOD_MAX_NS,
+            room: false,
+            more_mail: false,
+            next_port: 0,
+            spin: Spin::default(),
+            started: Instant::now(),
+        })
+    }
+
+    fn port(&mut self, vnic: VnicId) -> Option<&mut Port> {
+        self.ports.get_mut(*self.by_vnic.get(&vnic)?)
+    }
+
+    /// The parts that the way in needs, borrowed apart.
+    fn split(&mut self) -> (&mut Fabric, &mut Ring, Inward<'_>) {
+        let inward = Inward {
+            directory: &self.directory,
+            ports: &mut self.ports,
+            by_vnic: &self.by_vnic,
+            sources: &mut self.sources,
+            colleagues: &self.colleagues,
+            scratch: &mut self.scratch,
+            broken: &mut self.broken,
+            flood_credit_ns: &mut self.flood_credit_ns,
+            cost_ns: 0,
+        };
+        (&mut self.fabric, &mut self.ring, inward)
+    }
+}

@@ -8,7 +8,7 @@ use wireonce_backend::Backend;
 
 /// Runs until it is told to stop.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    daemon::run(Role::Backend, args, |config, _failed| {
-        Backend::start(config).map_err(|error| error.to_string())
+    daemon::run(Role::Backend, args, |config, failed| {
+        Backend::start(config, &failed).map_err(|error| error.to_string())
     })
 }

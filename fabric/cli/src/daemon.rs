@@ -118,7 +118,7 @@ fn supervise<D: Daemon + 'static>(
         let _ = ends.send(end);
     })?;
     spawn("failures", move || {
-        // No sender left is no failure: not every daemon keeps its end.
+        // No sender left is no failure: the workers were told to end.
         if let Ok(reason) = failed.recv() {
             let _ = failure.send(End::Failure(reason));
         }

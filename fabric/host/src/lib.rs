@@ -1,8 +1,10 @@
 //! What every daemon on the fabric has, be it a backend or a gateway: its key, the
-//! agent that keeps sessions with its peers, and what an operator sees of the links.
+//! agent that keeps sessions with its peers, the threads of its workers, and what an
+//! operator sees of the links.
 #![forbid(unsafe_code)]
 
 mod links;
+pub mod workers;
 
 use std::{
     io,

@@ -253,13 +253,6 @@ pub(crate) fn link_events() -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// A new event counter that never blocks.
-pub(crate) fn event_fd() -> io::Result<File> {
-    // SAFETY: no memory is passed.
-    let fd = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-    Ok(File::from(fd))
-}
-
 const NAME_LEN: usize = libc::IFNAMSIZ;
 
 /// `struct ifreq`: the interface's name, then the data of the request.

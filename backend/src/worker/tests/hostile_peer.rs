@@ -4,7 +4,7 @@ use super::{
     house::{Guest, mac, vnic, worker},
     local::udp,
 };
-use crate::worker::run::Worker;
+use crate::worker::Worker;
 use wireonce_frame::{FrameRef, MacAddr, Offload};
 use wireonce_ledger::DropReason;
 use wireonce_link::{Inbound, PeerId};

@@ -4,7 +4,6 @@ use super::super::*;
 use crate::{
     vhost_user::RingStart,
     virtqueue::tests::driver::{Driver, EVENT_IDX, INDIRECT_DESC, LOW, MRG_RXBUF, WRITE},
-    worker::{mailbox::mailbox, port::Port},
 };
 use std::{
     os::fd::OwnedFd,
@@ -12,7 +11,7 @@ use std::{
 };
 use wireonce_config::Config;
 use wireonce_frame::MacAddr;
-use wireonce_host::FabricHost;
+use wireonce_host::{FabricHost, workers::mailbox};
 
 /// Entries of every ring.
 pub(super) const RING: u16 = 256;
@@ -108,10 +107,9 @@ pub(super) fn worker() -> Worker {
     let settings = WorkerConfig {
         fabric: FabricHost::worker_config(&config, 0, FABRIC_TOKEN_KIND),
         directory: Arc::new(Directory::new(&config)),
-        workers: 1,
     };
     let (mailbox, inbox) = mailbox().unwrap();
-    Worker::new(&settings, inbox, vec![mailbox]).unwrap()
+    Worker::new(&settings, Seat { number: 0, inbox, colleagues: vec![mailbox] }).unwrap()
 }
 
 impl Worker {

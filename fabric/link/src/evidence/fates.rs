@@ -3,7 +3,7 @@
 use super::Evidence;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use wireonce_ledger::Amount;
+use wireonce_ledger::{Account, Amount, DropReason};
 
 /// Entries of one path: at 48 bytes each, 1.5 MB when a receiver is silent while
 /// small frames go out at full rate. Memory grows only as far as it is used.
@@ -22,6 +22,17 @@ pub enum Fate {
     Lost,
     /// No report tells.
     Unknown,
+}
+
+impl Fate {
+    /// Books it for `amount`, which `account` has as input since it was sent.
+    pub fn book(self, account: &mut Account, amount: Amount) {
+        match self {
+            Self::Arrived => account.output += amount,
+            Self::Lost => account.drop(DropReason::LostInFabric, amount),
+            Self::Unknown => account.drop(DropReason::FateUnknown, amount),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

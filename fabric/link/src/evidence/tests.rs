@@ -5,7 +5,7 @@ use crate::replay::ReplayWindow;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use wireonce_ledger::Amount;
+use wireonce_ledger::{Account, Amount, DropReason};
 
 /// Missing: first number and how many.
 fn report(numbers: Range<u64>, missing: &[(u64, u64)]) -> Evidence {
@@ -35,6 +35,21 @@ fn evidences() -> impl Strategy<Value = Evidence> {
         }
         evidence
     })
+}
+
+#[test]
+fn every_fate_closes_the_account_in_its_own_way() {
+    let amount = Amount::frame(60, 1);
+    for fate in [Fate::Arrived, Fate::Lost, Fate::Unknown] {
+        let mut account = Account::default();
+        account.input += amount;
+        fate.book(&mut account, amount);
+        let booked = |of: Fate| if fate == of { amount } else { Amount::ZERO };
+        assert_eq!(account.output, booked(Fate::Arrived));
+        assert_eq!(account.dropped(DropReason::LostInFabric), booked(Fate::Lost));
+        assert_eq!(account.dropped(DropReason::FateUnknown), booked(Fate::Unknown));
+        assert_eq!(account.open_frames(), 0);
+    }
 }
 
 proptest! {

@@ -11,26 +11,22 @@ mod tests;
 use crate::{
     books::{Books, Owner},
     driver::DriverError,
-    worker::{
-        self, Command, FABRIC_TOKEN_KIND, LocalUplink, Mailbox, Snapshot, UplinkSnapshot,
-        WorkerConfig,
-    },
+    worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
 };
 use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, mpsc::Sender},
-    thread::JoinHandle,
     time::Instant,
 };
 use wireonce_config::{Config, Driver, Port, Uplink};
 use wireonce_directory::Directory;
-use wireonce_host::{FabricHost, HostError, SessionListener};
+use wireonce_host::{FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Amount, Daemon, Stage, Status,
     status::{LedgerRow, UplinkStatus},
 };
-use wireonce_link::{FabricError, SessionEvent};
+use wireonce_link::FabricError;
 use wireonce_ring::RingError;
 use wireonce_wire::Endpoint;
 
@@ -76,7 +72,7 @@ pub struct Gateway {
     config: Arc<Config>,
     directory: Arc<Directory>,
     host: FabricHost,
-    workers: Workers,
+    workers: Workers<Worker>,
     started: Instant,
 }
 
@@ -99,22 +95,15 @@ impl Gateway {
             return Err(GatewayError::NoUplinks { origin, host });
         }
         let directory = Arc::new(Directory::new(config));
-        let mut workers = Workers::default();
-        for number in 0..u8::try_from(count).unwrap_or(u8::MAX) {
-            let (mailbox, inbox) = worker::mailbox().map_err(|source| GatewayError::System {
-                action: "make a worker's mailbox",
-                source,
-            })?;
+        let workers = Workers::start("gateway", count, failed, |seat| {
             let settings = WorkerConfig {
-                fabric: FabricHost::worker_config(config, number, FABRIC_TOKEN_KIND),
+                fabric: FabricHost::worker_config(config, seat.number, FABRIC_TOKEN_KIND),
                 directory: Arc::clone(&directory),
                 uplinks: uplinks.clone(),
-                failed: failed.clone(),
             };
-            workers.0.push((mailbox, worker::start(settings, inbox)?));
-        }
-        let mailboxes = workers.0.iter().map(|(mailbox, _)| mailbox.clone()).collect();
-        let host = FabricHost::start(config, Box::new(Postman(mailboxes)))?;
+            move || Worker::new(&settings, seat)
+        })?;
+        let host = FabricHost::start(config, Box::new(workers.postman()))?;
         Ok(Self { config: Arc::clone(config), directory, host, workers, started: Instant::now() })
     }
 
@@ -214,38 +203,5 @@ fn count_uplinks<'s>(
         add("uplink_receive_errors", uplink.counters.receive_errors);
         add("uplink_reopened", uplink.counters.reopened);
         add("uplink_unreadable", uplink.counters.unreadable);
-    }
-}
-
-/// Worker threads that are ended when this is dropped.
-#[derive(Debug, Default)]
-struct Workers(Vec<(Mailbox, JoinHandle<()>)>);
-
-impl Workers {
-    fn snapshots(&self) -> Vec<Snapshot> {
-        self.0.iter().filter_map(|(mailbox, _)| mailbox.snapshot()).collect()
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for (mailbox, _) in &self.0 {
-            mailbox.post(Command::Stop);
-        }
-        for (_, thread) in self.0.drain(..) {
-            // A panic in a worker has ended the process already.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Carries news of sessions to every worker.
-struct Postman(Vec<Mailbox>);
-
-impl SessionListener for Postman {
-    fn session(&self, event: SessionEvent) {
-        for mailbox in &self.0 {
-            mailbox.post(Command::Session(event.clone()));
-        }
     }
 }

@@ -9,8 +9,9 @@ use crate::{
 };
 use std::sync::mpsc;
 use wireonce_frame::{MacAddr, Offload, SliceSource, ecn::Ecn};
+use wireonce_host::SessionListener;
 use wireonce_ledger::{DropReason, Stage};
-use wireonce_link::{Fabric, Inbound, Outbound, PeerId, StaticKey};
+use wireonce_link::{Fabric, Inbound, Outbound, PeerId, SessionEvent, StaticKey};
 use wireonce_ring::{Ring, Wait};
 use wireonce_wire::UplinkId;
 

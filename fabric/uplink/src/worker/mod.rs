@@ -13,13 +13,10 @@
 //! names, and workers share nothing. Frames for an uplink go to the kernel in
 //! batches, with the ring's next `enter`; what waits for the kernel is bounded.
 
-mod mailbox;
 mod port;
 mod run;
 mod snapshot;
-mod spin;
 mod ways;
 
-pub(crate) use mailbox::{Command, Mailbox, mailbox};
-pub(crate) use run::{FABRIC_TOKEN_KIND, LocalUplink, WorkerConfig, start};
+pub(crate) use run::{FABRIC_TOKEN_KIND, LocalUplink, Worker, WorkerConfig};
 pub(crate) use snapshot::{Snapshot, UplinkSnapshot};

@@ -1,10 +1,8 @@
 //! The loop of one worker.
 
 use super::{
-    mailbox::{Command, Inbox},
     port::UplinkPort,
     snapshot::Snapshot,
-    spin::Spin,
     ways::{Inwards, Outwards},
 };
 use crate::{
@@ -14,18 +12,12 @@ use crate::{
     sys,
 };
 use rustc_hash::FxHashMap;
-use std::{
-    fs::File,
-    io::Read,
-    os::fd::AsRawFd,
-    sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
-    time::Instant,
-};
+use std::{convert::Infallible, fs::File, io::Read, os::fd::AsRawFd, sync::Arc, time::Instant};
 use wireonce_config::{Driver as DriverKind, Port as ConfiguredPort, Uplink};
 use wireonce_directory::Directory;
-use wireonce_ledger::{DropReason, Stage};
-use wireonce_link::{Fabric, FabricConfig, Fate};
+use wireonce_host::workers::{Inbox, Mail, Seat, Spin, Work};
+use wireonce_ledger::Stage;
+use wireonce_link::{Fabric, FabricConfig};
 use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
 use wireonce_wire::UplinkId;
 
@@ -52,8 +44,6 @@ pub(crate) struct WorkerConfig {
     pub(crate) directory: Arc<Directory>,
     /// This host's uplinks.
     pub(crate) uplinks: Vec<LocalUplink>,
-    /// Where a worker says that it cannot go on.
-    pub(crate) failed: mpsc::Sender<String>,
 }
 
 /// One uplink of this host.
@@ -66,9 +56,9 @@ pub(crate) struct LocalUplink {
 }
 
 /// One worker.
-struct Worker {
+pub(crate) struct Worker {
     ring: Ring,
-    inbox: Inbox,
+    inbox: Inbox<Self>,
     /// Readable whenever an interface changes.
     link_events: File,
     fabric: Fabric,
@@ -83,33 +73,45 @@ struct Worker {
     next_refresh_us: u64,
 }
 
-/// Starts a worker's thread. Returns when it is ready, or with why it is not.
-pub(crate) fn start(config: WorkerConfig, inbox: Inbox) -> Result<JoinHandle<()>, GatewayError> {
-    let (ready, result) = mpsc::sync_channel(1);
-    let number = config.fabric.worker;
-    let run = move || {
-        let mut worker = match Worker::new(&config, inbox) {
-            Ok(worker) => worker,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return;
+impl Work for Worker {
+    /// None: it is asked what every worker is.
+    type Command = Infallible;
+    type Snapshot = Snapshot;
+
+    fn run(&mut self) -> Result<(), RingError> {
+        let mut completions = Vec::new();
+        let mut wait = Wait::Poll;
+        loop {
+            completions.append(&mut self.later);
+            self.ring.enter(wait, &mut completions)?;
+            let now_us = self.now_us();
+            let mut worked = !completions.is_empty();
+            let mut mail = false;
+            for completion in completions.drain(..) {
+                mail |= completion.token.kind == MAIL;
+                self.handle(completion, now_us)?;
+                self.relieve()?;
             }
-        };
-        let _ = ready.send(Ok(()));
-        if let Err(error) = worker.run() {
-            // If nobody listens any more, we are being stopped.
-            let _ = config.failed.send(format!("worker {number} failed: {error}"));
+            if mail && !self.read_mail() {
+                return Ok(());
+            }
+            worked |= self.receive_more(now_us);
+            self.run_timers(now_us);
+            self.submit()?;
+            self.fabric.flush(&mut self.ring, now_us)?;
+            self.book_outcomes();
+            if worked {
+                self.spin.worked(now_us);
+            }
+            wait = self.next_wait(now_us);
         }
-    };
-    let system = |source| GatewayError::System { action: "start a worker's thread", source };
-    let thread = thread::Builder::new().name(format!("gateway-{number}")).spawn(run);
-    let thread = thread.map_err(system)?;
-    result.recv().map_err(|_| system(std::io::ErrorKind::Other.into()))??;
-    Ok(thread)
+    }
 }
 
 impl Worker {
-    fn new(config: &WorkerConfig, inbox: Inbox) -> Result<Self, GatewayError> {
+    /// The worker that sits at `seat`.
+    pub(crate) fn new(config: &WorkerConfig, seat: Seat<Self>) -> Result<Self, GatewayError> {
+        let inbox = seat.inbox;
         let system = |action| move |source| GatewayError::System { action, source };
         let mut ring = Ring::new()?;
         let fabric = Fabric::new(&mut ring, &config.fabric)?;
@@ -148,35 +150,6 @@ impl Worker {
             started: Instant::now(),
             next_refresh_us: 0,
         })
-    }
-
-    fn run(&mut self) -> Result<(), RingError> {
-        let mut completions = Vec::new();
-        let mut wait = Wait::Poll;
-        loop {
-            completions.append(&mut self.later);
-            self.ring.enter(wait, &mut completions)?;
-            let now_us = self.now_us();
-            let mut worked = !completions.is_empty();
-            let mut mail = false;
-            for completion in completions.drain(..) {
-                mail |= completion.token.kind == MAIL;
-                self.handle(completion, now_us)?;
-                self.relieve()?;
-            }
-            if mail && !self.read_mail() {
-                return Ok(());
-            }
-            worked |= self.receive_more(now_us);
-            self.run_timers(now_us);
-            self.submit()?;
-            self.fabric.flush(&mut self.ring, now_us)?;
-            self.book_outcomes();
-            if worked {
-                self.spin.worked(now_us);
-            }
-            wait = self.next_wait(now_us);
-        }
     }
 
     fn now_us(&self) -> u64 {
@@ -294,11 +267,7 @@ impl Worker {
     fn book_outcomes(&mut self) {
         for outcome in self.fabric.outcomes() {
             let account = self.books.at(Owner::from_bits(outcome.account), Stage::FabricTx);
-            match outcome.fate {
-                Fate::Arrived => account.output += outcome.amount,
-                Fate::Lost => account.drop(DropReason::LostInFabric, outcome.amount),
-                Fate::Unknown => account.drop(DropReason::FateUnknown, outcome.amount),
-            }
+            outcome.fate.book(account, outcome.amount);
         }
     }
 
@@ -317,14 +286,15 @@ impl Worker {
 
     /// Reads the mail. False if the worker is to end.
     fn read_mail(&mut self) -> bool {
-        while let Some(command) = self.inbox.next() {
-            match command {
-                Command::Session(event) => self.fabric.apply(event),
-                Command::Snapshot(reply) => {
+        while let Some(mail) = self.inbox.next() {
+            match mail {
+                Mail::Session(event) => self.fabric.apply(event),
+                Mail::Snapshot(reply) => {
                     // Whoever asked may have given up.
                     let _ = reply.try_send(self.snapshot());
                 }
-                Command::Stop => return false,
+                Mail::Own(command) => match command {},
+                Mail::Stop => return false,
             }
         }
         true

@@ -1,0 +1,114 @@
+//! The guests' turns: deficit round robin by CPU time.
+//!
+//! ```text
+//!   round:  port 3 ─▶ port 0 ─▶ port 1 ─▶ port 2     each: credit += a quantum, then
+//!   round:  port 0 ─▶ port 1 ─▶ port 2 ─▶ port 3     its queue pairs while credit > 0
+//! ```
+//! A turn may end in debt, by one frame or by what its frames cost at the last hop; the
+//! next turns pay that off first. Rounds begin at another port each time, and a port's
+//! turn at the queue pair that the credit did not reach. After some rounds the loop goes
+//! on, so that guests that send do not keep others from receiving.
+
+use super::{
+    Worker,
+    cost::{FLOOD_MAX_NS, QUANTUM_NS},
+    port::Port,
+    transmit::{self, Outward},
+};
+
+/// Rounds over the ready ports before the fabric is looked at again.
+const ROUNDS_MAX: usize = 4;
+
+impl Worker {
+    /// What a turn may use of what is not charged by the round.
+    pub(super) fn refill_credits(&mut self) {
+        self.flood_credit_ns = (self.flood_credit_ns + QUANTUM_NS).min(FLOOD_MAX_NS);
+        for port in &mut self.ports {
+            port.rx_credit_ns = QUANTUM_NS;
+        }
+    }
+
+    /// Rounds over the ports with frames to send. Returns whether there were any.
+    pub(super) fn serve_guests(&mut self, now_us: u64) -> bool {
+        let mut worked = false;
+        for _ in 0..ROUNDS_MAX {
+            let mut any = false;
+            for step in 0..self.ports.len() {
+                let index = (self.next_port + step) % self.ports.len();
+                any |= self.serve_port(index, now_us);
+            }
+            self.next_port = self.next_port.wrapping_add(1);
+            worked |= any;
+            if !any {
+                break;
+            }
+        }
+        worked
+    }
+
+    /// Gives one port its turn. Returns whether it had anything.
+    pub(super) fn serve_port(&mut self, index: usize, now_us: u64) -> bool {
+        let pairs = {
+            let port = &mut self.ports[index];
+            let any_ready = port.tx.iter().flatten().any(|q| q.ready && !q.blocked);
+            if !any_ready {
+                return false;
+            }
+            // A debt from the last turn is paid off first.
+            port.credit_ns = (port.credit_ns + QUANTUM_NS).min(QUANTUM_NS);
+            port.tx.len()
+        };
+        let mut worked = false;
+        let first = self.ports[index].next_pair;
+        for pair in (first..pairs).chain(0..first) {
+            // Whom the credit did not reach is first the next time.
+            if self.ports[index].credit_ns <= 0 {
+                break;
+            }
+            self.ports[index].next_pair = (pair + 1) % pairs;
+            let ready = |port: &Port| port.tx[pair].as_ref().is_some_and(|q| q.ready && !q.blocked);
+            if !ready(&self.ports[index]) {
+                continue;
+            }
+            let mut out = Outward {
+                fabric: &mut self.fabric,
+                directory: &self.directory,
+                neighbours: &self.neighbours,
+                arena: &mut self.arena,
+                frame: &mut self.frame,
+                scratch: &mut self.scratch,
+                now_us,
+            };
+            match transmit::turn(&mut self.ports[index], pair, &mut out) {
+                Ok(turn) => {
+                    worked |= turn.chains > 0;
+                    if let Some(queue) = self.ports[index].tx[pair].as_mut() {
+                        queue.blocked = turn.blocked;
+                        queue.ready = !turn.empty;
+                    }
+                }
+                Err(error) => {
+                    let ring = u16::try_from(pair * 2 + 1).unwrap_or(u16::MAX);
+                    self.broken.push((index, ring, error));
+                    if let Some(queue) = self.ports[index].tx[pair].as_mut() {
+                        queue.ready = false;
+                    }
+                }
+            }
+            // The sender pays for the last hop, too.
+            let cost_ns = self.deliver_local();
+            self.ports[index].credit_ns -= cost_ns;
+        }
+        worked
+    }
+
+    /// Returns the CPU time that it took, in nanoseconds.
+    fn deliver_local(&mut self) -> i64 {
+        let mut arena = std::mem::take(&mut self.arena);
+        let (_, _, mut inward) = self.split();
+        inward.take_local(&mut arena);
+        let cost_ns = inward.cost_ns;
+        self.arena = arena;
+        cost_ns
+    }
+}
