@@ -124,7 +124,7 @@ fn all_workers_of_an_uplink_together_have_one_storm_limit() {
             broadcast[37] = port;
             outside.write(&PLAIN, &on_vlan_20(&broadcast));
         }
-        let read = |status: &Status| row_or_none(status).frames == STORM;
+        let read = |status: &Status| read_for_nobody(status).frames == STORM;
         wait_for(gateway, "the whole storm", read);
     });
     let passed = row(&status, "up", Stage::UplinkRx).output.frames;
@@ -133,8 +133,8 @@ fn all_workers_of_an_uplink_together_have_one_storm_limit() {
     assert_eq!(dropped(&status, "up", DropReason::OutsideStorm).frames, STORM - passed);
 }
 
-/// What came in through the uplink for no vNIC, if anything did.
-fn row_or_none(status: &Status) -> Amount {
+/// What came in through the uplink and was for no single vNIC.
+fn read_for_nobody(status: &Status) -> Amount {
     let mut rows = status.ledger.iter();
     let found = rows.find(|row| row.name == "up" && row.stage == Stage::UplinkRx);
     found.map_or(Amount::ZERO, |row| row.input)
