@@ -5,9 +5,9 @@
 //! machine's speed differs from minute to minute.
 
 use std::{hint::black_box, time::Instant};
-use wireonce_backend::net::{AddressSet, PortPolicy, StormLimit, StormMeter, admit};
-use wireonce_frame::OffloadFeatures;
+use wireonce_backend::net::{AddressSet, PortPolicy, admit};
 use wireonce_frame::sample::{SAMPLE_SOURCE, Sample};
+use wireonce_frame::{OffloadFeatures, StormLimit, StormMeter};
 
 const RUNS: usize = 15;
 const CALLS: u32 = 200_000;
@@ -47,7 +47,7 @@ fn main() {
                 let vnet = black_box(&[0; 12]);
                 let features = OffloadFeatures::ALL;
                 if let Ok(admitted) = admit(black_box(policy), vnet, frame, frame.len(), features)
-                    && storm.check(admitted.headers.ethernet.destination, 0).is_ok()
+                    && storm.admits(admitted.headers.ethernet.destination, 1, 0)
                 {
                     black_box(admitted.headers.l4_offset());
                 }

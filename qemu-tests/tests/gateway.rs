@@ -39,6 +39,11 @@ fn a_tap_uplink_carries_tcp_both_ways() {
 }
 
 #[test]
+fn a_gateway_carries_tcp_both_ways_when_encryption_is_off() {
+    must_carry(Plan { encrypted: false, ..Plan::new("clear", 1) });
+}
+
+#[test]
 fn an_outside_without_offloads_gets_frames_that_fit() {
     let (mut guest, cluster) = start(Plan::new("plain", 1)).unwrap();
     let outside = cluster.outside_address();
@@ -75,4 +80,29 @@ fn two_gateways_of_a_pool_make_no_duplicates() {
     let seen = cluster.outside().sh(arping, std::time::Duration::from_secs(30)).unwrap();
     assert!(seen.contains("Received 3 response"), "{seen}");
     cluster.must_close().unwrap();
+    // What the outside asked came in through one gateway, and the VM's own broadcasts through
+    // none: the second gateway, which is no home, has nothing but drops, each with its name.
+    let status = cluster.status(2).unwrap();
+    let second = status.account("uplink-2", "uplink-rx").expect("the switch floods to both");
+    assert_eq!(second.output.frames, 0, "{second:?}");
+    assert!(second.drops.contains_key("not-designated"), "{second:?}");
+    assert!(second.drops.contains_key("reflection"), "{second:?}");
+}
+
+#[test]
+fn a_storm_from_outside_is_cut_at_the_gateway_and_the_vm_stays_reachable() {
+    const STORM: u64 = 5_000;
+    let (mut guest, cluster) = start(Plan::new("storm", 1)).unwrap();
+    let outside = cluster.outside_address();
+    cluster.must_reach(&mut guest, outside).unwrap();
+    let line = format!("ping -q -b -c {STORM} -l {STORM} -W 1 192.0.2.255");
+    // Nobody answers a broadcast ping, so it says that it failed.
+    let _ = cluster.outside().sh(&line, std::time::Duration::from_secs(30));
+    cluster.must_reach(&mut guest, outside).unwrap();
+    cluster.must_close().unwrap();
+    let status = cluster.status(1).unwrap();
+    let uplink = status.account("uplink-1", "uplink-rx").expect("broadcasts came");
+    let cut = uplink.drops.get("outside-storm").map_or(0, |amount| amount.frames);
+    assert!(cut >= 1 && uplink.output.frames >= 1, "{uplink:?}");
+    assert!(uplink.input.frames >= STORM, "the whole storm was read: {uplink:?}");
 }

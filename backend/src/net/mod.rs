@@ -18,12 +18,10 @@
 pub mod guard;
 pub mod neighbours;
 pub mod policy;
-pub mod storm;
 
 pub use guard::{check_egress, check_ingress};
 pub use neighbours::{Neighbour, Neighbours};
 pub use policy::{AddressSet, PortPolicy};
-pub use storm::{StormLimit, StormMeter};
 
 use wireonce_frame::{Headers, Offload, OffloadFeatures, VNET_HEADER_LEN};
 use wireonce_ledger::DropReason;

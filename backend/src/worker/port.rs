@@ -2,7 +2,7 @@
 
 use super::cost;
 use crate::{
-    net::{AddressSet, PortPolicy, StormLimit, StormMeter},
+    net::{AddressSet, PortPolicy},
     vhost_user::RingStart,
     virtqueue::{GuestMemory, MappedMemory, RingConfig, RingError, RxRing, TxRing},
 };
@@ -12,7 +12,7 @@ use std::{
 };
 use virtio_bindings::virtio_net as feature;
 use wireonce_config::Vnic;
-use wireonce_frame::OffloadFeatures;
+use wireonce_frame::{OffloadFeatures, StormLimit, StormMeter};
 use wireonce_ledger::{Account, Amount, DropReason};
 
 /// The counters of one vNIC at its worker.
@@ -124,7 +124,7 @@ fn policy(vnic: &Vnic) -> PortPolicy {
 
 /// A second's worth of frames may come at once.
 fn storm_meter(frames_per_s: u32) -> StormMeter {
-    let limit = StormLimit { frames_per_s, burst_frames: frames_per_s };
+    let limit = StormLimit::per_second(frames_per_s);
     StormMeter::new(limit, limit, 0)
 }
 

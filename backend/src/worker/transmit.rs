@@ -15,14 +15,14 @@ use super::{
     port::{Books, Port},
 };
 use crate::{
-    net::{self, Admitted, Neighbours, PortPolicy, StormMeter},
+    net::{self, Admitted, Neighbours, PortPolicy},
     virtqueue::{Next, RingError, TxFrame},
 };
 use std::sync::Arc;
 use wireonce_config::Vnic;
 use wireonce_directory::{Directory, Route};
 use wireonce_frame::{
-    FrameSource, Headers, Offload, OffloadFeatures, SliceSource,
+    FrameSource, Headers, Offload, OffloadFeatures, SliceSource, StormMeter,
     ecn::{self, Ecn},
     flow::flow_hash,
     segment::segment_count,
@@ -204,8 +204,8 @@ impl Sender<'_> {
         let vni = self.vnic.network.vni;
         self.books.guest_tx.input += amount;
         let destination = headers.ethernet.destination;
-        if let Err(reason) = self.storm.check(destination, out.now_us) {
-            self.books.guest_tx.drop(reason, amount);
+        if !self.storm.admits(destination, amount.segments, out.now_us) {
+            self.books.guest_tx.drop(DropReason::Storm, amount);
             return;
         }
         let head = out.frame.head();

@@ -135,6 +135,8 @@ pub struct Uplink {
     pub pool: String,
     /// Bytes of the largest IP packet outside; `None`: ask the interface.
     pub mtu: Option<u16>,
+    /// Broadcast and multicast frames per second that it lets into each network.
+    pub storm_frames_per_s: u32,
     /// Where it is.
     pub place: UplinkPlace,
 }

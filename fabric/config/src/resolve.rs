@@ -220,6 +220,7 @@ impl<'a> Resolver<'a> {
             name: raw.name.value,
             pool: raw.pool,
             mtu: raw.mtu.map(|at| at.value),
+            storm_frames_per_s: raw.storm_frames_per_s,
             place,
         });
         let pool = self

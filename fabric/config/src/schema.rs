@@ -27,7 +27,8 @@ pub const MTU_MIN: u16 = 1280;
 pub const MTU_MAX: u16 = 9216;
 /// A network's MTU unless another is given.
 pub const NETWORK_MTU_DEFAULT: u16 = 1500;
-/// Broadcast and multicast frames per second of a vNIC unless another limit is given.
+/// Broadcast and multicast frames per second of a vNIC, or into a network through an
+/// uplink, unless another limit is given.
 pub const STORM_FRAMES_PER_S_DEFAULT: u32 = 1000;
 /// Most paths of a link.
 pub const PATHS_MAX: u8 = 8;
@@ -102,6 +103,7 @@ pub(crate) struct RawUplink {
     pub(crate) interface: Option<At<String>>,
     pub(crate) designated: Option<At<bool>>,
     pub(crate) mtu: Option<At<u16>>,
+    pub(crate) storm_frames_per_s: u32,
 }
 
 pub(crate) struct RawVnic {
@@ -199,8 +201,17 @@ fn networks(root: &Section<'_>) -> Result<Vec<RawNetwork>, ConfigError> {
 }
 
 fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
-    const KEYS: &[&str] =
-        &["id", "name", "host", "pool", "driver", "interface", "designated", "mtu"];
+    const KEYS: &[&str] = &[
+        "id",
+        "name",
+        "host",
+        "pool",
+        "driver",
+        "interface",
+        "designated",
+        "mtu",
+        "storm_frames_per_s",
+    ];
     let drivers = [("packet", Driver::Packet), ("tap", Driver::Tap)];
     let uplink = |section: Section<'_>| {
         Ok(RawUplink {
@@ -214,6 +225,7 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             interface: section.optional("interface", interface)?,
             designated: section.optional("designated", boolean)?,
             mtu: section.optional("mtu", integer(MTU_MIN..=MTU_MAX))?,
+            storm_frames_per_s: storm_frames_per_s(&section)?,
         })
     };
     root.tables("uplink", UPLINKS_MAX, KEYS)?.into_iter().map(uplink).collect()
@@ -242,7 +254,6 @@ fn vnics(root: &Section<'_>) -> Result<Vec<RawVnic>, ConfigError> {
 
 fn vnic(section: &Section<'_>) -> Result<RawVnic, ConfigError> {
     let modes = [("listen", SocketMode::Listen), ("connect", SocketMode::Connect)];
-    let storm = section.optional("storm_frames_per_s", integer(1..=10_000_000))?;
     let guest_tso = match section.table("offload", &["guest_tso"])? {
         Some(offload) => offload.optional("guest_tso", boolean)?,
         None => None,
@@ -263,7 +274,7 @@ fn vnic(section: &Section<'_>) -> Result<RawVnic, ConfigError> {
         standbys: section.list("standbys", STANDBYS_MAX, name)?,
         trunk: or(section.optional("trunk", boolean)?, false),
         allow: allow(section)?,
-        storm_frames_per_s: or(storm, STORM_FRAMES_PER_S_DEFAULT),
+        storm_frames_per_s: storm_frames_per_s(section)?,
         guest_tso: or(guest_tso, true),
     })
 }
@@ -284,6 +295,11 @@ fn allow(section: &Section<'_>) -> Result<Allow, ConfigError> {
         }
     }
     Ok(allow)
+}
+
+fn storm_frames_per_s(section: &Section<'_>) -> Result<u32, ConfigError> {
+    let limit = section.optional("storm_frames_per_s", integer(1..=10_000_000))?;
+    Ok(or(limit, STORM_FRAMES_PER_S_DEFAULT))
 }
 
 fn port(section: &Section<'_>) -> Result<u16, ConfigError> {

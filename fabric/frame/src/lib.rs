@@ -16,6 +16,7 @@ pub mod offload;
 pub mod sample;
 pub mod segment;
 pub mod source;
+pub mod storm;
 
 pub use describe::describe;
 pub use flow::flow_hash;
@@ -26,6 +27,7 @@ pub use offload::{
     VNET_HEADER_LEN_LEGACY, Work,
 };
 pub use source::{FrameRef, FrameSource, HEAD_LEN, SliceSource};
+pub use storm::{StormLimit, StormMeter};
 
 /// Bytes of an Ethernet header without VLAN tag.
 pub const ETHERNET_HEADER_LEN: usize = 14;

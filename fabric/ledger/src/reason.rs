@@ -121,6 +121,8 @@ reasons! {
     Reflection = "reflection",
     /// Broadcast or multicast from outside on an uplink that is not the designated one.
     NotDesignated = "not-designated",
+    /// More broadcast or multicast came in from outside than the uplink's storm limit lets into a network.
+    OutsideStorm = "outside-storm",
     /// A frame from outside on a VLAN that no network uses.
     UnknownVlan = "unknown-vlan",
     /// A frame from outside for a MAC that no vNIC of the network has.

@@ -98,6 +98,32 @@ pub(crate) fn set_receive_timeout(
     })
 }
 
+/// Reads one frame of a packet socket, and what the kernel says beside it.
+#[cfg(test)]
+pub(crate) fn receive_with_aux(
+    socket: &File,
+    buffer: &mut [u8],
+    flags: i32,
+) -> io::Result<(usize, Option<AuxData>)> {
+    /// `struct cmsghdr` on a 64-bit machine; there is no other control message.
+    const HEADER_LEN: usize = 16;
+    let mut control = [0_u64; 8];
+    let base = buffer.as_mut_ptr().cast();
+    let mut part = libc::iovec { iov_base: base, iov_len: buffer.len() };
+    // SAFETY: all zeroes is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: buffer and control data are writable for the lengths given.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    let control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let control = control.get(..message.msg_controllen).unwrap_or_default();
+    Ok((len, control.get(HEADER_LEN..).and_then(AuxData::parse)))
+}
+
 /// Reads an integer socket option.
 pub(crate) fn int_option(socket: &OwnedFd, level: i32, name: i32) -> io::Result<i32> {
     let mut value = 0_i32;

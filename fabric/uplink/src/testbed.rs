@@ -3,7 +3,7 @@
 use crate::sys;
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -107,6 +107,13 @@ impl Drop for Namespace {
     }
 }
 
+/// What a raw socket read: a frame without the tag that the kernel took out of it.
+struct Heard {
+    tag: Option<[u8; 4]>,
+    vnet: Vec<u8>,
+    frame: Vec<u8>,
+}
+
 /// A raw socket with virtio-net headers that the driver under test has no part in.
 #[derive(Debug)]
 pub(crate) struct Raw(File);
@@ -115,8 +122,10 @@ impl Raw {
     pub(crate) fn open(interface: &str) -> Self {
         let socket = sys::packet_socket(false).unwrap();
         let index = sys::interface_index(interface).unwrap();
-        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1).unwrap();
-        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).unwrap();
+        let names = [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING];
+        for name in names {
+            sys::set_option(&socket, libc::SOL_PACKET, name, 1).unwrap();
+        }
         sys::set_receive_timeout(&socket, Duration::from_secs(5)).unwrap();
         sys::bind_packet(&socket, index, true).unwrap();
         Self(File::from(socket))
@@ -130,22 +139,51 @@ impl Raw {
 
     /// The next frame that begins with `start`; others are passed over.
     pub(crate) fn next_of(&self, start: &[u8]) -> Vec<u8> {
+        self.next_with_tag(start).1
+    }
+
+    /// The same, with the tag that the kernel took out of it.
+    pub(crate) fn next_with_tag(&self, start: &[u8]) -> (Option<[u8; 4]>, Vec<u8>) {
         for _ in 0..100 {
-            let (_, frame) = self.read();
-            if frame.starts_with(start) {
-                return frame;
+            let heard = self.receive(0).expect("a frame");
+            if heard.frame.starts_with(start) {
+                return (heard.tag, heard.frame);
             }
         }
         panic!("a hundred frames, and none is for us");
     }
 
+    /// The next frame, behind its virtio-net header.
     pub(crate) fn read(&self) -> (Vec<u8>, Vec<u8>) {
-        let mut bytes = vec![0; 70_000];
-        let len = (&self.0).read(&mut bytes).expect("a frame");
-        bytes.truncate(len);
-        let frame = bytes.split_off(sys::VNET_LEN);
-        (bytes, frame)
+        let heard = self.receive(0).expect("a frame");
+        (heard.vnet, heard.frame)
     }
+
+    /// The frames that have come already.
+    pub(crate) fn waiting(&self) -> Vec<Vec<u8>> {
+        let next = || self.receive(libc::MSG_DONTWAIT).ok();
+        std::iter::from_fn(next).map(|heard| heard.frame).take(1_000).collect()
+    }
+
+    fn receive(&self, flags: i32) -> io::Result<Heard> {
+        const VLAN_VALID: u32 = 1 << 4; // TP_STATUS_VLAN_VALID
+        let mut vnet = vec![0; 70_000];
+        let (len, aux) = sys::receive_with_aux(&self.0, &mut vnet, flags)?;
+        vnet.truncate(len);
+        let frame = vnet.split_off(sys::VNET_LEN);
+        let aux = aux.filter(|aux| aux.status & VLAN_VALID != 0);
+        let tag = aux.map(|aux| {
+            let [a, b] = aux.vlan_tpid.to_be_bytes();
+            let [c, d] = aux.vlan_tci.to_be_bytes();
+            [a, b, c, d]
+        });
+        Ok(Heard { tag, vnet, frame })
+    }
+}
+
+/// `frame` with a tag behind its two MAC addresses.
+pub(crate) fn tagged(frame: &[u8], tag: [u8; 4]) -> Vec<u8> {
+    [&frame[..12], &tag, &frame[12..]].concat()
 }
 
 fn run(words: &[&str]) -> Result<(), String> {

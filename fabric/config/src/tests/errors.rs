@@ -126,6 +126,10 @@ refused! {
         ":58: [[vnic]] \"vm-a\": key `storm_frames_per_s`: 0 is out of range; write a whole number from 1 to 10000000";
     fraction_of_a_storm: [("storm_frames_per_s = 50", "storm_frames_per_s = 0.5")] =>
         ":58: [[vnic]] \"vm-a\": key `storm_frames_per_s`: is a fraction; write a whole number from 1 to 10000000";
+    no_storm_frames_of_an_uplink: [("storm_frames_per_s = 5000", "storm_frames_per_s = 0")] =>
+        ":91: [[uplink]] \"west-1\": key `storm_frames_per_s`: 0 is out of range; write a whole number from 1 to 10000000";
+    storm_of_an_uplink_as_a_word: [("storm_frames_per_s = 5000", "storm_frames_per_s = \"off\"")] =>
+        ":91: [[uplink]] \"west-1\": key `storm_frames_per_s`: is a string; write a whole number from 1 to 10000000";
     offload_as_a_word: [("{ guest_tso = false }", "false")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: is a boolean, not a table; write `offload = { guest_tso = .. }`";
     driver_word: [("\"packet\"", "\"dpdk\"")] =>

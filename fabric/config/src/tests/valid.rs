@@ -40,6 +40,7 @@ fn every_key_arrives() {
     assert_eq!(vnic.allow, Allow { dhcp_server: false, router_advertisement: true });
     assert_eq!(vnic.storm_frames_per_s, 50);
     assert!(vnic.trunk && !vnic.guest_tso);
+    assert_eq!(config.uplink(UplinkId(9)).unwrap().storm_frames_per_s, 5000);
     let VnicPlace::Local(socket) = &vnic.place else { panic!("vm-a is local") };
     assert_eq!(socket.path, Path::new("/run/wireonce/vm-a.sock"));
     assert_eq!(socket.mode, SocketMode::Connect);
@@ -67,6 +68,8 @@ fn what_is_left_out_has_its_default() {
     let vnic = config.vnic(VnicId::new(1003).unwrap()).unwrap();
     assert_eq!(vnic.queue_pairs, 1);
     assert_eq!(vnic.storm_frames_per_s, schema::STORM_FRAMES_PER_S_DEFAULT);
+    let uplink = config.uplink(UplinkId(3)).unwrap();
+    assert_eq!(uplink.storm_frames_per_s, schema::STORM_FRAMES_PER_S_DEFAULT);
     assert_eq!(vnic.allow, Allow::default());
     assert!(!vnic.trunk && vnic.guest_tso && vnic.home.is_none() && vnic.addresses.is_empty());
     let VnicPlace::Local(socket) = &vnic.place else { panic!("vm-c is local") };

@@ -19,8 +19,8 @@ use crate::{
 };
 use wireonce_directory::{Directory, Host};
 use wireonce_frame::{
-    Ethernet, FrameRef, HEAD_LEN, HeaderError, Headers, Offload, OffloadError, OffloadFeatures,
-    VNET_HEADER_LEN,
+    Ethernet, FrameRef, HEAD_LEN, HeaderError, Headers, MacAddr, Offload, OffloadError,
+    OffloadFeatures, VNET_HEADER_LEN,
     ecn::{self, Ecn},
     flow_hash,
     segment::segment_count,
@@ -56,6 +56,8 @@ pub struct Out {
 pub struct In {
     /// To whom.
     pub target: Target,
+    /// The frame's destination MAC; groups have a storm limit each.
+    pub destination: MacAddr,
     /// Work left to the last hop.
     pub offload: Offload,
     /// Frames of one flow have one hash.
@@ -155,6 +157,7 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
             },
             decision: Ok(In {
                 target,
+                destination: headers.ethernet.destination,
                 offload,
                 flow_hash: flow_hash(&headers, head),
                 ecn: ecn::read(&headers, head).unwrap_or(Ecn::NotEct),

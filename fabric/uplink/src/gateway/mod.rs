@@ -11,6 +11,7 @@ mod tests;
 use crate::{
     books::{Books, Owner},
     driver::DriverError,
+    storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
 };
 use std::{
@@ -87,6 +88,7 @@ impl Gateway {
         let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
             uplink: Arc::clone(uplink),
             port: port.clone(),
+            storm: Arc::new(OutsideStorm::new(config, uplink)),
             group: (count > 1).then(Arc::default),
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();

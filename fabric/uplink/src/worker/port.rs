@@ -6,6 +6,7 @@ use crate::{
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
+    storm::OutsideStorm,
     sys::VNET_LEN,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -25,6 +26,7 @@ const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 pub(super) struct UplinkPort {
     pub(super) uplink: Arc<Uplink>,
     pub(super) driver: Driver,
+    pub(super) storm: Arc<OutsideStorm>,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
@@ -39,10 +41,16 @@ pub(super) struct UplinkPort {
 }
 
 impl UplinkPort {
-    pub(super) fn new(uplink: Arc<Uplink>, driver: Driver, announces: bool) -> Self {
+    pub(super) fn new(
+        uplink: Arc<Uplink>,
+        driver: Driver,
+        storm: Arc<OutsideStorm>,
+        announces: bool,
+    ) -> Self {
         Self {
             uplink,
             driver,
+            storm,
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -262,8 +270,10 @@ mod tests {
             transmit: Token::new(2, 0),
         };
         let driver = Driver::open(port, ring).unwrap();
-        let uplink = Arc::clone(&config().uplinks[0]);
-        let mut port = UplinkPort::new(uplink, driver, false);
+        let config = config();
+        let uplink = Arc::clone(&config.uplinks[0]);
+        let storm = Arc::new(OutsideStorm::new(&config, &uplink));
+        let mut port = UplinkPort::new(uplink, driver, storm, false);
         port.refresh(ring, &mut Books::default(), &directory(), 0);
         port
     }

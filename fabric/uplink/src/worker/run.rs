@@ -9,6 +9,7 @@ use crate::{
     GatewayError,
     books::{Books, Owner},
     driver::{Access, Driver, FanoutGroup, Port},
+    storm::OutsideStorm,
     sys,
 };
 use rustc_hash::FxHashMap;
@@ -51,6 +52,8 @@ pub(crate) struct WorkerConfig {
 pub(crate) struct LocalUplink {
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) port: ConfiguredPort,
+    /// What the outside may send to everybody, through all workers together.
+    pub(crate) storm: Arc<OutsideStorm>,
     /// What the workers share it by; `None` for the only worker.
     pub(crate) group: Option<Arc<FanoutGroup>>,
 }
@@ -120,7 +123,7 @@ impl Worker {
         ring.poll_multi(link_events.as_raw_fd(), Token::new(LINK_EVENTS, 0))?;
         let mut uplinks = Vec::new();
         let mut by_id = FxHashMap::default();
-        for (number, LocalUplink { uplink, port, group }) in (0_u16..).zip(&config.uplinks) {
+        for (number, LocalUplink { uplink, port, storm, group }) in (0_u16..).zip(&config.uplinks) {
             let port = Port {
                 access: match port.driver {
                     DriverKind::Packet => Access::Packet,
@@ -134,7 +137,8 @@ impl Worker {
             let driver = Driver::open(port, &mut ring)?;
             by_id.insert(uplink.id, uplinks.len());
             let announces = config.fabric.worker == 0;
-            uplinks.push(UplinkPort::new(Arc::clone(uplink), driver, announces));
+            let storm = Arc::clone(storm);
+            uplinks.push(UplinkPort::new(Arc::clone(uplink), driver, storm, announces));
         }
         Ok(Self {
             ring,
@@ -194,8 +198,9 @@ impl Worker {
     fn receive(&mut self, completion: &Completion, now_us: u64) -> Result<(), RingError> {
         let Self { ring, fabric, directory, uplinks, books, .. } = self;
         let Some(port) = uplinks.get_mut(completion.token.index as usize) else { return Ok(()) };
-        let UplinkPort { uplink, inward: passed, driver, .. } = port;
-        let mut inwards = Inwards { directory, fabric, books, uplink: uplink.id, passed, now_us };
+        let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
+        let mut inwards =
+            Inwards { directory, fabric, books, uplink: uplink.id, storm, passed, now_us };
         driver.receive(ring, completion, &mut |received| inwards.take(&received))
     }
 
@@ -204,9 +209,9 @@ impl Worker {
         let Self { fabric, directory, uplinks, books, .. } = self;
         let mut worked = false;
         for port in uplinks.iter_mut().filter(|port| port.driver.has_more()) {
-            let UplinkPort { uplink, inward: passed, driver, .. } = port;
+            let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
             let uplink = uplink.id;
-            let mut inwards = Inwards { directory, fabric, books, uplink, passed, now_us };
+            let mut inwards = Inwards { directory, fabric, books, uplink, storm, passed, now_us };
             driver.receive_more(&mut |received| inwards.take(&received));
             worked = true;
         }

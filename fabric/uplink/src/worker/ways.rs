@@ -7,6 +7,7 @@ use crate::{
     books::{Books, Owner},
     driver::Received,
     forward::{self, In, Target},
+    storm::OutsideStorm,
 };
 use rustc_hash::FxHashMap;
 use wireonce_directory::Directory;
@@ -49,6 +50,7 @@ pub(super) struct Inwards<'a> {
     pub(super) fabric: &'a mut Fabric,
     pub(super) books: &'a mut Books,
     pub(super) uplink: UplinkId,
+    pub(super) storm: &'a OutsideStorm,
     pub(super) passed: &'a mut Amount,
     pub(super) now_us: u64,
 }
@@ -71,6 +73,10 @@ impl Inwards<'_> {
                 self.send(owner, amount, peer, Endpoint::Vnic(vnic), &inward, received.frame);
             }
             Target::Flood(vni) => {
+                if !self.storm.admits(vni, inward.destination, amount.segments, self.now_us) {
+                    self.books.at(owner, Stage::UplinkRx).drop(DropReason::OutsideStorm, amount);
+                    return;
+                }
                 let directory = self.directory;
                 let network = directory.network(vni);
                 let peers = network.map_or(&[][..], |network| &network.member_peers);

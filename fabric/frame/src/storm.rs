@@ -1,13 +1,15 @@
-//! The storm limit: how many frames a guest may send to everybody.
+//! The storm limit: how many frames somebody may send to everybody.
 //!
 //! A unicast frame costs what it costs; a broadcast is copied to every host of
 //! the network. Broadcast and multicast have a token bucket each, in frames, so
-//! that a multicast stream cannot use up the ARP requests. Integer arithmetic:
-//! tokens are millionths of a frame, so that a microsecond adds exactly `frames_per_s`
-//! of them. The clock is an argument.
+//! that a multicast stream cannot use up the ARP requests. A large segment counts as
+//! the frames that it is cut into. Integer arithmetic: tokens are millionths of a
+//! frame, so that a microsecond adds exactly `frames_per_s` of them. The clock is an
+//! argument.
+//!
+//! A server has a meter for each vNIC, a gateway one for each uplink and network.
 
-use wireonce_frame::MacAddr;
-use wireonce_ledger::DropReason;
+use crate::MacAddr;
 
 /// Millionths of a frame in a frame.
 const FRAME: u64 = 1_000_000;
@@ -25,7 +27,15 @@ impl Default for StormLimit {
     /// Enough for a guest that starts, joins groups and asks for a few hundred
     /// neighbours; too little to load a network.
     fn default() -> Self {
-        Self { frames_per_s: 1000, burst_frames: 1000 }
+        Self::per_second(1000)
+    }
+}
+
+impl StormLimit {
+    /// `frames_per_s`, of which a second's worth may come at once.
+    #[must_use]
+    pub fn per_second(frames_per_s: u32) -> Self {
+        Self { frames_per_s, burst_frames: frames_per_s }
     }
 }
 
@@ -44,15 +54,15 @@ impl TokenBucket {
         Self { limit, tokens: u64::from(limit.burst_frames) * FRAME, filled_us: now_us }
     }
 
-    /// Takes a frame's token, if there is one. A clock that stands still or goes
-    /// back adds none.
-    pub fn take(&mut self, now_us: u64) -> bool {
+    /// Takes the tokens of `frames` frames, or none if there are not as many. A clock
+    /// that stands still or goes back adds none.
+    pub fn take(&mut self, frames: u64, now_us: u64) -> bool {
         let elapsed_us = now_us.saturating_sub(self.filled_us);
         self.filled_us = self.filled_us.max(now_us);
         let added = elapsed_us.saturating_mul(u64::from(self.limit.frames_per_s));
         let full = u64::from(self.limit.burst_frames) * FRAME;
         self.tokens = self.tokens.saturating_add(added).min(full);
-        match self.tokens.checked_sub(FRAME) {
+        match self.tokens.checked_sub(frames.saturating_mul(FRAME)) {
             Some(left) => {
                 self.tokens = left;
                 true
@@ -62,7 +72,7 @@ impl TokenBucket {
     }
 }
 
-/// One port's storm limits.
+/// The storm limits of one sender.
 #[derive(Debug, Clone)]
 pub struct StormMeter {
     broadcast: TokenBucket,
@@ -79,18 +89,16 @@ impl StormMeter {
         }
     }
 
-    /// Judges a frame by its destination; unicast always passes.
-    ///
-    /// # Errors
-    /// [`DropReason::Storm`].
+    /// Whether a frame to `destination`, which is `frames` frames on a wire, may pass;
+    /// unicast always does.
     #[inline]
-    pub fn check(&mut self, destination: MacAddr, now_us: u64) -> Result<(), DropReason> {
+    pub fn admits(&mut self, destination: MacAddr, frames: u64, now_us: u64) -> bool {
         if !destination.is_group() {
-            return Ok(());
+            return true;
         }
         let is_broadcast = destination == MacAddr::BROADCAST;
         let bucket = if is_broadcast { &mut self.broadcast } else { &mut self.multicast };
-        if bucket.take(now_us) { Ok(()) } else { Err(DropReason::Storm) }
+        bucket.take(frames, now_us)
     }
 }
 
@@ -111,22 +119,31 @@ mod tests {
     fn storm_drops_beyond_the_burst_and_refills_with_time() {
         let mut meter = meter(1000, 3);
         for _ in 0..3 {
-            assert_eq!(meter.check(MacAddr::BROADCAST, 0), Ok(()));
+            assert!(meter.admits(MacAddr::BROADCAST, 1, 0));
         }
-        assert_eq!(meter.check(MacAddr::BROADCAST, 0), Err(DropReason::Storm));
-        assert_eq!(meter.check(MacAddr::BROADCAST, 999), Err(DropReason::Storm));
-        assert_eq!(meter.check(MacAddr::BROADCAST, 1000), Ok(()));
-        assert_eq!(meter.check(MacAddr::BROADCAST, 1000), Err(DropReason::Storm));
+        assert!(!meter.admits(MacAddr::BROADCAST, 1, 0));
+        assert!(!meter.admits(MacAddr::BROADCAST, 1, 999));
+        assert!(meter.admits(MacAddr::BROADCAST, 1, 1000));
+        assert!(!meter.admits(MacAddr::BROADCAST, 1, 1000));
+    }
+
+    #[test]
+    fn a_large_segment_costs_as_many_frames_as_it_is_cut_into() {
+        let mut meter = meter(1000, 50);
+        assert!(meter.admits(MULTICAST, 45, 0));
+        assert!(!meter.admits(MULTICAST, 6, 0), "what does not fit takes nothing");
+        assert!(meter.admits(MULTICAST, 5, 0));
+        assert!(!meter.admits(MULTICAST, u64::MAX, 1_000_000));
     }
 
     #[test]
     fn broadcast_multicast_and_unicast_do_not_share() {
         let mut meter = meter(1, 1);
-        assert_eq!(meter.check(MULTICAST, 0), Ok(()));
-        assert_eq!(meter.check(MULTICAST, 0), Err(DropReason::Storm));
-        assert_eq!(meter.check(MacAddr::BROADCAST, 0), Ok(()));
+        assert!(meter.admits(MULTICAST, 1, 0));
+        assert!(!meter.admits(MULTICAST, 1, 0));
+        assert!(meter.admits(MacAddr::BROADCAST, 1, 0));
         for _ in 0..10 {
-            assert_eq!(meter.check(UNICAST, 0), Ok(()));
+            assert!(meter.admits(UNICAST, 1, 0));
         }
     }
 
@@ -134,18 +151,18 @@ mod tests {
     fn each_kind_has_its_own_limit() {
         let limit = |burst_frames| StormLimit { frames_per_s: 0, burst_frames };
         let mut meter = StormMeter::new(limit(0), limit(1), 0);
-        assert_eq!(meter.check(MacAddr::BROADCAST, 0), Err(DropReason::Storm));
-        assert_eq!(meter.check(MULTICAST, 0), Ok(()));
+        assert!(!meter.admits(MacAddr::BROADCAST, 1, 0));
+        assert!(meter.admits(MULTICAST, 1, 0));
     }
 
     #[test]
     fn a_clock_that_goes_back_adds_nothing() {
         let mut bucket = TokenBucket::new(StormLimit { frames_per_s: 1, burst_frames: 1 }, 5);
-        assert!(bucket.take(10));
-        assert!(!bucket.take(0));
-        assert!(!bucket.take(10));
-        assert!(!bucket.take(1_000_009));
-        assert!(bucket.take(1_000_010));
+        assert!(bucket.take(1, 10));
+        assert!(!bucket.take(1, 0));
+        assert!(!bucket.take(1, 10));
+        assert!(!bucket.take(1, 1_000_009));
+        assert!(bucket.take(1, 1_000_010));
     }
 
     proptest! {
@@ -153,15 +170,15 @@ mod tests {
         fn never_more_than_the_burst_and_the_rate(
             frames_per_s in 0u32..5_000_000,
             burst_frames in 0u32..100,
-            gaps_us in prop::collection::vec(0u64..2000, 1..300),
+            steps in prop::collection::vec((0u64..2000, 0u64..50), 1..300),
         ) {
             let limit = StormLimit { frames_per_s, burst_frames };
             let mut bucket = TokenBucket::new(limit, 0);
             let mut now_us = 0;
             let mut passed = 0u64;
-            for gap_us in gaps_us {
+            for (gap_us, frames) in steps {
                 now_us += gap_us;
-                passed += u64::from(bucket.take(now_us));
+                passed += if bucket.take(frames, now_us) { frames } else { 0 };
                 let most = u64::from(burst_frames) + now_us * u64::from(frames_per_s) / FRAME;
                 prop_assert!(passed <= most, "{passed} of {most}");
             }
@@ -175,7 +192,7 @@ mod tests {
         ) {
             let mut bucket = TokenBucket::new(StormLimit { frames_per_s, burst_frames }, 0);
             for now_us in times {
-                prop_assert!(bucket.take(now_us) || burst_frames == 0 || bucket.tokens < FRAME);
+                prop_assert!(bucket.take(1, now_us) || burst_frames == 0 || bucket.tokens < FRAME);
             }
         }
     }
