@@ -286,6 +286,12 @@ impl Cluster {
         .map_err(|error| Error::Unexpected(format!("{error}; its log: {}", self.log(index))))
     }
 
+    /// The process id of the daemon of one host, if it was started.
+    #[must_use]
+    pub fn daemon_pid(&self, index: usize) -> Option<u32> {
+        self.hosts.get(index)?.daemon.as_ref().map(Process::pid)
+    }
+
     /// Kills the daemon of one host as `kill -9` does.
     ///
     /// # Errors

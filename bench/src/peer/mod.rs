@@ -1,0 +1,3 @@
+//! Whom we are compared with: programs of Debian, started by the bench itself.
+
+pub mod dpdk_vhost;
