@@ -113,3 +113,23 @@ pub fn pin_process(pid: u32, cpu: u32) -> Result<()> {
     command.args(["-a", "-p", "-c"]).arg(cpu.to_string()).arg(pid.to_string());
     run(&mut command, LIMIT).map(drop)
 }
+
+/// Stops a process that polls without end, so that it takes no processor time from others.
+///
+/// # Errors
+/// It is gone.
+pub fn pause_process(pid: u32) -> Result<()> {
+    signal(pid, "-STOP")
+}
+
+/// Lets a stopped process go on.
+///
+/// # Errors
+/// It is gone.
+pub fn resume_process(pid: u32) -> Result<()> {
+    signal(pid, "-CONT")
+}
+
+fn signal(pid: u32, signal: &str) -> Result<()> {
+    run(Command::new("kill").args([signal, &pid.to_string()]), LIMIT).map(drop)
+}

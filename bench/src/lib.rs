@@ -24,6 +24,7 @@
 //! | [`cpu`] | CPU time of processes, ours and others' |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`bench`] | what all suites share: the program, pages, folders |
+//! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
 //! | [`result`], [`table`], [`plot`] | what comes out |
 #![forbid(unsafe_code)]
@@ -37,6 +38,8 @@ pub mod peer;
 pub mod plot;
 pub mod result;
 pub mod round;
+pub mod sink;
 pub mod stats;
 pub mod suite;
 pub mod table;
+pub mod wire;

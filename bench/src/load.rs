@@ -1,14 +1,40 @@
 //! testpmd as a load that is started and stopped at its console, with its rates by its own clock.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
 use wireonce_qemu_tests::Result;
-use wireonce_qemu_tests::testpmd::{Console, Testpmd};
+use wireonce_qemu_tests::cluster::VmPlan;
+use wireonce_qemu_tests::netns::Netns;
+use wireonce_qemu_tests::testpmd::{Console, End, Forward, Memory, Testpmd};
 
 use crate::case::Times;
 use crate::cpu::{processes_us, softirq_threads_us};
+
+/// Where frames go.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The MAC address, as text.
+    pub mac: String,
+    /// The IPv4 address.
+    pub address: IpAddr,
+}
+
+/// A front-end that sends frames of `bytes` from `vm` to `to` as fast as it can, on processor
+/// `cpu`. Its socket is still to be set.
+#[must_use]
+pub fn txonly(vm: &VmPlan, to: &Place, cpu: u32, bytes: u16) -> Testpmd {
+    let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::TxOnly);
+    pmd.memory = Memory::Huge;
+    pmd.cpu = cpu;
+    pmd.mac = Some(vm.mac());
+    pmd.peer_mac = Some(to.mac.clone());
+    pmd.addresses = Some((vm.address().to_string(), to.address.to_string()));
+    pmd.frame_bytes = bytes;
+    pmd
+}
 
 /// A testpmd that forwards only while it is told to; stopped, it sleeps.
 #[derive(Debug)]
@@ -58,6 +84,14 @@ impl Load {
     /// It does not start.
     pub fn start(pmd: &Testpmd, name: &str, dir: &Path) -> Result<Self> {
         Ok(Self { console: pmd.start_console(name, dir)? })
+    }
+
+    /// As [`Self::start`], in a namespace.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_in(netns: &Netns, pmd: &Testpmd, name: &str, dir: &Path) -> Result<Self> {
+        Ok(Self { console: pmd.start_console_in(netns, name, dir)? })
     }
 
     /// Begins to forward.

@@ -40,3 +40,8 @@ fn run(name: &str) -> Result<()> {
 fn queue() {
     run("queue").unwrap();
 }
+
+#[test]
+fn encap() {
+    run("encap").unwrap();
+}

@@ -1,7 +1,10 @@
 //! What is measured: one module for each suite.
 
 use std::fmt;
+use std::time::Duration;
 
+use wireonce_qemu_tests::cluster::Cluster;
+use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result};
 
@@ -11,7 +14,12 @@ use crate::machine::Machine;
 use crate::result::{CaseResult, LIMITS, Pair, Results};
 use crate::round;
 
+pub mod encap;
+pub(crate) mod ledger;
 pub mod queue;
+
+/// A handshake takes milliseconds; a lost first datagram, a second.
+const LINK_LIMIT: Duration = Duration::from_secs(20);
 
 /// A suite: its name, what it is about, and its cases.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +33,7 @@ pub struct Suite {
 }
 
 /// All suites, in the order of `all`.
-pub const SUITES: &[Suite] = &[queue::SUITE];
+pub const SUITES: &[Suite] = &[queue::SUITE, encap::SUITE];
 
 /// A case that is not set up yet.
 pub struct Plan {
@@ -124,4 +132,13 @@ fn failed(name: &str, error: &Error) -> CaseResult {
         noisy: 0,
         note: Some(format!("FAILED: {error}")),
     }
+}
+
+/// Waits until the links of host `index` carry frames.
+pub(crate) fn wait_links(cluster: &Cluster, index: usize) -> Result<()> {
+    wait_until("the links", LINK_LIMIT, || {
+        let links = cluster.status(index)?.links;
+        let up = links.iter().all(|link| link.get("state").is_some_and(|state| state == "up"));
+        Ok((!links.is_empty() && up).then_some(()))
+    })
 }

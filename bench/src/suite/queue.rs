@@ -8,14 +8,13 @@
 //! what the front-end's driver got rid of, by its own count, for both.
 
 use wireonce_qemu_tests::cluster::{Cluster, Plan as ClusterPlan, Status, VmPlan};
-use wireonce_qemu_tests::testpmd::{End, Forward, Memory, Testpmd};
+use wireonce_qemu_tests::testpmd::Testpmd;
 use wireonce_qemu_tests::{Error, Result};
 
-use super::{Plan, Suite};
+use super::{Plan, Suite, ledger};
 use crate::bench::{Bench, pin_process};
 use crate::case::{Case, Contender, Fact, Goal, Rival, Sample, Times};
-use crate::load::Load;
-use crate::machine::Cores;
+use crate::load::{Load, Place, txonly};
 use crate::peer::dpdk_vhost::{self, DpdkVhost};
 
 /// This suite.
@@ -39,7 +38,9 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
 fn case(bench: &Bench, bytes: u16, note: &str) -> Result<Case> {
     let cores = bench.cores();
     let vm = VmPlan::new(VM, 0, 11);
-    let front = front_end(&vm, cores, bytes);
+    let address = NOBODY.1.parse().map_err(|_| Error::Unexpected("an address".to_owned()))?;
+    let nobody = Place { mac: NOBODY.0.to_owned(), address };
+    let front = txonly(&vm, &nobody, cores.load, bytes);
     let peer = DpdkVhost::start(&front, cores, bench.dir(), &format!("queue-{bytes}"));
     let ours = Ours::start(bench, vm, front)?;
     let case = Case::new("", "Mpps", ours).against(Rival::new(
@@ -48,18 +49,6 @@ fn case(bench: &Bench, bytes: u16, note: &str) -> Result<Case> {
         &[Goal::RatioAtLeast(1.0)],
     ));
     Ok(if note.is_empty() { case } else { case.note(note) })
-}
-
-/// A front-end that sends frames of `bytes` to nobody.
-fn front_end(vm: &VmPlan, cores: Cores, bytes: u16) -> Testpmd {
-    let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::TxOnly);
-    pmd.memory = Memory::Huge;
-    pmd.cpu = cores.load;
-    pmd.mac = Some(vm.mac());
-    pmd.peer_mac = Some(NOBODY.0.to_owned());
-    pmd.addresses = Some((vm.address().to_string(), NOBODY.1.to_owned()));
-    pmd.frame_bytes = bytes;
-    pmd
 }
 
 #[derive(Debug)]
@@ -92,30 +81,16 @@ impl Contender for Ours {
             Ok(())
         })?;
         let pps = seen.port(0).tx_pps;
-        let dropped = dropped_share(&looks)?;
+        let [before, after] = looks.as_slice() else {
+            return Err(Error::Unexpected("the backend did not answer twice".to_owned()));
+        };
+        let looks = [before, after];
+        let dropped = ledger::drop_rate(looks, VM, "guest-tx", REASON)?
+            / ledger::rate(looks, VM, "guest-tx", ledger::Side::Input)?.max(1.0);
         Ok(Sample {
             values: vec![pps / 1e6],
             cpu_us_per_frame: seen.cpu_us_per_frame(pps),
             facts: vec![Fact::new("dropped for the expected reason", dropped * 100.0, "%")],
         })
     }
-}
-
-/// The share of the frames between two looks that were dropped because nobody has the MAC.
-fn dropped_share(looks: &[Status]) -> Result<f64> {
-    let count = |status: &Status| {
-        let row = status.account(VM, "guest-tx")?;
-        let dropped = row.drops.get(REASON).map_or(0, |amount| amount.frames);
-        Some((row.input.frames, dropped))
-    };
-    let counts: Vec<_> = looks.iter().filter_map(count).collect();
-    let &[before, after] = counts.as_slice() else {
-        return Err(Error::Unexpected(format!("the backend has no books of {VM}")));
-    };
-    let frames = after.0.saturating_sub(before.0);
-    let dropped = after.1.saturating_sub(before.1);
-    if frames == 0 {
-        return Err(Error::Unexpected("no frame came to the backend".to_owned()));
-    }
-    Ok(dropped as f64 / frames as f64)
 }
