@@ -38,6 +38,8 @@ pub struct Bench {
     pub rules: Rules,
     /// How much is measured.
     pub extent: Extent,
+    /// Measure ours only: for profiles.
+    pub alone: bool,
     dir: TempDir,
     _huge_pages: Setting,
 }
@@ -60,6 +62,7 @@ impl Bench {
             binary,
             rules: rules(extent),
             extent,
+            alone: false,
             dir: TempDir::new("bench")?,
             _huge_pages: reserve_huge_pages(HUGE_PAGES_MB)?,
         })

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use wireonce_qemu_tests::Result;
 
+use crate::bench::Bench;
+
 /// Somebody who is measured: ours or a peer. It is set up before the first round and costs no
 /// processor time between its rounds.
 pub trait Contender: Debug {
@@ -117,7 +119,22 @@ pub struct Rival {
 }
 
 impl Rival {
-    /// A peer that was set up, or could not be: then the error is its reason.
+    /// A peer that `start` sets up, or cannot: then the error is its reason. Nobody is set up if
+    /// the bench measures us alone.
+    #[must_use]
+    pub fn start<C: Contender + 'static>(
+        bench: &Bench,
+        name: &str,
+        goals: &[Goal],
+        start: impl FnOnce() -> Result<C>,
+    ) -> Self {
+        if bench.alone {
+            return Self::absent(name, "left out on request", goals);
+        }
+        Self::new(name, start(), goals)
+    }
+
+    /// A peer that was set up, or could not be.
     #[must_use]
     pub fn new<C: Contender + 'static>(name: &str, side: Result<C>, goals: &[Goal]) -> Self {
         let side = side.map(|side| Box::new(side) as Box<dyn Contender>);

@@ -35,6 +35,9 @@ struct Options {
     /// Only cases whose name contains TEXT.
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
+    /// Measure ours without its peers, as for a profile.
+    #[arg(long)]
+    alone: bool,
     /// Install no packages: stop and list what is missing.
     #[arg(long)]
     no_install: bool,
@@ -74,7 +77,8 @@ fn run(name: &str, options: &Options) -> Result<Results> {
     };
     let rounds = usize::from(options.rounds);
     let extent = if options.quick { Extent::Quick } else { Extent::Full { rounds } };
-    let bench = Bench::new(binary, extent)?;
+    let mut bench = Bench::new(binary, extent)?;
+    bench.alone = options.alone;
     let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report);
     report.title("Results");
     println!("{}", table::render(&results));

@@ -72,11 +72,14 @@ fn case(bench: &Bench, setup: Setup, wire: bool) -> Result<Case> {
     let tag = format!("{}{}", setup.bytes, if wire { "w" } else { "" });
     let ovs_goal = Goal::RatioAtLeast(if small { 40.0 } else { 10.0 });
     let kernel_goal: &[Goal] = if small { &[Goal::RatioAtLeast(5.0)] } else { &[] };
-    let ovs = OvsEncap::start(bench, setup, &format!("ovs{tag}"));
-    let kernel = KernelEncap::start(bench, setup, &format!("krn{tag}"));
+    let ovs_name = format!("{} + VXLAN, AF_XDP", Ovs::NAME);
     Ok(Case::new("", setup.unit(), Ours::start(bench, setup)?)
-        .against(Rival::new(&format!("{} + VXLAN, AF_XDP", Ovs::NAME), ovs, &[ovs_goal]))
-        .against(Rival::new(KernelVxlan::NAME, kernel, kernel_goal)))
+        .against(Rival::start(bench, &ovs_name, &[ovs_goal], || {
+            OvsEncap::start(bench, setup, &format!("ovs{tag}"))
+        }))
+        .against(Rival::start(bench, KernelVxlan::NAME, kernel_goal, || {
+            KernelEncap::start(bench, setup, &format!("krn{tag}"))
+        })))
 }
 
 const SENDER: &str = "vm-a";

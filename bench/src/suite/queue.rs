@@ -41,13 +41,11 @@ fn case(bench: &Bench, bytes: u16, note: &str) -> Result<Case> {
     let address = NOBODY.1.parse().map_err(|_| Error::Unexpected("an address".to_owned()))?;
     let nobody = Place { mac: NOBODY.0.to_owned(), address };
     let front = txonly(&vm, &nobody, cores.load, bytes);
-    let peer = DpdkVhost::start(&front, cores, bench.dir(), &format!("queue-{bytes}"));
-    let ours = Ours::start(bench, vm, front)?;
-    let case = Case::new("", "Mpps", ours).against(Rival::new(
-        dpdk_vhost::NAME,
-        peer,
-        &[Goal::RatioAtLeast(1.0)],
-    ));
+    let peer = Rival::start(bench, dpdk_vhost::NAME, &[Goal::RatioAtLeast(1.0)], || {
+        DpdkVhost::start(&front, cores, bench.dir(), &format!("queue-{bytes}"))
+    });
+    let ours = Ours::start(bench, vm, front.clone())?;
+    let case = Case::new("", "Mpps", ours).against(peer);
     Ok(if note.is_empty() { case } else { case.note(note) })
 }
 
