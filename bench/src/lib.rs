@@ -22,6 +22,7 @@
 //! | [`stats`] | medians and spreads |
 //! | [`machine`] | idleness, and the distance of the processors |
 //! | [`cpu`] | CPU time of processes, ours and others' |
+//! | [`frames`] | what is sent, as capture files |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
@@ -32,6 +33,7 @@
 pub mod bench;
 pub mod case;
 pub mod cpu;
+pub mod frames;
 pub mod load;
 pub mod machine;
 pub mod peer;

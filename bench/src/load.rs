@@ -132,9 +132,27 @@ impl Load {
         &mut self,
         times: Times,
         pids: &[u32],
-        mut at: impl FnMut(bool) -> Result<()>,
+        at: impl FnMut(bool) -> Result<()>,
     ) -> Result<Seen> {
         self.begin()?;
+        self.watch(times, pids, at)
+    }
+
+    /// As [`Self::measure`], but first sends `bursts` bursts of 32 frames, which then go round.
+    ///
+    /// # Errors
+    /// testpmd does not answer.
+    pub fn measure_first(&mut self, times: Times, pids: &[u32], bursts: u32) -> Result<Seen> {
+        self.console.command(&format!("start tx_first {bursts}"))?;
+        self.watch(times, pids, |_| Ok(()))
+    }
+
+    fn watch(
+        &mut self,
+        times: Times,
+        pids: &[u32],
+        mut at: impl FnMut(bool) -> Result<()>,
+    ) -> Result<Seen> {
         thread::sleep(times.warm_up);
         self.rates()?;
         let started = Instant::now();

@@ -45,3 +45,13 @@ fn queue() {
 fn encap() {
     run("encap").unwrap();
 }
+
+#[test]
+fn vm_vm() {
+    run("vm-vm").unwrap();
+}
+
+#[test]
+fn sealed() {
+    run("sealed").unwrap();
+}

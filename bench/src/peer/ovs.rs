@@ -42,11 +42,7 @@ impl Ovs {
     /// The package openvswitch-switch-dpdk is missing, or the switch does not start; the message
     /// has the end of its log.
     pub fn start(netns: &Netns, dir: &Path, name: &str, cpu: u32) -> Result<Self> {
-        let dir = dir.join(name);
-        std::fs::create_dir_all(&dir).map_err(|source| Error::Io {
-            what: format!("cannot make {}", dir.display()),
-            source,
-        })?;
+        let dir = fresh_dir(dir.join(name))?;
         let file = |name: &str| dir.join(name).display().to_string();
         run(Command::new("ovsdb-tool").args(["create", &file("conf.db"), SCHEMA]), LIMIT)?;
         let mut database = netns.command("ovsdb-server");
@@ -179,6 +175,19 @@ impl Ovs {
     fn vsctl(&self, args: &[&str]) -> Result<()> {
         vsctl(&self.dir, args).map(drop)
     }
+}
+
+/// An empty folder; one of an earlier case goes.
+fn fresh_dir(path: PathBuf) -> Result<PathBuf> {
+    if path.exists() {
+        std::fs::remove_dir_all(&path).map_err(|source| io(&path, source))?;
+    }
+    std::fs::create_dir_all(&path).map_err(|source| io(&path, source))?;
+    Ok(path)
+}
+
+fn io(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { what: format!("cannot make {}", path.display()), source }
 }
 
 /// What has to stand in the database before the switch starts.

@@ -17,6 +17,8 @@ use crate::round;
 pub mod encap;
 pub(crate) mod ledger;
 pub mod queue;
+pub mod sealed;
+pub mod vm_vm;
 
 /// A handshake takes milliseconds; a lost first datagram, a second.
 const LINK_LIMIT: Duration = Duration::from_secs(20);
@@ -33,7 +35,7 @@ pub struct Suite {
 }
 
 /// All suites, in the order of `all`.
-pub const SUITES: &[Suite] = &[queue::SUITE, encap::SUITE];
+pub const SUITES: &[Suite] = &[queue::SUITE, encap::SUITE, vm_vm::SUITE, sealed::SUITE];
 
 /// A case that is not set up yet.
 pub struct Plan {

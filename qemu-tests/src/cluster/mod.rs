@@ -67,6 +67,12 @@ impl VmPlan {
         Ipv4Addr::new(192, 0, 2, self.number).into()
     }
 
+    /// Its MAC address.
+    #[must_use]
+    pub fn mac_bytes(&self) -> [u8; 6] {
+        [0x52, 0x54, 0x00, 0x77, 0x00, self.number]
+    }
+
     /// Its MAC address, as text.
     #[must_use]
     pub fn mac(&self) -> String {
