@@ -90,6 +90,9 @@ impl Netns {
     /// # Errors
     /// `ethtool` refuses it.
     pub fn set_offloads(&self, interface: &str, offloads: &Offloads) -> Result<()> {
+        if offloads.is_default() {
+            return Ok(());
+        }
         let mut command = self.command("ethtool");
         command.args(["-K", interface]);
         for (name, on) in offloads.settings() {
@@ -263,9 +266,6 @@ impl Fabric {
     }
 
     fn set_offloads(&self, host: &Netns, number: usize) -> Result<()> {
-        if self.offloads.is_default() {
-            return Ok(());
-        }
         host.set_offloads(FABRIC_INTERFACE, &self.offloads)?;
         self.netns.set_offloads(&Self::port(number), &self.offloads)
     }

@@ -22,6 +22,18 @@ pub const VERIFY: &[&str] = &[
     "tcpdump",
 ];
 
+/// What the bench needs beyond the demo: DPDK, and Open vSwitch with DPDK as a peer.
+pub const BENCH: &[&str] = &[
+    "busybox-static",
+    "dpdk",
+    "dpdk-dev",
+    "ethtool",
+    "iperf3",
+    "iproute2",
+    "openvswitch-switch-dpdk",
+    "qemu-system-x86",
+];
+
 /// Those of `wanted` that are not installed, in the given order.
 ///
 /// # Errors

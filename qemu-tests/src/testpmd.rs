@@ -86,6 +86,10 @@ pub struct Testpmd {
     pub frame_bytes: u16,
     /// A second port: this interface by a packet socket. [`Forward::Io`] then joins the two.
     pub interface: Option<String>,
+    /// More ports, as DPDK's `--vdev` describes them, behind those above.
+    pub more_devices: Vec<String>,
+    /// More of testpmd's own options.
+    pub more_options: Vec<String>,
 }
 
 impl Testpmd {
@@ -106,7 +110,15 @@ impl Testpmd {
             addresses: None,
             frame_bytes: 64,
             interface: None,
+            more_devices: Vec::new(),
+            more_options: Vec::new(),
         }
+    }
+
+    /// Changes the socket's path.
+    pub fn connect_to(&mut self, socket: &Path) {
+        let (End::FrontEnd(path) | End::BackEnd(path) | End::BackEndConnect(path)) = &mut self.end;
+        socket.clone_into(path);
     }
 
     /// Starts it here and waits until it forwards.
@@ -159,6 +171,7 @@ impl Testpmd {
         if let Some(interface) = &self.interface {
             push(format!("--vdev=net_af_packet0,iface={interface}"));
         }
+        self.more_devices.iter().for_each(|device| push(format!("--vdev={device}")));
         push("--".to_owned());
         push("--auto-start".to_owned());
         push("--stats-period=1".to_owned());
@@ -174,6 +187,7 @@ impl Testpmd {
         if let Some((source, destination)) = &self.addresses {
             push(format!("--tx-ip={source},{destination}"));
         }
+        words.extend(self.more_options.iter().cloned());
         words
     }
 

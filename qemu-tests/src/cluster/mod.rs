@@ -25,11 +25,11 @@ use std::time::Duration;
 
 pub use checks::Books;
 pub use daemon::{Profile, daemon_binary};
-pub use status::{Ledger, Status};
+pub use status::{Amount, Ledger, Status};
 
 use crate::error::{Context, Error, Result};
 use crate::guest::{Accel, Image, Nic, NicBackend, Vm};
-use crate::netns::{End, Fabric, Netns, Offloads, join};
+use crate::netns::{End, FABRIC_INTERFACE, Fabric, Netns, Offloads, join};
 use crate::process::{Process, run, tail, wait_until};
 use crate::watchdog::TempDir;
 
@@ -67,6 +67,12 @@ impl VmPlan {
         Ipv4Addr::new(192, 0, 2, self.number).into()
     }
 
+    /// Its MAC address.
+    #[must_use]
+    pub fn mac_bytes(&self) -> [u8; 6] {
+        [0x52, 0x54, 0x00, 0x77, 0x00, self.number]
+    }
+
     /// Its MAC address, as text.
     #[must_use]
     pub fn mac(&self) -> String {
@@ -100,6 +106,8 @@ pub struct Plan {
     pub fabric_ipv6: bool,
     /// Offloads of the hosts' fabric interfaces.
     pub fabric_offloads: Offloads,
+    /// The two hosts of the plan are joined by one wire, without a bridge: for measurements.
+    pub direct: bool,
     /// The MTU of the VMs' network, in bytes.
     pub network_mtu: u32,
     /// AES-256-GCM between the hosts, or nothing.
@@ -126,6 +134,7 @@ impl Plan {
             fabric_mtu: 1500,
             fabric_ipv6: false,
             fabric_offloads: Offloads::default(),
+            direct: false,
             network_mtu: 1500,
             encrypted: true,
             workers: 1,
@@ -284,6 +293,12 @@ impl Cluster {
             Ok(self.status(index).ok().map(drop))
         })
         .map_err(|error| Error::Unexpected(format!("{error}; its log: {}", self.log(index))))
+    }
+
+    /// The process id of the daemon of one host, if it was started.
+    #[must_use]
+    pub fn daemon_pid(&self, index: usize) -> Option<u32> {
+        self.hosts.get(index)?.daemon.as_ref().map(Process::pid)
     }
 
     /// Kills the daemon of one host as `kill -9` does.
@@ -453,12 +468,36 @@ impl Cluster {
         let last = u8::try_from(host_part)
             .map_err(|_| Error::Unexpected(format!("host number {host_part} is over 255")))?;
         let addresses = [ipv4_address(last), ipv6_address(last)];
-        self.fabric.attach(&netns, self.hosts.len(), &addresses)?;
+        if self.plan.direct {
+            self.wire_directly(&netns, &addresses)?;
+        } else {
+            self.fabric.attach(&netns, self.hosts.len(), &addresses)?;
+        }
         let address = fabric_address(&self.plan, last);
         let public_key = self.make_key(name)?;
         let name = name.to_owned();
         let host = Host { daemon: None, netns, name, role, address, number: last, public_key };
         self.hosts.push(host);
+        Ok(())
+    }
+
+    /// The second host is wired to the first one; the first one waits for it.
+    fn wire_directly(&self, netns: &Netns, addresses: &[IpAddr]) -> Result<()> {
+        let Plan { fabric_mtu, fabric_offloads, .. } = self.plan;
+        let Some(first) = self.hosts.first() else { return Ok(()) };
+        if self.hosts.len() > 1 {
+            return Err(Error::Unexpected("one wire joins two hosts, no more".to_owned()));
+        }
+        let ends = [&first.netns, netns].map(|netns| End { netns, interface: FABRIC_INTERFACE });
+        join(ends[0], ends[1], fabric_mtu)?;
+        for (end, number) in [(ends[0], Some(first.number)), (ends[1], None)] {
+            end.netns.set_offloads(end.interface, &fabric_offloads)?;
+            let own = number.map(|number| [ipv4_address(number), ipv6_address(number)]);
+            for &address in own.as_ref().map_or(addresses, |own| own.as_slice()) {
+                let prefix = if address.is_ipv4() { 24 } else { 64 };
+                end.netns.add_address(end.interface, address, prefix)?;
+            }
+        }
         Ok(())
     }
 

@@ -11,9 +11,15 @@ use crate::error::{Error, Result};
 pub struct Status {
     /// `backend` or `gateway`.
     pub role: String,
+    /// When it was sampled: monotonic microseconds since the daemon started.
+    #[serde(default)]
+    pub sampled_at_us: u64,
     /// Its books.
     #[serde(default)]
     pub ledger: Vec<Ledger>,
+    /// Everything else that it counts, by name.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
     /// Its vNICs, as they come.
     #[serde(default)]
     pub vnics: Vec<Value>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{Counters, START_LIMIT, TESTPMD, Testpmd, parse};
 use crate::error::{Context, Error, Result};
+use crate::netns::Netns;
 use crate::process::{Process, run, tail, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -32,6 +33,18 @@ impl Testpmd {
     /// # Errors
     /// It ends or does not get that far; the message has the end of its log.
     pub fn start_console(&self, name: &str, dir: &Path) -> Result<Console> {
+        self.start_console_by(Command::new("sh"), name, dir)
+    }
+
+    /// As [`Self::start_console`], in a namespace.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_console_in(&self, netns: &Netns, name: &str, dir: &Path) -> Result<Console> {
+        self.start_console_by(netns.command("sh"), name, dir)
+    }
+
+    fn start_console_by(&self, mut command: Command, name: &str, dir: &Path) -> Result<Console> {
         let fifo = dir.join(format!("{name}.commands"));
         if !fifo.exists() {
             run(Command::new("mkfifo").arg(&fifo), LIMIT)?;
@@ -39,7 +52,6 @@ impl Testpmd {
         // For reading, too: else opening would wait for the other end.
         let commands = File::options().read(true).write(true).open(&fifo);
         let commands = commands.context(|| format!("cannot open {}", fifo.display()))?;
-        let mut command = Command::new("sh");
         command.args(["-c", "fifo=$1; shift; exec stdbuf -oL \"$@\" <\"$fifo\"", "sh"]).arg(&fifo);
         command.arg(TESTPMD);
         for word in self.arguments(name) {

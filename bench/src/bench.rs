@@ -1,0 +1,138 @@
+//! What all suites share: our program, huge pages, a folder, and how rounds are run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use wireonce_qemu_tests::process::run;
+use wireonce_qemu_tests::testpmd::reserve_huge_pages;
+use wireonce_qemu_tests::watchdog::{Setting, TempDir};
+use wireonce_qemu_tests::{Error, Result};
+
+use crate::case::Times;
+use crate::machine::Cores;
+use crate::round::Rules;
+
+/// Enough for two switches with DPDK and three testpmds, in megabytes.
+const HUGE_PAGES_MB: u32 = 2048;
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What stands in results: so many rounds.
+    Full {
+        /// Rounds of each case that count.
+        rounds: usize,
+    },
+    /// One short round: shows that it works, says nothing about speed.
+    Quick,
+}
+
+/// A run of the bench.
+#[derive(Debug)]
+pub struct Bench {
+    /// Our program.
+    pub binary: PathBuf,
+    /// How rounds are run.
+    pub rules: Rules,
+    /// How much is measured.
+    pub extent: Extent,
+    /// Measure ours only: for profiles.
+    pub alone: bool,
+    dir: TempDir,
+    _huge_pages: Setting,
+}
+
+impl Bench {
+    /// Reserves what the suites need; all of it goes with this value.
+    ///
+    /// # Errors
+    /// The kernel has no 2 MB pages to give, we are not root, or there is one processor only.
+    pub fn new(binary: PathBuf, extent: Extent) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if cores < 2 {
+            return Err(Error::Unexpected(
+                "one processor only: at least two are needed, one for the device and one for \
+                 the load"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self {
+            binary,
+            rules: rules(extent),
+            extent,
+            alone: false,
+            dir: TempDir::new("bench")?,
+            _huge_pages: reserve_huge_pages(HUGE_PAGES_MB)?,
+        })
+    }
+
+    /// Where logs and sockets may be.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Is this a smoke test only?
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.extent == Extent::Quick
+    }
+
+    /// Which processor does what.
+    #[must_use]
+    pub fn cores(&self) -> Cores {
+        self.rules.cores
+    }
+}
+
+fn rules(extent: Extent) -> Rules {
+    let ms = Duration::from_millis;
+    match extent {
+        Extent::Full { rounds } => Rules {
+            rounds,
+            times: Times { warm_up: ms(500), window: ms(1500) },
+            repeats: 2,
+            patience: ms(3000),
+            cores: Cores::default(),
+        },
+        Extent::Quick => Rules {
+            rounds: 1,
+            times: Times { warm_up: ms(100), window: ms(200) },
+            repeats: 0,
+            patience: Duration::ZERO,
+            cores: Cores::default(),
+        },
+    }
+}
+
+/// Keeps all threads of a process on processor `cpu`, and those that it will start.
+///
+/// # Errors
+/// The process is gone, or there is no such processor.
+pub fn pin_process(pid: u32, cpu: u32) -> Result<()> {
+    let mut command = Command::new("taskset");
+    command.args(["-a", "-p", "-c"]).arg(cpu.to_string()).arg(pid.to_string());
+    run(&mut command, LIMIT).map(drop)
+}
+
+/// Stops a process that polls without end, so that it takes no processor time from others.
+///
+/// # Errors
+/// It is gone.
+pub fn pause_process(pid: u32) -> Result<()> {
+    signal(pid, "-STOP")
+}
+
+/// Lets a stopped process go on.
+///
+/// # Errors
+/// It is gone.
+pub fn resume_process(pid: u32) -> Result<()> {
+    signal(pid, "-CONT")
+}
+
+fn signal(pid: u32, signal: &str) -> Result<()> {
+    run(Command::new("kill").args([signal, &pid.to_string()]), LIMIT).map(drop)
+}

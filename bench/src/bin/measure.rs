@@ -1,0 +1,105 @@
+//! `cargo measure -- SUITE`: measures ours and its peers in one run.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use wireonce_bench::bench::{Bench, Extent};
+use wireonce_bench::result::Results;
+use wireonce_bench::{plot, suite, table};
+use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
+use wireonce_qemu_tests::report::Report;
+use wireonce_qemu_tests::{Error, Result, packages};
+
+/// Measures wireonce and its peers on this machine, in one run and in turn.
+#[derive(Debug, Parser)]
+#[command(name = "cargo measure --", bin_name = "cargo measure --")]
+struct Options {
+    /// What to measure: a suite, or `all`; without it, the suites are listed.
+    suite: Option<String>,
+    /// Write the results to FILE.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the ratios into FILE.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Write the table to FILE, too, as Markdown.
+    #[arg(long, value_name = "FILE.md")]
+    table: Option<PathBuf>,
+    /// Rounds of each case that count.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// One short round of each case: shows that it works, says nothing about speed.
+    #[arg(long)]
+    quick: bool,
+    /// Only cases whose name contains TEXT.
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
+    /// Measure ours without its peers, as for a profile.
+    #[arg(long)]
+    alone: bool,
+    /// Install no packages: stop and list what is missing.
+    #[arg(long)]
+    no_install: bool,
+    /// Measure this wireonce instead of building it.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let Some(name) = &options.suite else {
+        suite::SUITES.iter().for_each(|suite| println!("{:<10} {}", suite.name, suite.about));
+        return ExitCode::SUCCESS;
+    };
+    match run(name, &options) {
+        // A missed goal is a result; a case of ours that gave no figure is a failure.
+        Ok(results) if results.cases.iter().all(|case| case.ours.is_some()) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("measure: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(name: &str, options: &Options) -> Result<Results> {
+    let suites = suite::find(name)?;
+    let report = Report::new();
+    if !packages::is_root() {
+        let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
+        return Err(Error::Unexpected(why.to_owned()));
+    }
+    packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => daemon_binary(Profile::Release)?,
+    };
+    let rounds = usize::from(options.rounds);
+    let extent = if options.quick { Extent::Quick } else { Extent::Full { rounds } };
+    let mut bench = Bench::new(binary, extent)?;
+    bench.alone = options.alone;
+    let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report);
+    report.title("Results");
+    println!("{}", table::render(&results));
+    write(&results, options)?;
+    Ok(results)
+}
+
+fn write(results: &Results, options: &Options) -> Result<()> {
+    if let Some(path) = &options.json {
+        results.write(path)?;
+    }
+    if let Some(path) = &options.plot {
+        plot::write(results, path)?;
+    }
+    if let Some(path) = &options.table {
+        write_table(results, path)?;
+    }
+    Ok(())
+}
+
+fn write_table(results: &Results, path: &Path) -> Result<()> {
+    std::fs::write(path, table::render(results))
+        .map_err(|source| Error::Io { what: format!("cannot write {}", path.display()), source })
+}

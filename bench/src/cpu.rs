@@ -1,0 +1,134 @@
+//! CPU time: of processes, and of everybody else.
+//!
+//! Read from `/proc/PID/task/*/schedstat`, in nanoseconds. On a kernel that does not account
+//! interrupts apart (`CONFIG_IRQ_TIME_ACCOUNTING` off, as on most virtual machines) the work of
+//! softirqs is charged to the thread that they interrupt: a sender pays for the receive path of
+//! a veth there. What is left over runs in `ksoftirqd`, whose time [`softirq_threads_us`] gives.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+/// CPU time that all threads of the processes had until now, in microseconds. Threads that ended
+/// are not in it.
+#[must_use]
+pub fn processes_us(pids: &[u32]) -> f64 {
+    pids.iter().map(|pid| process_us(*pid)).sum()
+}
+
+fn process_us(pid: u32) -> f64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+    tasks.flatten().filter_map(|task| schedstat_us(&task.path().join("schedstat"))).sum()
+}
+
+fn schedstat_us(path: &std::path::Path) -> Option<f64> {
+    let text = fs::read_to_string(path).ok()?;
+    let ns: u64 = text.split_whitespace().next()?.parse().ok()?;
+    Some(ns as f64 / 1e3)
+}
+
+/// CPU time of the kernel's softirq threads until now, in microseconds.
+#[must_use]
+pub fn softirq_threads_us() -> f64 {
+    let softirq = |process: &&Process| process.name.starts_with("ksoftirqd/");
+    processes().iter().filter(softirq).map(|process| process_us(process.pid)).sum()
+}
+
+/// A process as far as its time is of interest.
+#[derive(Debug, Clone, PartialEq)]
+struct Process {
+    pid: u32,
+    parent: u32,
+    name: String,
+}
+
+/// Processes that are alive.
+fn processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(process).collect()
+}
+
+fn process(pid: u32) -> Option<Process> {
+    parse_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name, in brackets, may hold anything: fields are counted from its end (proc(5)).
+fn parse_stat(pid: u32, stat: &str) -> Option<Process> {
+    let (head, fields) = stat.rsplit_once(") ")?;
+    let name = head.split_once('(')?.1.to_owned();
+    let parent = fields.split(' ').nth(1)?.parse().ok()?;
+    Some(Process { pid, parent, name })
+}
+
+/// CPU time of everybody else: processes that neither are this one nor descend from it.
+#[derive(Debug)]
+pub struct Strangers {
+    before_us: BTreeMap<u32, f64>,
+}
+
+impl Strangers {
+    /// Starts the count.
+    #[must_use]
+    pub fn watch() -> Self {
+        Self { before_us: strangers_us() }
+    }
+
+    /// CPU time that strangers had since then, in microseconds. One that both began and ended in
+    /// between is not in it.
+    #[must_use]
+    pub fn time_us(&self) -> f64 {
+        let since = |(pid, us): (&u32, &f64)| us - self.before_us.get(pid).copied().unwrap_or(0.0);
+        strangers_us().iter().map(since).map(|us| us.max(0.0)).sum()
+    }
+}
+
+fn strangers_us() -> BTreeMap<u32, f64> {
+    let all = processes();
+    let ours = descendants(&all, std::process::id());
+    // Kernel threads descend from process 2; they work for those who are measured.
+    let kernel = descendants(&all, 2);
+    let is_stranger = |pid: &u32| !ours.contains(pid) && !kernel.contains(pid);
+    let pids = all.iter().map(|process| process.pid).filter(is_stranger);
+    pids.map(|pid| (pid, process_us(pid))).collect()
+}
+
+/// `root` and all that descend from it.
+fn descendants(all: &[Process], root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(all.iter().filter(|child| child.parent == parent).map(|child| child.pid));
+        next += 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_of_this_process_is_its_own() {
+        let own = [std::process::id()];
+        let before = processes_us(&own);
+        let mut sum = 0u64;
+        while processes_us(&own) < before + 2_000.0 {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(!strangers_us().contains_key(&own[0]));
+        assert!(strangers_us().contains_key(&1), "process 1 is no child of a test");
+    }
+
+    #[test]
+    fn a_name_with_brackets_does_not_hide_the_parent() {
+        let seen = parse_stat(7, "7 (a) R (b)) S 42 7 7 0").unwrap();
+        assert_eq!(seen, Process { pid: 7, parent: 42, name: "a) R (b)".to_owned() });
+    }
+
+    #[test]
+    fn grandchildren_descend_too() {
+        let process = |pid, parent| Process { pid, parent, name: String::new() };
+        let all = [process(9, 5), process(5, 3), process(3, 1), process(4, 1)];
+        assert_eq!(descendants(&all, 3), [3, 5, 9]);
+    }
+}

@@ -1,0 +1,47 @@
+//! Measurements against peers, all in one run on one machine.
+//!
+//! # Theory of operation
+//!
+//! A *suite* is a list of *cases*. A case has *contenders*: ours, and the peers that can run
+//! here. Each is set up before the first round and then takes its turn in every round, so that
+//! whatever the machine does in a minute, it does to all of them.
+//!
+//! ```text
+//!   suite::queue ─┐             ┌─ ours:  testpmd ══ wireonce backend
+//!   suite::encap ─┼─▶ case ──▶──┤                                        ──▶ round ──▶ stats ──▶ table
+//!   ...          ─┘             └─ peer:  testpmd ══ testpmd (vhost PMD)                        json
+//!                                   load core   device core                                     plot
+//! ```
+//! What is set up outlives this process in no case: the test bed's watchdog removes it.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`suite`] | what is measured |
+//! | [`case`](mod@case) | contenders, figures, goals |
+//! | [`round`] | ours and the peers in turn; noise is found and told |
+//! | [`stats`] | medians and spreads |
+//! | [`machine`] | idleness, and the distance of the processors |
+//! | [`cpu`] | CPU time of processes, ours and others' |
+//! | [`frames`] | what is sent, as capture files |
+//! | [`load`] | testpmd as a front-end that is started and stopped |
+//! | [`bench`] | what all suites share: the program, pages, folders |
+//! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
+//! | [`peer`] | whom we are compared with |
+//! | [`result`], [`table`], [`plot`] | what comes out |
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod case;
+pub mod cpu;
+pub mod frames;
+pub mod load;
+pub mod machine;
+pub mod peer;
+pub mod plot;
+pub mod result;
+pub mod round;
+pub mod sink;
+pub mod stats;
+pub mod suite;
+pub mod table;
+pub mod wire;

@@ -1,0 +1,146 @@
+//! What is measured: one module for each suite.
+
+use std::fmt;
+use std::time::Duration;
+
+use wireonce_qemu_tests::cluster::Cluster;
+use wireonce_qemu_tests::process::wait_until;
+use wireonce_qemu_tests::report::Report;
+use wireonce_qemu_tests::{Error, Result};
+
+use crate::bench::Bench;
+use crate::case::Case;
+use crate::machine::Machine;
+use crate::result::{CaseResult, LIMITS, Pair, Results};
+use crate::round;
+
+pub mod encap;
+pub(crate) mod ledger;
+pub mod queue;
+pub mod sealed;
+pub mod vm_vm;
+
+/// A handshake takes milliseconds; a lost first datagram, a second.
+const LINK_LIMIT: Duration = Duration::from_secs(20);
+
+/// A suite: its name, what it is about, and its cases.
+#[derive(Debug, Clone, Copy)]
+pub struct Suite {
+    /// On the command line and before each case.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Its cases. Nothing is set up yet.
+    pub cases: fn(&Bench) -> Vec<Plan>,
+}
+
+/// All suites, in the order of `all`.
+pub const SUITES: &[Suite] = &[queue::SUITE, encap::SUITE, vm_vm::SUITE, sealed::SUITE];
+
+/// A case that is not set up yet.
+pub struct Plan {
+    /// Its name, the suite's first.
+    pub name: String,
+    build: Build,
+}
+
+type Build = Box<dyn FnOnce(&Bench) -> Result<Case>>;
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// A case that `build` sets up when its turn has come. The case gets this name.
+    #[must_use]
+    pub fn new(name: &str, build: impl FnOnce(&Bench) -> Result<Case> + 'static) -> Self {
+        Self { name: name.to_owned(), build: Box::new(build) }
+    }
+}
+
+/// The suites that `name` stands for: one, or all.
+///
+/// # Errors
+/// There is no such suite.
+pub fn find(name: &str) -> Result<Vec<&'static Suite>> {
+    let found: Vec<_> = SUITES.iter().filter(|suite| name == "all" || suite.name == name).collect();
+    if found.is_empty() {
+        let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+        let names = names.join(", ");
+        return Err(Error::Unexpected(format!("no suite `{name}`; there are: {names}, all")));
+    }
+    Ok(found)
+}
+
+/// Runs those cases of `suites` whose names contain `only`. A case of ours that fails has no
+/// figure and its reason as note.
+///
+/// `name` is what the results are called.
+#[must_use]
+pub fn run(
+    name: &str,
+    suites: &[&Suite],
+    only: Option<&str>,
+    bench: &Bench,
+    report: &Report,
+) -> Results {
+    let mut results = Results::new(name, Machine::here());
+    report.note(LIMITS);
+    for suite in suites {
+        report.title(&format!("{}: {}", suite.name, suite.about));
+        let plans = (suite.cases)(bench).into_iter();
+        for plan in plans.filter(|plan| only.is_none_or(|only| plan.name.contains(only))) {
+            results.cases.extend(run_case(plan, bench, report));
+        }
+    }
+    results
+}
+
+fn run_case(plan: Plan, bench: &Bench, report: &Report) -> Vec<CaseResult> {
+    let Plan { name, build } = plan;
+    let done = report.step(&name, || {
+        let mut case = build(bench)?;
+        case.name.clone_from(&name);
+        let results = round::run(case, &bench.rules, |line| report.note(line))?;
+        let shown = results.iter().map(in_words).collect::<Vec<_>>().join("; ");
+        Ok::<_, Error>((results, shown))
+    });
+    done.unwrap_or_else(|error| vec![failed(&name, &error)])
+}
+
+fn in_words(result: &CaseResult) -> String {
+    let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    let ratio = result.ratio.map_or(String::new(), |ratio| format!(" = {ratio:.2} x"));
+    format!("{} : {} {}{ratio}", figure(result.ours), figure(result.peer), result.unit)
+}
+
+fn failed(name: &str, error: &Error) -> CaseResult {
+    CaseResult {
+        name: name.to_owned(),
+        ours: None,
+        peer: None,
+        peer_name: "none".to_owned(),
+        unit: "-".to_owned(),
+        ratio: None,
+        goal: None,
+        met: Some(false),
+        rounds: 0,
+        cpu_us_per_frame: Pair::default(),
+        spread: Pair::default(),
+        distance_ns: None,
+        repeated: 0,
+        noisy: 0,
+        note: Some(format!("FAILED: {error}")),
+    }
+}
+
+/// Waits until the links of host `index` carry frames.
+pub(crate) fn wait_links(cluster: &Cluster, index: usize) -> Result<()> {
+    wait_until("the links", LINK_LIMIT, || {
+        let links = cluster.status(index)?.links;
+        let up = links.iter().all(|link| link.get("state").is_some_and(|state| state == "up"));
+        Ok((!links.is_empty() && up).then_some(()))
+    })
+}

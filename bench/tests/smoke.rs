@@ -1,0 +1,57 @@
+//! Every suite runs, and its results are whole. No figure is judged: one short round of a build
+//! for tests, on a machine that may be busy.
+#![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
+
+use wireonce_bench::bench::{Bench, Extent};
+use wireonce_bench::result::Results;
+use wireonce_bench::{plot, suite, table};
+use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
+use wireonce_qemu_tests::report::Report;
+use wireonce_qemu_tests::{Result, packages};
+
+/// Runs a suite and checks that each case has our figure, and a peer's or the reason why not.
+fn run(name: &str) -> Result<()> {
+    packages::ensure(packages::BENCH, true, |text| println!("{text}"))?;
+    let bench = Bench::new(daemon_binary(Profile::Dev)?, Extent::Quick)?;
+    let suites = suite::find(name)?;
+    let results = suite::run(name, &suites, None, &bench, &Report::new());
+
+    assert!(!results.cases.is_empty());
+    for case in &results.cases {
+        assert!(case.name.starts_with(name), "{case:?}");
+        assert!(case.ours.is_some_and(f64::is_finite), "{case:?}");
+        assert!(case.peer.is_some() || case.note.is_some(), "no reason: {case:?}");
+        assert_eq!(case.ratio.is_some(), case.peer.is_some_and(|peer| peer > 0.0), "{case:?}");
+        assert_eq!(case.rounds, 1);
+    }
+    let path = bench.dir().join("results.json");
+    results.write(&path)?;
+    let read = Results::read(&path)?;
+    let names = |results: &Results| -> Vec<_> {
+        results.cases.iter().map(|case| (case.name.clone(), case.peer_name.clone())).collect()
+    };
+    assert_eq!(names(&read), names(&results));
+    assert!(table::render(&results).lines().filter(|line| line.starts_with('|')).count() > 2);
+    assert!(plot::render(&results).ends_with("</svg>\n"));
+    Ok(())
+}
+
+#[test]
+fn queue() {
+    run("queue").unwrap();
+}
+
+#[test]
+fn encap() {
+    run("encap").unwrap();
+}
+
+#[test]
+fn vm_vm() {
+    run("vm-vm").unwrap();
+}
+
+#[test]
+fn sealed() {
+    run("sealed").unwrap();
+}
