@@ -46,7 +46,11 @@ pub struct SealingKey(LessSafeKey);
 pub struct OpeningKey(LessSafeKey);
 
 impl SealingKey {
-    pub(crate) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
+    /// A key of these bytes; `None` only if the crypto library fails. Whoever makes one
+    /// answers for it that nobody else seals with them: links take theirs from
+    /// [`crate::Session`].
+    #[must_use]
+    pub fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
         schedule(key).map(Self)
     }
 
@@ -78,7 +82,9 @@ impl SealingKey {
 }
 
 impl OpeningKey {
-    pub(crate) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
+    /// A key of these bytes; `None` only if the crypto library fails.
+    #[must_use]
+    pub fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
         schedule(key).map(Self)
     }
 
