@@ -61,7 +61,8 @@ impl HostSegment {
         self.len == 0
     }
 
-    fn truncated(self, len_max: usize) -> Self {
+    #[inline]
+    pub(super) fn truncated(self, len_max: usize) -> Self {
         Self { len: self.len.min(len_max), ..self }
     }
 
@@ -216,9 +217,15 @@ impl MappedMemory {
         Ok(())
     }
 
+    /// The run at `address` if it is in the region that `hint` names.
+    #[inline]
+    pub(super) fn run_near(&self, hint: RegionHint, address: u64) -> Option<HostSegment> {
+        self.regions.get(hint.0)?.run_at(address)
+    }
+
     #[inline]
     fn run_at(&self, hint: &mut RegionHint, address: u64) -> Option<HostSegment> {
-        if let Some(run) = self.regions.get(hint.0).and_then(|region| region.run_at(address)) {
+        if let Some(run) = self.run_near(*hint, address) {
             return Some(run);
         }
         let after = self.regions.partition_point(|region| region.start <= address);

@@ -47,6 +47,7 @@
 //! | `sigbus.rs` | survives a truncated memory file |
 //! | `shared.rs` | atomics in guest memory, read once |
 //! | `areas.rs` | where the parts of a ring lie |
+//! | `ahead.rs` | entries loaded before they are popped |
 //! | `split.rs` | the indices: pop, complete, publish |
 //! | `walk.rs` | descriptors to segments; checks on chains |
 //! | `chain.rs` | segments, copies in and out |
@@ -56,6 +57,7 @@
 //! Dirty-page logging for live migration is not done: [`GuestMemory`] carries no
 //! bitmap, so `VHOST_F_LOG_ALL` must not be offered.
 
+mod ahead;
 mod areas;
 mod chain;
 mod config;

@@ -43,6 +43,27 @@ impl<T> SharedArray<T> {
         // aligned by the contract of `new`; atomics may change under a reference.
         unsafe { &*element }
     }
+
+    /// Asks the processor to fetch the element at `index` modulo the length.
+    #[inline]
+    pub(super) fn prefetch(&self, index: u16) {
+        prefetch(self.first.wrapping_add(usize::from(index & self.mask)).cast());
+    }
+}
+
+/// Asks the processor to fetch the cache line at `address`. A hint: any address
+/// will do, mapped or not.
+#[inline]
+pub(super) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch accesses nothing that a program could see, and faults
+        // at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _hint_only = address;
 }
 
 /// An aligned 16-bit field, little-endian.
@@ -99,7 +120,7 @@ impl SharedUsedElement {
 }
 
 /// A private copy of one descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Descriptor {
     pub(super) address: u64,
     pub(super) len: u32,

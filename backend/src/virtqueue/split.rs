@@ -9,9 +9,11 @@ use virtio_bindings::bindings::{
 
 use super::{
     RingConfig,
+    ahead::Ahead,
     areas::Areas,
     chain::{Chain, ChainFault},
     memory::MappedMemory,
+    shared::Descriptor,
     walk::{Hints, Walk},
 };
 
@@ -132,6 +134,8 @@ pub struct SplitRing {
     indirect: bool,
     /// The driver's index as last read; entries before it may be popped.
     seen_avail: u16,
+    /// What is known of the entries from `next_avail` on.
+    ahead: Ahead,
     pub(super) next_avail: u16,
     /// Entries before it are completed, published or not.
     next_used: u16,
@@ -186,6 +190,7 @@ impl SplitRing {
             event_idx: has(VIRTIO_RING_F_EVENT_IDX),
             indirect: has(VIRTIO_RING_F_INDIRECT_DESC),
             seen_avail: used,
+            ahead: Ahead::default(),
             next_avail: used,
             next_used: used,
             published_used: used,
@@ -276,17 +281,17 @@ impl SplitRing {
     /// [`RingError`] if the head is not in the table or in flight already.
     #[inline]
     pub fn pop(&mut self, chain: &mut Chain) -> Result<Pop, RingError> {
-        let Some(head) = self.take_head()? else { return Ok(Pop::Empty) };
+        let Some((head, first)) = self.take_head()? else { return Ok(Pop::Empty) };
         chain.begin(&self.memory, head);
-        Ok(self.append_chain(head, chain))
+        Ok(self.append_chain(first, chain))
     }
 
     /// Like [`Self::pop`], but adds the buffers after those in `chain`, which
     /// keeps its head. A malformed chain adds none.
     #[inline]
     pub(super) fn pop_more(&mut self, chain: &mut Chain) -> Result<Pop, RingError> {
-        let Some(head) = self.take_head()? else { return Ok(Pop::Empty) };
-        Ok(self.append_chain(head, chain))
+        let Some((_, first)) = self.take_head()? else { return Ok(Pop::Empty) };
+        Ok(self.append_chain(first, chain))
     }
 
     /// Gives back the last `n` popped chains that are not completed, to be popped
@@ -297,6 +302,7 @@ impl SplitRing {
             let head = self.popped_at(self.next_avail).head;
             self.set_in_flight(head, false);
         }
+        self.ahead.went_back_to(self.next_avail);
     }
 
     /// Stages the used element of the oldest chain in flight, whose head is
@@ -354,26 +360,33 @@ impl SplitRing {
         }
     }
 
-    /// The next head, checked and marked in flight.
+    /// The next head, checked and marked in flight, and its descriptor.
     #[inline]
-    fn take_head(&mut self) -> Result<Option<u16>, RingError> {
-        if self.next_avail == self.seen_avail {
-            return Ok(None);
+    fn take_head(&mut self) -> Result<Option<(u16, Descriptor)>, RingError> {
+        let entry = match self.ahead.get(self.next_avail) {
+            Some(entry) => entry,
+            None if self.next_avail == self.seen_avail => return Ok(None),
+            None => self.look_ahead()?,
+        };
+        if self.set_in_flight(entry.0, true) {
+            return Err(self.break_with(RingError::HeadInFlight { head: entry.0 }));
         }
-        let head = self.areas.avail_entry(self.next_avail).load(Ordering::Relaxed);
-        if head >= self.size {
-            return Err(self.break_with(RingError::HeadOutOfRange { head, size: self.size }));
-        }
-        if self.set_in_flight(head, true) {
-            return Err(self.break_with(RingError::HeadInFlight { head }));
-        }
-        *self.popped_mut(self.next_avail) = Popped { head, rejected: false };
+        *self.popped_mut(self.next_avail) = Popped { head: entry.0, rejected: false };
         self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(Some(head))
+        Ok(Some(entry))
+    }
+
+    /// Loads the next entries that [`Self::available`] saw; returns the first.
+    fn look_ahead(&mut self) -> Result<(u16, Descriptor), RingError> {
+        let pending = self.seen_avail.wrapping_sub(self.next_avail);
+        let Self { ahead, areas, memory, hints, next_avail, size, .. } = self;
+        ahead
+            .load(*next_avail, pending, *size, areas, memory, hints)
+            .map_err(|head| self.break_with(RingError::HeadOutOfRange { head, size: self.size }))
     }
 
     #[inline]
-    fn append_chain(&mut self, head: u16, chain: &mut Chain) -> Pop {
+    fn append_chain(&mut self, first: Descriptor, chain: &mut Chain) -> Pop {
         let end = chain.mark();
         let walk = Walk {
             memory: &self.memory,
@@ -382,7 +395,7 @@ impl SplitRing {
             indirect_negotiated: self.indirect,
             hints: &mut self.hints,
         };
-        match walk.append(head, chain) {
+        match walk.append(first, chain) {
             Ok(()) => Pop::Chain,
             Err(fault) => {
                 chain.truncate(end);
@@ -413,6 +426,7 @@ impl SplitRing {
     fn break_with(&mut self, error: RingError) -> RingError {
         self.broken = Some(error);
         self.seen_avail = self.next_avail;
+        self.ahead = Ahead::default();
         error
     }
 

@@ -158,6 +158,7 @@ impl TxRing {
     #[inline]
     pub fn next(&mut self, frame: &mut TxFrame) -> Result<Next, RingError> {
         self.done();
+        frame.frame_len = 0;
         let mut pop = self.ring.pop(&mut frame.chain)?;
         if pop == Pop::Empty && self.ring.available()? > 0 {
             pop = self.ring.pop(&mut frame.chain)?;

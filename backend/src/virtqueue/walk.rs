@@ -5,9 +5,9 @@
 //! indirect one together, so loops need no further care.
 
 use super::{
-    chain::{CHAIN_SEGMENTS_MAX, Chain, ChainFault, ChainMark},
-    memory::{MappedMemory, RegionHint},
-    shared::{DESCRIPTOR_LEN, Descriptor, SharedArray, SharedDescriptor},
+    chain::{CHAIN_SEGMENTS_MAX, Chain, ChainFault},
+    memory::{HostSegment, MappedMemory, RegionHint},
+    shared::{DESCRIPTOR_LEN, Descriptor, SharedArray, SharedDescriptor, prefetch},
 };
 
 /// What a walk needs of its ring.
@@ -33,28 +33,60 @@ impl Hints {
     pub(super) fn take_walked(&mut self) -> u32 {
         std::mem::take(&mut self.walked)
     }
+
+    /// Asks for the first bytes of what `descriptor` leads to: a table, or a header
+    /// and the start of a frame.
+    #[inline]
+    pub(super) fn prefetch(&self, memory: &MappedMemory, descriptor: &Descriptor) {
+        let hint = if descriptor.is_indirect() { self.table } else { self.buffer };
+        if let Some(run) = memory.run_near(hint, descriptor.address) {
+            prefetch(run.as_ptr());
+            prefetch(run.as_ptr().wrapping_add(CACHE_LINE_LEN));
+        }
+    }
 }
+
+const CACHE_LINE_LEN: usize = 64;
 
 /// How far a walk has come.
 struct Progress {
-    start: ChainMark,
     descriptors_left: usize,
+    segments_left: usize,
+    bytes_left: u32,
     writable_seen: bool,
 }
 
-impl Walk<'_> {
-    /// Adds the buffers of the chain that begins at `head`, which the caller
-    /// checked, to `chain`. After an error `chain` holds a part of them.
+impl Progress {
+    const START: Self = Self {
+        descriptors_left: CHAIN_SEGMENTS_MAX,
+        segments_left: CHAIN_SEGMENTS_MAX,
+        bytes_left: u32::MAX,
+        writable_seen: false,
+    };
+
     #[inline]
-    pub(super) fn append(mut self, head: u16, chain: &mut Chain) -> Result<(), ChainFault> {
-        let mut progress = Progress {
-            start: chain.mark(),
-            descriptors_left: CHAIN_SEGMENTS_MAX,
-            writable_seen: false,
-        };
-        let mut index = head;
+    fn push(
+        &mut self,
+        segment: HostSegment,
+        writable: bool,
+        chain: &mut Chain,
+    ) -> Result<(), ChainFault> {
+        self.segments_left = self.segments_left.checked_sub(1).ok_or(ChainFault::TooLong)?;
+        let len = u32::try_from(segment.len()).map_err(|_| ChainFault::TotalLen)?;
+        self.bytes_left = self.bytes_left.checked_sub(len).ok_or(ChainFault::TotalLen)?;
+        chain.push(segment, writable);
+        Ok(())
+    }
+}
+
+impl Walk<'_> {
+    /// Adds the buffers of the chain whose first descriptor is `first` to `chain`.
+    /// After an error `chain` holds a part of them.
+    #[inline]
+    pub(super) fn append(mut self, first: Descriptor, chain: &mut Chain) -> Result<(), ChainFault> {
+        let mut progress = Progress::START;
+        let mut descriptor = first;
         loop {
-            let descriptor = self.table.at(index).load();
             if descriptor.is_indirect() {
                 return self.append_table(descriptor, progress, chain);
             }
@@ -63,7 +95,7 @@ impl Walk<'_> {
             if next >= self.size {
                 return Err(ChainFault::NextOutOfRange { next, size: self.size.into() });
             }
-            index = next;
+            descriptor = self.table.at(next).load();
         }
     }
 
@@ -128,9 +160,14 @@ impl Walk<'_> {
         }
         progress.writable_seen = writable;
         let len = usize::try_from(descriptor.len).map_err(|_| ChainFault::TotalLen)?;
+        if let Some(run) = self.memory.run_near(self.hints.buffer, descriptor.address)
+            && run.len() >= len
+        {
+            return progress.push(run.truncated(len), writable, chain);
+        }
         let mut runs = self.memory.translate_from(self.hints.buffer, descriptor.address, len);
         for run in runs.by_ref() {
-            chain.push(progress.start, run?, writable)?;
+            progress.push(run?, writable, chain)?;
         }
         self.hints.buffer = runs.hint();
         Ok(())

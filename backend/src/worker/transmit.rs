@@ -105,7 +105,6 @@ pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Resul
         port.credit_ns -= cost::frame_ns(out.frame.frame_len());
         port.credit_ns -= std::mem::take(&mut sender.copies_ns);
         port.credit_ns -= cost::descriptors_ns(queue.ring.ring_mut().take_walked());
-        out.frame.clear();
     }
     out.frame.clear();
     if queue.ring.publish_and_notify() {
