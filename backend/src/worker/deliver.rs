@@ -13,13 +13,13 @@ use crate::{
     virtqueue::{Delivered, RingError},
 };
 use wireonce_frame::{
-    FrameRef, HEAD_LEN, Headers, Offload, OffloadFeatures, Work,
+    FrameRef, Headers, Offload, OffloadFeatures, Work,
     flow::flow_hash,
     segment::{finish_checksum, segment, segment_count},
 };
 use wireonce_ledger::{Amount, DropReason};
 
-/// Delivers `frame` to the guest and books it. Returns the CPU time that it cost, in
+/// Delivers `frame`, whose first bytes are `head`, to the guest and books it. Returns the CPU time that it cost, in
 /// nanoseconds. A broken ring is returned as an error, with its pair.
 ///
 /// A guest can make a delivery dear: by buffers of one byte, by malformed chains. What is
@@ -28,6 +28,7 @@ use wireonce_ledger::{Amount, DropReason};
 pub(super) fn deliver(
     port: &mut Port,
     frame: &FrameRef<'_>,
+    head: &[u8],
     scratch: &mut Vec<u8>,
 ) -> Result<i64, (usize, RingError)> {
     let cost_ns = cost::frame_ns(frame.frame_len());
@@ -35,7 +36,7 @@ pub(super) fn deliver(
         let amount = Amount::frame(frame.frame_len(), 1);
         return refuse(port, DropReason::NoRxBuffers, amount).map(|()| cost_ns);
     }
-    let (pair, pieces) = place(port, frame, scratch)?;
+    let (pair, pieces) = place(port, frame, head, scratch)?;
     let queue = pair.and_then(|pair| port.rx.get_mut(pair)).and_then(Option::as_mut);
     let descriptors = queue.map_or(0, |queue| queue.ring.ring_mut().take_walked());
     let work_ns = cost::descriptors_ns(descriptors) + i64::from(pieces) * cost::frame_ns(0);
@@ -50,12 +51,10 @@ pub(super) fn deliver(
 fn place(
     port: &mut Port,
     frame: &FrameRef<'_>,
+    head: &[u8],
     scratch: &mut Vec<u8>,
 ) -> Result<(Option<usize>, u32), (usize, RingError)> {
     const REFUSED: (Option<usize>, u32) = (None, 0);
-    let mut head = [0; HEAD_LEN];
-    let head_len = frame.copy_at(0, &mut head);
-    let head = &head[..head_len];
     let len = frame.frame_len();
     let Ok(headers) = Headers::parse(head, len) else {
         return refuse(port, DropReason::BadHeaders, Amount::frame(len, 1)).map(|()| REFUSED);

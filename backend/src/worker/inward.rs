@@ -11,10 +11,10 @@ use super::{
 use crate::virtqueue::RingError;
 use rustc_hash::FxHashMap;
 use wireonce_directory::Directory;
-use wireonce_frame::{Ethernet, FrameRef, HEAD_LEN};
+use wireonce_frame::{Ethernet, FrameRef, HEAD_LEN, Headers, MacAddr, segment::segment_count};
 use wireonce_host::workers::Mailbox;
 use wireonce_ledger::{Account, Amount, DropReason};
-use wireonce_link::Inbound;
+use wireonce_link::{Inbound, PeerId};
 use wireonce_wire::{Endpoint, Vni, VnicId};
 
 /// The account of frames whose source is not the peer's: no endpoint has these bits.
@@ -28,6 +28,8 @@ pub(super) struct Inward<'a> {
     pub(super) sources: &'a mut FxHashMap<u64, Account>,
     pub(super) colleagues: &'a [Mailbox<Worker>],
     pub(super) scratch: &'a mut Vec<u8>,
+    /// The way of the frame before.
+    pub(super) last_pass: &'a mut Option<Pass>,
     /// Rings that turned out to be broken: port, ring index, why.
     pub(super) broken: &'a mut Vec<(usize, u16, RingError)>,
     /// CPU time that floods from peers may still use in this turn, in nanoseconds.
@@ -39,52 +41,79 @@ pub(super) struct Inward<'a> {
 impl Inward<'_> {
     /// Books a frame of a peer and delivers it.
     pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
-        let directory = self.directory;
-        let amount = Amount::frame(inbound.frame.frame_len(), segments(&inbound.frame));
-        let admitted = directory.admit(inbound.peer, inbound.source, inbound.destination);
-        // What a peer invents gets no book of its own: there are 2^64 of them.
-        let book = match admitted {
-            Err(DropReason::SourceNotOwned) => NOBODY,
-            _ => inbound.source.to_bits(),
-        };
-        let account = self.sources.entry(book).or_default();
-        account.input += amount;
+        let mut room = [0; HEAD_LEN];
+        let frame = &inbound.frame;
+        let head = frame.head(&mut room);
+        let amount = Amount::frame(frame.frame_len(), segments(frame, head));
         self.cost_ns += cost::frame_ns(0);
-        let targets = match admitted.and_then(|vni| targets(directory, vni, inbound)) {
-            // A storm that a peer, or an outside network, did not stop itself.
-            Ok(Targets::All(_)) if *self.flood_credit_ns <= 0 => {
-                account.drop(DropReason::Storm, amount);
-                return;
-            }
-            Ok(targets) => targets,
-            Err(reason) => {
-                account.drop(reason, amount);
-                return;
-            }
-        };
-        match targets {
-            Targets::One(to) => self.hand_on(book, to, &inbound.frame, amount),
-            Targets::All(members) => {
-                let before_ns = self.cost_ns;
-                for (copy, to) in members.iter().enumerate() {
-                    if copy > 0 {
-                        self.sources.entry(book).or_default().copies += amount;
-                    }
-                    self.hand_on(book, *to, &inbound.frame, amount);
+        let pass = self.pass(inbound);
+        let checked = pass.verdict.and_then(|ticket| {
+            ticket.check(self.directory, inbound, head)?;
+            Ok(ticket.to)
+        });
+        match checked {
+            Ok(Target::One(to)) => {
+                let handed_on = self.deliver_to(to, frame, head);
+                let account = self.sources.entry(pass.book).or_default();
+                account.input += amount;
+                if handed_on {
+                    account.output += amount;
+                } else {
+                    account.drop(DropReason::HandoverFull, amount);
                 }
-                *self.flood_credit_ns -= self.cost_ns - before_ns;
             }
+            Ok(Target::All(vni)) => self.replicate(pass.book, vni, frame, head, amount),
+            Err(reason) => self.book_drop(pass.book, amount, reason),
         }
     }
 
-    fn hand_on(&mut self, book: u64, to: VnicId, frame: &FrameRef<'_>, amount: Amount) {
-        let handed_on = self.deliver_to(to, frame);
-        let account = self.sources.entry(book).or_default();
-        if handed_on {
-            account.output += amount;
-        } else {
-            account.drop(DropReason::HandoverFull, amount);
+    /// What the directory says of the two ends of `inbound`, looked up only when they are
+    /// others than those of the frame before.
+    fn pass(&mut self, inbound: &Inbound<'_>) -> Pass {
+        if let Some(pass) = self.last_pass.filter(|pass| pass.is_for(inbound)) {
+            return pass;
         }
+        let pass = Pass::new(self.directory, inbound);
+        *self.last_pass = Some(pass);
+        pass
+    }
+
+    fn book_drop(&mut self, book: u64, amount: Amount, reason: DropReason) {
+        let account = self.sources.entry(book).or_default();
+        account.input += amount;
+        account.drop(reason, amount);
+    }
+
+    /// Delivers a broadcast to every member of network `vni` on this host.
+    fn replicate(
+        &mut self,
+        book: u64,
+        vni: Vni,
+        frame: &FrameRef<'_>,
+        head: &[u8],
+        amount: Amount,
+    ) {
+        let members = self.directory.network(vni).map_or(&[][..], |n| &n.local_members);
+        if members.is_empty() {
+            return self.book_drop(book, amount, DropReason::UnknownDestination);
+        }
+        // A storm that a peer, or an outside network, did not stop itself.
+        if *self.flood_credit_ns <= 0 {
+            return self.book_drop(book, amount, DropReason::Storm);
+        }
+        let before_ns = self.cost_ns;
+        for (copy, to) in members.iter().enumerate() {
+            let handed_on = self.deliver_to(*to, frame, head);
+            let account = self.sources.entry(book).or_default();
+            let counted = if copy == 0 { &mut account.input } else { &mut account.copies };
+            *counted += amount;
+            if handed_on {
+                account.output += amount;
+            } else {
+                account.drop(DropReason::HandoverFull, amount);
+            }
+        }
+        *self.flood_credit_ns -= self.cost_ns - before_ns;
     }
 
     /// Delivers the frames that one port of this process sent to another.
@@ -92,7 +121,7 @@ impl Inward<'_> {
         arena.drain(|parked, bytes| {
             let parts = [bytes];
             let frame = FrameRef::new(&parts, parked.offload);
-            if !self.deliver_to(parked.to, &frame) {
+            if !self.deliver_to(parked.to, &frame, head_of(bytes)) {
                 // The sender has booked it as output already; the receiver's worker
                 // never sees it, so its drop stands in the receiver's place here.
                 let amount = Amount::frame(bytes.len(), 1);
@@ -107,14 +136,15 @@ impl Inward<'_> {
     pub(super) fn take_handover(&mut self, frame: &LocalFrame) {
         let parts = [&frame.bytes[..]];
         if let Some(index) = self.by_vnic.get(&frame.to) {
-            self.deliver_at(*index, &FrameRef::new(&parts, frame.offload));
+            let head = head_of(&frame.bytes);
+            self.deliver_at(*index, &FrameRef::new(&parts, frame.offload), head);
         }
     }
 
     /// Delivers to a port of this worker, or hands over to the one that has it.
-    fn deliver_to(&mut self, to: VnicId, frame: &FrameRef<'_>) -> bool {
+    fn deliver_to(&mut self, to: VnicId, frame: &FrameRef<'_>, head: &[u8]) -> bool {
         if let Some(index) = self.by_vnic.get(&to) {
-            self.deliver_at(*index, frame);
+            self.deliver_at(*index, frame, head);
             return true;
         }
         let Some(colleague) =
@@ -129,9 +159,9 @@ impl Inward<'_> {
         colleague.try_post(Command::Handover(Box::new(frame)), HANDOVER_MAX)
     }
 
-    fn deliver_at(&mut self, index: usize, frame: &FrameRef<'_>) {
+    fn deliver_at(&mut self, index: usize, frame: &FrameRef<'_>, head: &[u8]) {
         let Some(port) = self.ports.get_mut(index) else { return };
-        match deliver(port, frame, self.scratch) {
+        match deliver(port, frame, head, self.scratch) {
             Ok(cost_ns) => self.cost_ns += cost_ns,
             Err((pair, error)) => {
                 let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
@@ -145,51 +175,103 @@ impl Inward<'_> {
 }
 
 /// The vNICs of this host that get a frame.
-enum Targets<'d> {
+#[derive(Debug, Clone, Copy)]
+enum Target {
     One(VnicId),
-    All(&'d [VnicId]),
+    /// All members of the network.
+    All(Vni),
 }
 
-/// Who gets a frame that its peer may send to network `vni`, if its headers are in order.
-fn targets<'d>(
-    directory: &'d Directory,
-    vni: Vni,
-    inbound: &Inbound<'_>,
-) -> Result<Targets<'d>, DropReason> {
-    let network = directory.network(vni).ok_or(DropReason::NetworkMismatch)?;
-    let mut head = [0; HEAD_LEN];
-    let len = inbound.frame.copy_at(0, &mut head);
-    let head = head.get(..len).unwrap_or_default();
-    check_source(directory, vni, inbound.source, head)?;
-    inbound
-        .frame
-        .offload
-        .check(head, inbound.frame.frame_len(), network.network.mtu)
-        .map_err(|_| DropReason::BadBlock)?;
-    match inbound.destination {
-        Endpoint::Vnic(id) => Ok(Targets::One(id)),
-        _ if network.local_members.is_empty() => Err(DropReason::UnknownDestination),
-        _ => Ok(Targets::All(&network.local_members)),
-    }
-}
-
-/// A peer speaks for its own vNICs' MAC addresses only, and an uplink for none of ours:
-/// a host that was broken into must not pass for another one's VM.
-fn check_source(
-    directory: &Directory,
-    vni: Vni,
+/// What the directory says about frames of one sender for one destination. Frames that
+/// come together mostly share it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    peer: PeerId,
     source: Endpoint,
-    head: &[u8],
-) -> Result<(), DropReason> {
-    let mac = Ethernet::parse(head).map_err(|_| DropReason::BadBlock)?.source;
-    match source {
-        Endpoint::Vnic(id) => match directory.vnic(id) {
-            Some(entry) if entry.vnic.mac == mac => Ok(()),
-            _ => Err(DropReason::SourceMac),
-        },
-        _ if directory.lookup(vni, mac).is_some() => Err(DropReason::Reflection),
-        _ => Ok(()),
+    destination: Endpoint,
+    /// The account that the frames are booked on.
+    book: u64,
+    verdict: Result<Ticket, DropReason>,
+}
+
+/// What frames that may pass are checked against, and where they go.
+#[derive(Debug, Clone, Copy)]
+struct Ticket {
+    vni: Vni,
+    mtu: u16,
+    /// Address of the vNIC that they come from; `None` for an uplink.
+    mac: Option<MacAddr>,
+    to: Target,
+}
+
+impl Pass {
+    fn new(directory: &Directory, inbound: &Inbound<'_>) -> Self {
+        let Inbound { peer, source, destination, .. } = *inbound;
+        let admitted = directory.admit(peer, source, destination);
+        // What a peer invents gets no book of its own: there are 2^64 of them.
+        let book = match admitted {
+            Err(DropReason::SourceNotOwned) => NOBODY,
+            _ => source.to_bits(),
+        };
+        let verdict = admitted.and_then(|vni| Ticket::new(directory, vni, source, destination));
+        Self { peer, source, destination, book, verdict }
     }
+
+    #[inline]
+    fn is_for(&self, inbound: &Inbound<'_>) -> bool {
+        self.source == inbound.source
+            && self.destination == inbound.destination
+            && self.peer == inbound.peer
+    }
+}
+
+impl Ticket {
+    fn new(
+        directory: &Directory,
+        vni: Vni,
+        source: Endpoint,
+        destination: Endpoint,
+    ) -> Result<Self, DropReason> {
+        let network = directory.network(vni).ok_or(DropReason::NetworkMismatch)?;
+        let mac = match source {
+            Endpoint::Vnic(id) => {
+                Some(directory.vnic(id).ok_or(DropReason::SourceNotOwned)?.vnic.mac)
+            }
+            _ => None,
+        };
+        let to = match destination {
+            Endpoint::Vnic(id) => Target::One(id),
+            _ => Target::All(vni),
+        };
+        Ok(Self { vni, mtu: network.network.mtu, mac, to })
+    }
+
+    /// Are the frame's headers in order? A peer speaks for its own vNICs' MAC addresses
+    /// only, and an uplink for none of ours: a host that was broken into must not pass
+    /// for another one's VM.
+    fn check(
+        &self,
+        directory: &Directory,
+        inbound: &Inbound<'_>,
+        head: &[u8],
+    ) -> Result<(), DropReason> {
+        let mac = Ethernet::parse(head).map_err(|_| DropReason::BadBlock)?.source;
+        match self.mac {
+            Some(own) if own != mac => return Err(DropReason::SourceMac),
+            None if directory.lookup(self.vni, mac).is_some() => {
+                return Err(DropReason::Reflection);
+            }
+            _ => {}
+        }
+        let frame = &inbound.frame;
+        let checked = frame.offload.check(head, frame.frame_len(), self.mtu);
+        checked.map_err(|_| DropReason::BadBlock)
+    }
+}
+
+/// The first bytes of a frame that lies in one piece.
+fn head_of(frame: &[u8]) -> &[u8] {
+    frame.get(..HEAD_LEN).unwrap_or(frame)
 }
 
 /// The worker that serves a vNIC, of `workers`. Peers compute the same.
@@ -199,13 +281,10 @@ pub(crate) fn worker_of(vnic: VnicId, workers: usize) -> Option<usize> {
 }
 
 /// Wire segments of a frame, from its offload alone.
-fn segments(frame: &FrameRef<'_>) -> u32 {
-    let mut head = [0; HEAD_LEN];
+fn segments(frame: &FrameRef<'_>, head: &[u8]) -> u32 {
     if frame.offload.gso.is_none() {
         return 1;
     }
-    let len = frame.copy_at(0, &mut head);
-    wireonce_frame::Headers::parse(&head[..len], frame.frame_len()).map_or(1, |headers| {
-        wireonce_frame::segment::segment_count(frame.frame_len(), &frame.offload, &headers)
-    })
+    Headers::parse(head, frame.frame_len())
+        .map_or(1, |headers| segment_count(frame.frame_len(), &frame.offload, &headers))
 }

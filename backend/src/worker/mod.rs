@@ -53,7 +53,7 @@ use crate::{
     virtqueue::{RingError, TxFrame},
 };
 use cost::FLOOD_MAX_NS;
-use inward::Inward;
+use inward::{Inward, Pass};
 use local::Arena;
 use port::Port;
 use rustc_hash::FxHashMap;
@@ -86,6 +86,8 @@ pub(crate) struct Worker {
     arena: Arena,
     frame: TxFrame,
     scratch: Vec<u8>,
+    /// See [`Inward`]; good for as long as the directory does not change.
+    last_pass: Option<Pass>,
     broken: Vec<(usize, u16, RingError)>,
     /// What the fabric received and has not had its turn.
     arrived: VecDeque<Completion>,
@@ -134,6 +136,7 @@ impl Worker {
             arena: Arena::default(),
             frame: TxFrame::new(),
             scratch: Vec::new(),
+            last_pass: None,
             broken: Vec::new(),
             arrived: VecDeque::new(),
             flood_credit_ns: FLOOD_MAX_NS,
@@ -158,6 +161,7 @@ impl Worker {
             sources: &mut self.sources,
             colleagues: &self.colleagues,
             scratch: &mut self.scratch,
+            last_pass: &mut self.last_pass,
             broken: &mut self.broken,
             flood_credit_ns: &mut self.flood_credit_ns,
             cost_ns: 0,

@@ -96,6 +96,22 @@ impl<'a> FrameRef<'a> {
         })
     }
 
+    /// The frame's first bytes, [`HEAD_LEN`] if it has as many: where they are, or copied
+    /// to `room` if no part has them all.
+    #[inline]
+    #[must_use]
+    pub fn head<'h>(&self, room: &'h mut [u8; HEAD_LEN]) -> &'h [u8]
+    where
+        'a: 'h,
+    {
+        let len = self.len.min(HEAD_LEN);
+        if let Some(head) = self.parts.first().and_then(|part| part.get(..len)) {
+            return head;
+        }
+        let len = self.copy_at(0, room);
+        &room[..len]
+    }
+
     /// Copies up to `dst.len()` bytes from `offset` on to `dst`, and says how many.
     pub fn copy_at(&self, offset: usize, dst: &mut [u8]) -> usize {
         let mut skip = offset;
@@ -120,6 +136,17 @@ impl<'a> FrameRef<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn head_is_the_same_wherever_the_parts_end() {
+        let whole: Vec<u8> = (0..200).collect();
+        for (cut, len) in [(0, 200), (1, 200), (127, 200), (128, 200), (200, 200), (9, 60)] {
+            let parts = [&whole[..cut], &whole[cut..len.max(cut)]];
+            let mut room = [0; HEAD_LEN];
+            let head = FrameRef::new(&parts, Offload::default()).head(&mut room);
+            assert_eq!(head, &whole[..len.min(HEAD_LEN)], "cut at {cut} of {len}");
+        }
+    }
 
     #[test]
     fn gather_list_copies_across_parts() {
