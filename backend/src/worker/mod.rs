@@ -98,6 +98,8 @@ pub(crate) struct Worker {
     more_mail: bool,
     /// Where the next round starts, so that no port is always first.
     next_port: usize,
+    /// When open trains are sent though guests have more.
+    flush_by_us: u64,
     spin: Spin,
     started: Instant,
 }
@@ -143,6 +145,7 @@ impl Worker {
             room: false,
             more_mail: false,
             next_port: 0,
+            flush_by_us: 0,
             spin: Spin::default(),
             started: Instant::now(),
         })

@@ -6,8 +6,9 @@
 //!    send waits in their own rings. It is bounded, so that the guests have theirs.
 //! 3. Mail ([`super::mail`]): here no ring is in use, so it can be stopped.
 //! 4. Rounds over the guests ([`super::turns`]), which fill trains.
-//! 5. Trains that are still open are sent: only now, so that frames of all guests share
-//!    them. Queues that waited for room in a socket may then try again.
+//! 5. Trains that are still open are sent: only when the guests' rings are found empty,
+//!    or after [`HOLD_US`], so that few sends carry the frames of many turns and of all
+//!    guests. Queues that waited for room in a socket may then try again.
 //! 6. Guests are shown what they got, all of a turn at once. Rings that turned out to be
 //!    broken are stopped; the others' interrupts go out with the next `enter`.
 
@@ -21,6 +22,10 @@ use tracing::warn;
 use wireonce_host::workers::Work;
 use wireonce_ring::{Completion, RingError, Token, Wait};
 use wireonce_wire::VnicId;
+
+/// Longest that open trains wait for more frames while guests keep sending. A busy
+/// guest's frame waits in its ring for about as long.
+const HOLD_US: u64 = 50;
 
 impl Work for Worker {
     type Command = Command;
@@ -44,8 +49,12 @@ impl Work for Worker {
                 return Ok(());
             }
             self.tick(now_us);
-            worked |= self.serve_guests(now_us);
-            self.fabric.flush(&mut self.ring, now_us)?;
+            let sent = self.serve_guests(now_us);
+            worked |= sent;
+            if !sent || now_us >= self.flush_by_us {
+                self.flush_by_us = now_us + HOLD_US;
+                self.fabric.flush(&mut self.ring, now_us)?;
+            }
             self.unblock();
             self.publish();
             self.book_outcomes();
