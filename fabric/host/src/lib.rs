@@ -15,8 +15,8 @@ use std::{
 use tracing::{info, warn};
 use wireonce_config::{Config, Encryption, FabricMtu};
 use wireonce_link::{
-    Agent, FabricConfig, KeyError, PeerAddress, PeerId, PublicKey, Session, SessionEvent,
-    SessionEvents, StaticKey,
+    Agent, FabricConfig, KeyError, KeyLimits, PeerAddress, PeerId, PublicKey, Session,
+    SessionEvent, SessionEvents, StaticKey,
     agent::{AgentError, ControlSocket},
     manager::{self, PathMtu, PeerConfig, Timing},
 };
@@ -82,6 +82,7 @@ impl FabricHost {
             paths: config.fabric.paths,
             receive_buffers: RECEIVE_BUFFERS,
             token_kind,
+            key_limits: KeyLimits::default(),
             peers: config.peers.iter().map(peer).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! The control thread: drives the session manager with one UDP socket and the clock.
 //!
 //! ```text
-//!   workers ── want, rekey ──> commands + eventfd ──┐
+//!   others ─── want, status ─> commands + eventfd ──┐
 //!                                                   v
 //!   peers <──> control socket <──────────────> control thread ── SessionEvents ──> workers
 //!              (DF set, DSCP CS6)                   │
@@ -138,7 +138,6 @@ pub struct AgentStatus {
 struct Commands {
     want: BTreeSet<PeerId>,
     want_all: bool,
-    rekey: BTreeSet<PeerId>,
     status: Vec<SyncSender<AgentStatus>>,
     stop: bool,
 }
@@ -185,15 +184,6 @@ impl AgentHandle {
     /// Make sessions with all peers, paced.
     pub fn want_all(&self) {
         self.shared.ask(|commands| commands.want_all = true);
-    }
-
-    /// Replace the session with `peer`: its packet numbers are running out.
-    pub fn rekey(&self, peer: PeerId) {
-        if self.shared.known(peer) {
-            self.shared.ask(|commands| {
-                commands.rekey.insert(peer);
-            });
-        }
     }
 
     /// How things stand; empty when the thread has stopped or does not answer
@@ -354,9 +344,6 @@ impl Worker {
         }
         for peer in commands.want {
             self.manager.want(now_us, peer);
-        }
-        for peer in commands.rekey {
-            self.manager.rekey(now_us, peer);
         }
         for reply in commands.status {
             // The caller may have given up.

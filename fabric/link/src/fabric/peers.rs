@@ -114,6 +114,7 @@ impl Sending {
         TxPath::new(
             &self.session,
             TxPathName { local_worker: config.worker, remote_worker, path },
+            config.key_limits,
             self.geometry()?,
             Destination::new(SocketAddr::new(self.address.address, port)),
             usize::from(number % config.paths.max(1)),
@@ -151,7 +152,7 @@ impl Fabric {
             for path in before.paths.iter_mut().flatten() {
                 if let Some(socket) = self.sockets.get(path.socket) {
                     // A full socket here costs what waits; evidence books it as lost.
-                    path.flush(socket, &mut self.pool);
+                    let _ = path.flush(socket, &mut self.pool);
                 }
             }
             peer.older.push(before);
@@ -212,18 +213,18 @@ impl Fabric {
             let peer = &mut self.peers[index];
             for path in peer.older.iter_mut().flat_map(|older| older.paths.iter_mut().flatten()) {
                 if path.probe_due(now_us)
-                    && path.has_room()
+                    && path.has_room_for_link()
                     && let Some(socket) = self.sockets.get(path.socket)
                 {
                     path.put_link(&super::receive::PROBE, &mut self.pool);
                     // If the socket is full, the next question sends it.
-                    path.flush(socket, &mut self.pool);
+                    let _ = path.flush(socket, &mut self.pool);
                 }
             }
             let Some(sending) = &mut peer.sending else { continue };
             for (slot, path) in sending.paths.iter_mut().enumerate() {
                 let Some(path) = path.as_deref_mut() else { continue };
-                if path.probe_due(now_us) && path.has_room() {
+                if path.probe_due(now_us) && path.has_room_for_link() {
                     if !path.has_work() {
                         self.dirty.push((index, slot));
                     }

@@ -12,9 +12,6 @@ const S: u64 = 1_000 * MS;
 /// A session is replaced after this time.
 pub const REKEY_AFTER_US: u64 = 120 * S;
 
-/// A session is replaced when a worker reports this packet number on it.
-pub const REKEY_AT_PACKET_NUMBER: u64 = 1 << 48;
-
 /// Bytes of IP and UDP headers in front of a datagram.
 pub(super) fn headers_len(address: SocketAddr) -> usize {
     if address.is_ipv4() { 28 } else { 48 }

@@ -26,9 +26,7 @@ mod respond;
 #[cfg(test)]
 mod tests;
 
-pub use config::{
-    Config, ConfigError, PathMtu, PeerConfig, REKEY_AFTER_US, REKEY_AT_PACKET_NUMBER, Timing,
-};
+pub use config::{Config, ConfigError, PathMtu, PeerConfig, REKEY_AFTER_US, Timing};
 pub use counters::{Counters, PeerCounters};
 
 use crate::handshake::header::{Header, Kind};
@@ -48,7 +46,7 @@ use std::sync::Arc;
 /// Tries to find an unused session index; the space is far larger than any use of it.
 const INDEX_TRIES: usize = 64;
 
-/// A report that a session's numbers run out is believed once per this time.
+/// No worker gets a session replaced that is younger than this.
 const REKEY_PAUSE_US: u64 = 1_000_000;
 
 /// What is to be done or told, in this order.
@@ -185,18 +183,6 @@ impl<R: Random> Manager<R> {
         }
     }
 
-    /// A worker's packet numbers with `peer` are running out
-    /// ([`REKEY_AT_PACKET_NUMBER`]): make a new session.
-    pub fn rekey(&mut self, now_us: u64, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id.0)
-            && let Some(live) = peer.current()
-            && now_us.saturating_sub(live.created_us) >= REKEY_PAUSE_US
-        {
-            peer.initiate(now_us, &self.config.timing);
-            self.reschedule(id);
-        }
-    }
-
     /// A datagram came to the control socket. It is decrypted in place.
     pub fn datagram(&mut self, now_us: u64, from: SocketAddr, datagram: &mut [u8]) {
         let Some((header, _)) = Header::parse(datagram) else {
@@ -284,6 +270,7 @@ impl<R: Random> Manager<R> {
             self.down(now_us, id);
         }
         let Some(peer) = self.peers.get_mut(id.0) else { return };
+        peer.hear_workers();
         if peer.current.is_some() && peer.rekey_at_us <= now_us {
             peer.initiate(now_us, &self.config.timing);
         }

@@ -1,5 +1,6 @@
 //! What the manager knows about one peer. Decisions that need no one else are here.
 
+use super::REKEY_PAUSE_US;
 use super::config::{Config, PathMtu, PeerConfig, Timing, headers_len};
 use super::counters::PeerCounters;
 use super::live::Live;
@@ -105,6 +106,16 @@ impl Peer {
             let patience_us = answered_us.map(|at_us| at_us.saturating_add(timing.retry_max_us));
             self.initiate_at_us = Some(patience_us.map_or(at_us, |us| us.max(at_us)));
             self.attempts = 0;
+        }
+    }
+
+    /// Takes note of what the workers ask of the current session. Called with every hello.
+    pub(super) fn hear_workers(&mut self) {
+        if let Some(live) = self.current()
+            && live.session.rekey_asked()
+        {
+            let at_us = live.created_us.saturating_add(REKEY_PAUSE_US);
+            self.rekey_at_us = self.rekey_at_us.min(at_us);
         }
     }
 

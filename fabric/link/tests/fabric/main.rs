@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod impaired;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod plain;

@@ -1,0 +1,322 @@
+//! Two workers' halves on loopback, with sessions made by hand and the clock in the test's.
+
+use super::{
+    Fabric, FabricConfig, Inbound, Outbound, PeerAddress, SessionEvent, receive::Receiver,
+};
+use crate::{
+    Fate, KeyLimits, PeerId, Session,
+    session::tests::pair,
+    socket::{RECEIVE_LAYOUT, UDP_GRO},
+};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+use wireonce_frame::{Offload, SliceSource, ecn::Ecn};
+use wireonce_ledger::{Amount, DropReason};
+use wireonce_qemu_tests::impair::free_ports;
+use wireonce_ring::{Ring, Wait};
+use wireonce_wire::{Endpoint, Geometry, Packer, PathIndex, TAG_LEN, TrainPool, VnicId};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PEER: PeerId = PeerId(0);
+
+fn config(port: u16, peer_port: u16) -> FabricConfig {
+    let peer = PeerAddress { name: "peer".into(), address: LOCALHOST, port: peer_port };
+    FabricConfig {
+        address: LOCALHOST,
+        port,
+        worker: 0,
+        paths: 1,
+        receive_buffers: 16,
+        token_kind: 8,
+        key_limits: KeyLimits::default(),
+        peers: vec![peer],
+    }
+}
+
+/// Both ends of a session with two workers and one path each.
+fn sessions() -> [Arc<Session>; 2] {
+    let (mut a, mut b) = pair([7; 32], 5);
+    (a.paths, b.paths) = (1, 1);
+    [a, b].map(Arc::new)
+}
+
+fn outbound(account: u64, len: usize) -> Outbound {
+    Outbound {
+        source: Endpoint::Vnic(VnicId::new(1).unwrap()),
+        destination: Endpoint::Vnic(VnicId::new(2).unwrap()),
+        offload: Offload::default(),
+        flow_hash: 0,
+        ecn: Ecn::NotEct,
+        account,
+        amount: Amount::frame(len, 1),
+    }
+}
+
+struct End {
+    ring: Ring,
+    fabric: Fabric,
+    received: Vec<Vec<u8>>,
+    fates: Vec<(u64, Fate)>,
+}
+
+impl End {
+    /// Turns once; returns how many completions there were.
+    fn turn(&mut self, now_us: u64, wait: Wait) -> usize {
+        let Self { ring, fabric, received, fates } = self;
+        let mut completions = Vec::new();
+        ring.enter(wait, &mut completions).unwrap();
+        let mut sink = |inbound: Inbound<'_>| received.push(inbound.frame.parts().concat());
+        for completion in &completions {
+            fabric.handle(ring, completion, now_us, &mut sink).unwrap();
+        }
+        fabric.tick(now_us, &mut sink);
+        fabric.flush(ring, now_us).unwrap();
+        fates.extend(fabric.outcomes().map(|outcome| (outcome.account, outcome.fate)));
+        completions.len()
+    }
+
+    fn send(&mut self, id: u64, now_us: u64) -> Result<(), DropReason> {
+        let frame = [id.to_le_bytes(); 100].concat();
+        let block = outbound(id, frame.len());
+        self.fabric.send(PEER, &block, &mut SliceSource::new(&frame), now_us)
+    }
+}
+
+fn ends() -> [End; 2] {
+    let ports = [(); 2].map(|()| free_ports(LOCALHOST, 9).unwrap());
+    let sessions = sessions();
+    [0, 1].map(|me| {
+        let mut ring = Ring::new().unwrap();
+        let mut fabric = Fabric::new(&mut ring, &config(ports[me], ports[1 - me])).unwrap();
+        fabric.apply(SessionEvent::Open(Arc::clone(&sessions[me])));
+        fabric.apply(SessionEvent::Up(Arc::clone(&sessions[me])));
+        End { ring, fabric, received: Vec::new(), fates: Vec::new() }
+    })
+}
+
+#[test]
+fn a_host_without_memory_is_tried_again_after_a_while_and_in_order() {
+    for errno in [libc::ENOBUFS, libc::ENOMEM] {
+        let [mut a, mut b] = ends();
+        a.turn(0, Wait::Poll);
+        a.fabric.sockets[0].refusal = Some(errno);
+        let mut now_us = 1_000;
+        let mut sent = 0;
+        while a.send(sent, now_us).is_ok() {
+            sent += 1;
+        }
+        assert_eq!(a.send(sent, now_us), Err(DropReason::FabricBusy));
+        let tries = a.fabric.sockets[0].refused.get();
+        for _ in 0..100 {
+            assert_eq!(a.turn(now_us, Wait::Poll), 0, "nothing that wakes the worker");
+        }
+        assert!(a.fabric.is_full());
+        assert!(tries <= 1 && a.fabric.sockets[0].refused.get() == 1);
+        assert_eq!(a.fabric.next_deadline_us(), Some(now_us + 1_000));
+        now_us += 999;
+        a.turn(now_us, Wait::Poll);
+        assert_eq!(a.fabric.sockets[0].refused.get(), 1);
+        now_us += 1;
+        a.turn(now_us, Wait::Poll);
+        assert_eq!(a.fabric.sockets[0].refused.get(), 2);
+        a.fabric.sockets[0].refusal = None;
+        for _ in 0..1_000 {
+            now_us += 1_000;
+            a.turn(now_us, Wait::Poll);
+            b.turn(now_us, Wait::AtMostUs(1_000));
+            if a.fates.len() as u64 == sent {
+                break;
+            }
+        }
+        assert!(!a.fabric.is_full());
+        let ids = b.received.iter().map(|frame| u64::from_le_bytes(*frame.first_chunk().unwrap()));
+        assert!(ids.eq(0..sent));
+        assert!(a.fates.iter().copied().eq((0..sent).map(|id| (id, Fate::Arrived))));
+        assert_eq!(a.fabric.snapshot().links[0].counters.send_starved, 2);
+    }
+}
+
+/// A buffer as the kernel fills it: datagrams of one length, the last may be shorter.
+fn buffer(datagrams: &[Vec<u8>], traffic_class: u8) -> Vec<u8> {
+    let payload = datagrams.concat();
+    let mut control = Vec::new();
+    let mut push = |level: i32, kind: i32, data: &[u8]| {
+        control.extend_from_slice(&(16 + data.len()).to_ne_bytes());
+        control.extend_from_slice(&level.to_ne_bytes());
+        control.extend_from_slice(&kind.to_ne_bytes());
+        control.extend_from_slice(data);
+        control.resize(control.len().next_multiple_of(8), 0);
+    };
+    let len = i32::try_from(datagrams[0].len()).unwrap();
+    push(libc::IPPROTO_UDP, UDP_GRO, &len.to_ne_bytes());
+    push(libc::IPPROTO_IP, libc::IP_TOS, &[traffic_class]);
+    let mut bytes = Vec::new();
+    for field in [0, control.len(), payload.len(), 0] {
+        bytes.extend_from_slice(&u32::try_from(field).unwrap().to_ne_bytes());
+    }
+    bytes.resize(16 + 32, 0);
+    bytes.extend_from_slice(&control);
+    bytes.resize(RECEIVE_LAYOUT.payload_offset(), 0);
+    bytes.extend_from_slice(&payload);
+    bytes
+}
+
+/// Packs and seals frames on one path, by hand.
+struct Sender {
+    packer: Packer,
+    key: crate::SealingKey,
+    pool: TrainPool,
+}
+
+impl Sender {
+    fn new(session: &Session, worker: u8, path: u8) -> Self {
+        let index = PathIndex::new(session.remote_index, worker, path).unwrap();
+        let geometry = Geometry::new(1_000, TAG_LEN).unwrap();
+        Self {
+            packer: Packer::new(index, session.epoch, geometry, 1),
+            key: session.sealing_key(worker, 0, path).unwrap(),
+            pool: TrainPool::new(4),
+        }
+    }
+
+    /// The datagrams of one train with these frames.
+    fn datagrams(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut trains = VecDeque::new();
+        for frame in frames {
+            let Outbound { source, destination, offload, .. } = outbound(0, frame.len());
+            let mut frame = SliceSource::new(frame);
+            self.packer.put(destination, source, offload, &mut frame, &mut self.pool, &mut trains);
+        }
+        trains.extend(self.packer.close());
+        let mut datagrams = Vec::new();
+        for train in &mut trains {
+            for datagram in train.datagrams() {
+                let tag = datagram.tag.first_chunk_mut().unwrap();
+                self.key
+                    .seal(datagram.packet_number, datagram.header, datagram.payload, tag)
+                    .unwrap();
+                datagrams.push([&datagram.header[..], datagram.payload, datagram.tag].concat());
+            }
+        }
+        datagrams
+    }
+}
+
+fn receiver(session: &Arc<Session>) -> Receiver {
+    let mut receiver = Receiver::new(&config(1, 1));
+    receiver.open_session(Arc::clone(session));
+    receiver
+}
+
+fn receive(receiver: &mut Receiver, datagrams: &[Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
+    let mut received = Vec::new();
+    receiver.receive(&mut buffer(datagrams, 0), now_us, &mut |inbound: Inbound<'_>| {
+        received.push(inbound.frame.parts().concat());
+    });
+    received
+}
+
+fn frames(count: u8) -> Vec<Vec<u8>> {
+    (0..count).map(|n| vec![n; 700 + usize::from(n)]).collect()
+}
+
+#[test]
+fn datagrams_that_changed_places_in_one_buffer_are_put_in_order() {
+    let [a, b] = sessions();
+    for (seed, count) in [(1, 2), (2, 3), (3, 10), (4, 30)] {
+        let mut sender = Sender::new(&pair_again(&a), 0, 0);
+        let mut receiver = receiver(&b);
+        let mut datagrams = sender.datagrams(&frames(count));
+        // The kernel cuts a buffer into equal pieces, so the short one stays the last.
+        let last = datagrams.len() - 1;
+        shuffle(&mut datagrams[..last], seed);
+        let received = receive(&mut receiver, &datagrams, 0);
+        assert!(received == frames(count), "{} of {count}", received.len());
+        let path = receiver.sessions[&b.local_index].paths[0].as_ref().unwrap();
+        let counters = path.counters;
+        assert_eq!(counters.datagrams, datagrams.len() as u64);
+        assert_eq!((counters.late, counters.too_old, counters.duplicates), (0, 0, 0));
+    }
+}
+
+/// The same keys once more: a session gives each away once.
+fn pair_again(like: &Session) -> Session {
+    let (mut a, _) = pair([7; 32], like.epoch);
+    a.paths = like.paths;
+    a
+}
+
+fn shuffle(datagrams: &mut [Vec<u8>], seed: u64) {
+    use crate::random::{Random, Seeded};
+    let mut random = Seeded(seed);
+    for at in (1..datagrams.len()).rev() {
+        let other = usize::try_from(random.below(at as u64 + 1)).unwrap();
+        datagrams.swap(at, other);
+    }
+    if datagrams.len() > 1 {
+        datagrams.swap(0, 1);
+    }
+}
+
+#[test]
+fn paths_that_a_session_does_not_have_cost_no_key() {
+    let [a, b] = sessions();
+    let mut receiver = receiver(&b);
+    let mut bytes = Sender::new(&a, 0, 0).datagrams(&frames(1)).remove(0);
+    // Sender's worker (two are there) and path (one, in two classes).
+    for (worker, path) in [(2, 0), (255, 0), (0, 1), (0, 7), (0, 9), (1, 15)] {
+        let index = PathIndex::new(b.local_index, worker, path).unwrap();
+        bytes[4..8].copy_from_slice(&index.to_bits().to_le_bytes());
+        assert!(receive(&mut receiver, std::slice::from_ref(&bytes), 0).is_empty());
+    }
+    assert_eq!((receiver.unknown_paths, receiver.forged_paths, receiver.strangers), (6, 0, 0));
+}
+
+#[test]
+fn forgeries_on_an_unused_path_leave_it_to_the_peer() {
+    let [a, b] = sessions();
+    let mut receiver = receiver(&b);
+    let genuine = Sender::new(&a, 1, 0).datagrams(&frames(1)).remove(0);
+    let mut forged = genuine.clone();
+    forged[20] ^= 1;
+    for _ in 0..10_000 {
+        assert!(receive(&mut receiver, std::slice::from_ref(&forged), 0).is_empty());
+    }
+    // One path: one key, however many forgeries.
+    assert_eq!((receiver.forged_paths, receiver.limited_paths), (10_000, 0));
+    assert!(receiver.sessions[&b.local_index].paths.iter().all(Option::is_none));
+    assert_eq!(receive(&mut receiver, &[genuine], 0), frames(1));
+    let link = receiver.sessions[&b.local_index].paths[super::PATH_NUMBERS].as_ref().unwrap();
+    assert_eq!((link.counters.datagrams, link.counters.auth_failed), (1, 0));
+}
+
+#[test]
+fn forgeries_on_many_unused_paths_are_limited_and_counted() {
+    let mut receiver = Receiver::new(&config(1, 1));
+    let mut indexes = Vec::new();
+    for index in 1..=200 {
+        let (_, mut b) = pair([7; 32], 5);
+        (b.local_index, b.generation) = (index, index.into());
+        receiver.open_session(Arc::new(b));
+        indexes.push(PathIndex::new(index, 0, 0).unwrap());
+    }
+    let [a, _] = sessions();
+    let mut forged = Sender::new(&a, 0, 0).datagrams(&frames(1)).remove(0);
+    forged[20] ^= 1;
+    let mut flood = |receiver: &mut Receiver, now_us| {
+        for index in &indexes {
+            forged[4..8].copy_from_slice(&index.to_bits().to_le_bytes());
+            assert!(receive(receiver, std::slice::from_ref(&forged), now_us).is_empty());
+        }
+    };
+    flood(&mut receiver, 0);
+    assert_eq!((receiver.forged_paths, receiver.limited_paths), (64, 136));
+    // In the next interval others have their turn.
+    flood(&mut receiver, 10_000);
+    assert_eq!(receiver.forged_paths + receiver.limited_paths, 400);
+    assert!(receiver.forged_paths >= 128);
+    assert!(receiver.sessions.values().all(|of| of.paths.iter().all(Option::is_none)));
+}
