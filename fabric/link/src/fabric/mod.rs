@@ -167,6 +167,19 @@ pub struct Inbound<'a> {
     pub destination: Endpoint,
     /// The frame.
     pub frame: FrameRef<'a>,
+    /// Why the frame must go no further. It is passed on because only the caller can book
+    /// it: on its source's account, if the peer owns that.
+    pub refused: Option<DropReason>,
+}
+
+impl Inbound<'_> {
+    /// Whether the frame may go on.
+    ///
+    /// # Errors
+    /// [`Self::refused`].
+    pub fn passable(&self) -> Result<(), DropReason> {
+        self.refused.map_or(Ok(()), Err)
+    }
 }
 
 /// What became of frames that were sent earlier.

@@ -17,6 +17,7 @@ use wireonce_frame::{
     FrameRef, HEAD_LEN,
     ecn::{self, Ecn},
 };
+use wireonce_ledger::DropReason;
 use wireonce_ring::ReceivedMsg;
 use wireonce_wire::{BlockHeader, DatagramHeader, Endpoint, Kind, PathIndex};
 
@@ -344,27 +345,33 @@ impl<'m> Blocks<'m> {
             return;
         }
         self.frames += 1;
-        let inbound = |frame| Inbound {
-            peer: self.peer,
-            source: header.source,
-            destination: header.destination,
-            frame,
+        let mut inbound = |frame, refused| {
+            sink(Inbound {
+                peer: self.peer,
+                source: header.source,
+                destination: header.destination,
+                frame,
+                refused,
+            });
         };
         let frame = FrameRef::new(parts, header.offload);
         if self.mark != Ecn::Ce {
-            sink(inbound(frame));
+            inbound(frame, None);
             return;
         }
         // A router was congested: the mark goes into the inner header (RFC 6040, 4.2).
         let mut head = [0; HEAD_LEN];
         match ecn::carry_over(&frame, self.mark, &mut head) {
-            Ok(None) => sink(inbound(frame)),
+            Ok(None) => inbound(frame, None),
             Ok(Some(len)) => {
                 let mut marked: Vec<&[u8]> = vec![&head[..len]];
                 marked.extend(frame.parts_from(len));
-                sink(inbound(FrameRef::new(&marked, header.offload)));
+                inbound(FrameRef::new(&marked, header.offload), None);
             }
-            Err(_) => self.congestion_drops += 1,
+            Err(_) => {
+                self.congestion_drops += 1;
+                inbound(frame, Some(DropReason::CongestionMark));
+            }
         }
     }
 

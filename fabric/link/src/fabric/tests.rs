@@ -320,3 +320,78 @@ fn forgeries_on_many_unused_paths_are_limited_and_counted() {
     assert!(receiver.forged_paths >= 128);
     assert!(receiver.sessions.values().all(|of| of.paths.iter().all(Option::is_none)));
 }
+
+/// An IPv4 packet in an Ethernet frame, with this ECN field.
+fn ipv4(ecn: u8) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0, 0x45, ecn, 0, 30, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend([0; 10]);
+    let sum: u32 = frame[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+#[test]
+fn a_congestion_mark_reaches_the_frame_or_its_account() {
+    let [a, b] = sessions();
+    let (marked, unmarked) = (3, 0);
+    let sent = [ipv4(2), ipv4(0)];
+    let mut sender = Sender::new(&a, 0, 0);
+    let mut receiver = receiver(&b);
+    let mut receive = |datagrams: &[Vec<u8>], class| {
+        let mut seen = Vec::new();
+        receiver.receive(&mut buffer(datagrams, class), 0, &mut |inbound: Inbound<'_>| {
+            assert_eq!(inbound.source, Endpoint::Vnic(VnicId::new(1).unwrap()));
+            seen.push((inbound.frame.parts().concat(), inbound.refused));
+        });
+        seen
+    };
+    let without = receive(&sender.datagrams(&sent), unmarked);
+    assert_eq!(without, [(ipv4(2), None), (ipv4(0), None)]);
+    let with = receive(&sender.datagrams(&sent), marked);
+    assert_eq!(with, [(ipv4(3), None), (ipv4(0), Some(DropReason::CongestionMark))]);
+    assert_eq!(receiver.congestion_drops, 1);
+}
+
+#[test]
+fn a_path_that_goes_on_after_a_silence_books_every_frame_once() {
+    let [mut a, mut b] = ends();
+    let session = Arc::clone(&a.fabric.peers[0].sending.as_ref().unwrap().session);
+    let mut now_us = 0;
+    let mut turns = |a: &mut End, b: &mut End, done: &dyn Fn(&End, &End) -> bool| {
+        for _ in 0..1_000 {
+            if done(a, b) {
+                return;
+            }
+            now_us += 1_000;
+            a.turn(now_us, Wait::Poll);
+            b.turn(now_us, Wait::AtMostUs(1_000));
+        }
+        panic!("not in time: {:?}", a.fates);
+    };
+    (0..5).for_each(|id| a.send(id, 0).unwrap());
+    turns(&mut a, &mut b, &|a, _| a.fates.len() == 5);
+    (5..10).for_each(|id| a.send(id, 0).unwrap());
+    a.fabric.flush(&mut a.ring, 0).unwrap();
+    // Not sent, and never to be: they are booked before the silence ends.
+    (10..15).for_each(|id| a.send(id, 0).unwrap());
+    a.fabric.apply(SessionEvent::Down(PEER));
+    assert_eq!(a.send(99, 0), Err(DropReason::NoSession));
+    // What the peer says about the first five of them comes while it counts as silent.
+    turns(&mut a, &mut b, &|a, b| b.received.len() == 10 && a.fates.len() == 15);
+    a.fabric.apply(SessionEvent::Up(session));
+    (15..20).for_each(|id| a.send(id, 0).unwrap());
+    turns(&mut a, &mut b, &|a, _| a.fates.len() == 20);
+    let expected = (0..20).map(|id| match id {
+        5..15 => (id, Fate::Unknown),
+        _ => (id, Fate::Arrived),
+    });
+    let mut fates = a.fates.clone();
+    fates.sort_unstable();
+    assert!(fates.into_iter().eq(expected), "{:?}", a.fates);
+    let ids = b.received.iter().map(|frame| u64::from_le_bytes(*frame.first_chunk().unwrap()));
+    assert!(ids.eq((0..10).chain(15..20)));
+    let link = b.fabric.snapshot().links[0].counters;
+    assert_eq!((link.duplicates, link.auth_failed), (0, 0));
+}

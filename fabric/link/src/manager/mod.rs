@@ -193,6 +193,8 @@ impl<R: Random> Manager<R> {
             Kind::Initiation => self.initiation(now_us, from, datagram),
             Kind::Response => self.response(now_us, header, datagram),
             Kind::Control => self.control(now_us, header, datagram),
+            // Data has sockets of its own.
+            Kind::Data => self.counters.malformed += 1,
         }
     }
 
