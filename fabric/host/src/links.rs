@@ -56,6 +56,8 @@ impl FabricHost {
         add("control_repeated", agent.counters.repeated);
         add("control_sends_failed", agent.sends_failed);
         for peer in &agent.peers {
+            add("goodbyes_sent", peer.counters.goodbyes_sent);
+            add("goodbyes_heard", peer.counters.goodbyes_heard);
             add("sessions", peer.counters.sessions);
             add("peer_downs", peer.counters.downs);
             add("version_mismatches", peer.counters.version_mismatch);
@@ -72,7 +74,8 @@ fn status(peer: &PeerStatus, counters: &LinkCounters) -> LinkStatus {
         state: match peer.state {
             PeerState::Up => LinkState::Up,
             PeerState::Connecting => LinkState::Connecting,
-            PeerState::Idle | PeerState::Down => LinkState::Down,
+            PeerState::Idle => LinkState::Idle,
+            PeerState::Down => LinkState::Down,
         },
         epoch: peer.epoch.map_or(0, u64::from),
         rtt_us: peer.rtt_us,

@@ -53,6 +53,9 @@ pub trait SessionEvents: Send {
     fn session_retired(&self, peer: PeerId, generation: u64);
     /// The peer is silent until the next `session_up`.
     fn peer_down(&self, peer: PeerId);
+    /// Nobody needed the peer for long, so its sessions are about to be retired. Who has a
+    /// frame for it calls it with `agent` ([`AgentHandle::want`]).
+    fn peer_idle(&self, peer: PeerId, agent: AgentHandle);
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
 }
@@ -186,6 +189,19 @@ impl AgentHandle {
         self.shared.ask(|commands| commands.want_all = true);
     }
 
+    /// A handle on no thread, for tests of those who ask.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        Self { shared: Arc::new(Shared { commands: Mutex::default(), wake, peers: 1 }) }
+    }
+
+    /// Takes out whom somebody wants.
+    #[cfg(test)]
+    pub(crate) fn take_wanted(&self) -> Vec<PeerId> {
+        std::mem::take(&mut self.shared.lock().want).into_iter().collect()
+    }
+
     /// How things stand; empty when the thread has stopped or does not answer
     /// within a second.
     #[must_use]
@@ -196,7 +212,7 @@ impl AgentHandle {
     }
 }
 
-/// The running control thread. Dropping it stops the thread.
+/// The running control thread. Dropping it says goodbye to all peers and stops the thread.
 #[derive(Debug)]
 pub struct Agent {
     handle: AgentHandle,
@@ -349,6 +365,9 @@ impl Worker {
             // The caller may have given up.
             let _ = reply.try_send(self.status());
         }
+        if commands.stop {
+            self.manager.stop();
+        }
         self.publish();
         commands.stop
     }
@@ -371,6 +390,10 @@ impl Worker {
                     self.events.session_retired(peer, generation);
                 }
                 Output::PeerDown { peer } => self.events.peer_down(peer),
+                Output::PeerIdle { peer } => {
+                    let shared = Arc::clone(&self.shared);
+                    self.events.peer_idle(peer, AgentHandle { shared });
+                }
                 Output::MtuChanged { peer, datagram_len_max } => {
                     self.events.mtu_changed(peer, datagram_len_max);
                 }
@@ -432,6 +455,9 @@ mod tests {
             let _ = self.0.send(Event::Retired);
         }
         fn peer_down(&self, _: PeerId) {
+            let _ = self.0.send(Event::Down);
+        }
+        fn peer_idle(&self, _: PeerId, _: AgentHandle) {
             let _ = self.0.send(Event::Down);
         }
         fn mtu_changed(&self, _: PeerId, len: usize) {

@@ -95,6 +95,8 @@ pub struct Session {
     pub(crate) handed_out: Mutex<HashSet<(u8, u8, u8)>>,
     /// A worker wants another session in the place of this one.
     pub(crate) rekey_asked: AtomicBool,
+    /// A worker sent or received a frame on it since the agent looked last.
+    pub(crate) used: AtomicBool,
 }
 
 impl Session {
@@ -124,6 +126,20 @@ impl Session {
     /// on trying until there is a new session.
     pub fn ask_rekey(&self) {
         self.rekey_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a frame went or came. A session on which none does is given up.
+    #[inline]
+    pub fn mark_used(&self) {
+        // All workers share it: no write where there is nothing new.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether [`Self::mark_used`] was called since the last time.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// Whether somebody has called [`Self::ask_rekey`].
@@ -205,6 +221,7 @@ pub(crate) mod tests {
             secret: SessionSecret(secret),
             handed_out: Mutex::default(),
             rekey_asked: AtomicBool::default(),
+            used: AtomicBool::default(),
         };
         (end(Sender::Initiator, 1, 2), end(Sender::Responder, 2, 1))
     }

@@ -23,9 +23,10 @@ mod status;
 mod tests;
 mod tx;
 mod unproved;
+mod wake;
 
 use crate::{
-    KeyLimits, PeerId, Session,
+    AgentHandle, KeyLimits, PeerId, Session,
     evidence::Fate,
     socket::{FabricSocket, RECEIVE_LAYOUT, RECEIVE_PAYLOAD_LEN},
 };
@@ -38,6 +39,7 @@ use std::{
     os::fd::RawFd,
     sync::Arc,
 };
+use wake::{Asleep, Waits};
 use wireonce_frame::{FrameRef, FrameSource, Offload, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_ring::{BufferGroup, Completion, Ring, RingError, Token};
@@ -132,6 +134,9 @@ pub enum SessionEvent {
     },
     /// The peer is silent: stop sending.
     Down(PeerId),
+    /// Nobody needed the peer for long: its sessions are about to be retired, and the
+    /// next frame for it has to call it.
+    Idle(PeerId, AgentHandle),
     /// The path to the peer takes datagrams of this length.
     Mtu(PeerId, usize),
 }
@@ -205,8 +210,7 @@ pub struct Fabric {
     /// Paths with an open train or waiting ones: (peer, slot).
     dirty: Vec<(usize, usize)>,
     rooms: Rooms,
-    /// Peers whose frames wait for another session, because a key is used up.
-    used_up: Vec<PeerId>,
+    waits: Waits,
     outcomes: Vec<Outcome>,
     reports: Vec<Report>,
     news: Vec<News>,
@@ -240,7 +244,7 @@ impl Fabric {
             peers: config.peers.iter().map(PeerLinks::new).collect(),
             config: config.clone(),
             rooms: Rooms::new(sockets.len()),
-            used_up: Vec::new(),
+            waits: Waits::default(),
             sockets,
             group,
             pool: TrainPool::new(SPARE_TRAINS),
@@ -300,7 +304,8 @@ impl Fabric {
     ///
     /// # Errors
     /// [`DropReason::NoSession`] if the peer is not connected,
-    /// [`DropReason::FabricBusy`] if the path's socket is full, or its key used up: the
+    /// [`DropReason::FabricBusy`] if the path's socket is full, or its key used up, or a
+    /// peer that nobody needed for long is being called: the
     /// frame was not touched and may be offered again when [`Self::is_full`] has changed.
     pub fn send<S: FrameSource + ?Sized>(
         &mut self,
@@ -310,12 +315,15 @@ impl Fabric {
         now_us: u64,
     ) -> Result<(), DropReason> {
         let peer = self.peers.get_mut(to.0).ok_or(DropReason::NoSession)?;
-        let sending = peer.sending.as_mut().ok_or(DropReason::NoSession)?;
+        let Some(sending) = &mut peer.sending else {
+            return Err(self.waits.call(to, &mut peer.asleep, now_us));
+        };
+        sending.session.mark_used();
         let slot = sending.slot_for(block);
         let path = sending.path(slot, &self.config).ok_or(DropReason::NoSession)?;
         if !path.has_room() {
-            if path.is_used_up() && !self.used_up.contains(&to) {
-                self.used_up.push(to);
+            if path.is_used_up() {
+                self.waits.for_key(to);
             }
             return Err(DropReason::FabricBusy);
         }
@@ -345,6 +353,7 @@ impl Fabric {
             self.send_probes(now_us);
         }
         self.rooms.pass_time(now_us);
+        self.waits.pass_time(now_us);
         let mut still_dirty = 0;
         for at in 0..self.dirty.len() {
             let (peer, slot) = self.dirty[at];
@@ -388,6 +397,7 @@ impl Fabric {
             .into_iter()
             .chain(sending)
             .chain(self.rooms.next_deadline_us())
+            .chain(self.waits.next_deadline_us())
             .min()
             .map(|at| at.max(self.next_tick_us))
     }
@@ -403,11 +413,11 @@ impl Fabric {
         self.peers.get(peer.0).is_some_and(|peer| peer.sending.is_some())
     }
 
-    /// True while a socket has no room, the host no memory, or a key is used up. A
+    /// True while a socket has no room, the host no memory, or frames wait for a session. A
     /// completion ends that, or time ([`Self::next_deadline_us`]), or a session event.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.rooms.any_full() || !self.used_up.is_empty()
+        self.rooms.any_full() || !self.waits.is_empty()
     }
 
     /// Takes over what the agent says about a session.
@@ -417,16 +427,21 @@ impl Fabric {
                 self.receiver.open_session(session);
             }
             SessionEvent::Up(session) => {
-                self.used_up.retain(|peer| *peer != session.peer);
+                self.waits.end(session.peer);
                 self.use_session(session);
             }
             SessionEvent::Retired { peer, generation } => {
-                self.used_up.retain(|used_up| *used_up != peer);
+                self.waits.end(peer);
                 self.retire(peer, generation);
             }
             SessionEvent::Down(peer) => {
-                self.used_up.retain(|used_up| *used_up != peer);
+                self.waits.end(peer);
                 self.down(peer);
+            }
+            SessionEvent::Idle(peer, agent) => {
+                if let Some(peer) = self.peers.get_mut(peer.0) {
+                    peer.asleep = Some(Asleep::new(agent));
+                }
             }
             SessionEvent::Mtu(peer, datagram_len) => {
                 if let Some(peer) = self.peers.get_mut(peer.0) {

@@ -318,6 +318,9 @@ impl Receiver {
             if let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut) {
                 blocks.note(path, now_us);
             }
+            if blocks.frames > 0 {
+                receiving.session.mark_used();
+            }
             self.congestion_drops += blocks.congestion_drops;
         }
         self.run.datagrams.clear();

@@ -395,3 +395,34 @@ fn a_path_that_goes_on_after_a_silence_books_every_frame_once() {
     let link = b.fabric.snapshot().links[0].counters;
     assert_eq!((link.duplicates, link.auth_failed), (0, 0));
 }
+
+#[test]
+fn a_frame_for_a_sleeping_peer_calls_it_once_and_waits_for_a_while() {
+    let [mut a, _] = ends();
+    let session = Arc::clone(&a.fabric.peers[0].sending.as_ref().unwrap().session);
+    let agent = crate::AgentHandle::for_test();
+    let sleep = |a: &mut End| {
+        a.fabric.apply(SessionEvent::Idle(PEER, agent.clone()));
+        a.fabric.apply(SessionEvent::Retired { peer: PEER, generation: session.generation });
+    };
+    sleep(&mut a);
+    assert!(!a.fabric.is_full() && a.fabric.next_deadline_us().is_none());
+    assert_eq!(a.send(1, 1_000), Err(DropReason::FabricBusy));
+    assert_eq!(agent.take_wanted(), [PEER]);
+    assert!(a.fabric.is_full());
+    assert_eq!(a.fabric.next_deadline_us(), Some(51_000));
+    assert_eq!(a.send(1, 50_999), Err(DropReason::FabricBusy));
+    assert_eq!(a.send(1, 51_000), Err(DropReason::NoSession));
+    a.fabric.flush(&mut a.ring, 51_000).unwrap();
+    assert!(!a.fabric.is_full());
+    // The agent goes on calling; nobody has to ask again.
+    assert_eq!(agent.take_wanted(), []);
+    let (mut next, _) = pair([9; 32], 6);
+    next.generation = 2;
+    a.fabric.apply(SessionEvent::Up(Arc::new(next)));
+    assert_eq!(a.send(1, 60_000), Ok(()));
+    // A peer that is silent is called by the agent, and nobody waits for it.
+    a.fabric.apply(SessionEvent::Down(PEER));
+    assert_eq!(a.send(1, 60_000), Err(DropReason::NoSession));
+    assert_eq!(agent.take_wanted(), []);
+}

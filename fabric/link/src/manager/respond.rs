@@ -131,6 +131,7 @@ impl<R: Random> Manager<R> {
             secret,
             handed_out: Mutex::default(),
             rekey_asked: AtomicBool::default(),
+            used: AtomicBool::default(),
         });
         let pending = sender == Sender::Responder;
         let live = Live::new(Arc::clone(&session), pending, now_us)?;

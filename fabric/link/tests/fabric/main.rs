@@ -7,4 +7,6 @@ mod keys;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod parting;
+#[cfg(test)]
 mod plain;

@@ -9,8 +9,8 @@ use std::{
 use wireonce_frame::{Offload, SliceSource, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_link::{
-    Agent, ControlSocket, Fabric, FabricConfig, Fate, KeyLimits, Outbound, Outcome, PeerAddress,
-    PeerId, Session, SessionEvent, SessionEvents, StaticKey,
+    Agent, AgentHandle, ControlSocket, Fabric, FabricConfig, Fate, KeyLimits, Outbound, Outcome,
+    PeerAddress, PeerId, Session, SessionEvent, SessionEvents, StaticKey,
     manager::{Config, PathMtu, PeerConfig, Timing},
 };
 use wireonce_qemu_tests::impair::free_ports;
@@ -37,6 +37,9 @@ impl SessionEvents for Channel {
     }
     fn peer_down(&self, peer: PeerId) {
         let _ = self.0.send(SessionEvent::Down(peer));
+    }
+    fn peer_idle(&self, peer: PeerId, agent: AgentHandle) {
+        let _ = self.0.send(SessionEvent::Idle(peer, agent));
     }
     fn mtu_changed(&self, peer: PeerId, len: usize) {
         let _ = self.0.send(SessionEvent::Mtu(peer, len));
