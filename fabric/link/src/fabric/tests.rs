@@ -242,6 +242,49 @@ fn datagrams_that_changed_places_in_one_buffer_are_put_in_order() {
     }
 }
 
+#[test]
+fn a_datagram_that_comes_when_its_hole_is_final_is_told_as_lost() {
+    let [a, b] = sessions();
+    let mut sender = Sender::new(&a, 0, 0);
+    let mut receiver = receiver(&b);
+    // Each frame fills one datagram.
+    let len = 1_000 - 16 - TAG_LEN - 24;
+    let frames: Vec<_> = (1..=68_u8).map(|number| vec![number; len]).collect();
+    let mut datagrams = sender.datagrams(&frames);
+    assert_eq!(datagrams.len(), 68);
+    let missed = datagrams.remove(1);
+    let mut received = receive(&mut receiver, &datagrams[..60], 0);
+    assert_eq!(received.len(), 1);
+    // The hole becomes final in the middle of this buffer, at the end of which it is filled.
+    datagrams.push(missed);
+    received.extend(receive(&mut receiver, &datagrams[60..], 0));
+    assert!(received.iter().map(|frame| frame[0]).eq((1..=68).filter(|number| *number != 2)));
+    let slots = &mut receiver.sessions.get_mut(&b.local_index).unwrap().paths;
+    let path = slots[0].as_mut().unwrap();
+    assert_eq!(path.counters.late, 1);
+    let evidence = path.report(10_000).unwrap();
+    assert!(evidence.missing().eq([2..3]) && evidence.to() == 69, "{evidence:?}");
+}
+
+#[test]
+fn frames_count_as_use_of_a_session_and_reports_do_not() {
+    let [mut a, mut b] = ends();
+    let session = |end: &End| Arc::clone(&end.fabric.peers[0].sending.as_ref().unwrap().session);
+    let (at_a, at_b) = (session(&a), session(&b));
+    assert!(!at_a.take_used() && !at_b.take_used());
+    a.send(1, 0).unwrap();
+    assert!(at_a.take_used());
+    let mut now_us = 0;
+    while a.fates.is_empty() {
+        now_us += 1_000;
+        assert!(now_us < 1_000_000);
+        a.turn(now_us, Wait::Poll);
+        b.turn(now_us, Wait::AtMostUs(1_000));
+    }
+    // The evidence has come from b to a.
+    assert!(at_b.take_used() && !at_a.take_used());
+}
+
 /// The same keys once more: a session gives each away once.
 fn pair_again(like: &Session) -> Session {
     let (mut a, _) = pair([7; 32], like.epoch);

@@ -4,6 +4,7 @@ use crate::{
     impaired::{Bed, HELLO_LEN_MAX, LOCALHOST},
     node::{Setup, both_up},
 };
+use std::time::{Duration, Instant};
 use wireonce_frame::ecn::Ecn;
 use wireonce_ledger::DropReason;
 use wireonce_link::{Fate, KeyLimits};
@@ -19,7 +20,9 @@ fn a_key_that_nears_its_limit_is_replaced_under_traffic() {
     let mut bed = Bed::new(Setup { key_limits, ..Setup::new(LOCALHOST) }, 20);
     // What is under way must fit in the sockets between them.
     bed.open_max = 300;
+    let end = Instant::now() + Duration::from_secs(60);
     while bed.a.ups < 4 {
+        assert!(Instant::now() < end, "nobody replaces the session");
         bed.send_many(20);
     }
     assert_eq!(bed.close_exactly().count(Fate::Lost), 0);
@@ -38,6 +41,7 @@ fn a_key_that_is_used_up_seals_no_more_frames_and_their_senders_wait() {
     let (mut sent, mut refused) = (0, 0);
     while refused < 500 {
         let id = bed.next_id;
+        assert!(sent < 10_000, "more than the key may seal");
         match bed.a.send_for(id, &[7; 1_500], 0, Ecn::NotEct) {
             Ok(()) => (sent, refused, bed.next_id) = (sent + 1, 0, id + 1),
             Err(DropReason::FabricBusy) => refused += 1,
