@@ -246,7 +246,7 @@ impl Ticket {
         Ok(Self { vni, mtu: network.network.mtu, mac, to })
     }
 
-    /// Are the frame's headers in order? A peer speaks for its own vNICs' MAC addresses
+    /// May the frame go on, and are its headers in order? A peer speaks for its own vNICs' MAC addresses
     /// only, and an uplink for none of ours: a host that was broken into must not pass
     /// for another one's VM.
     fn check(
@@ -255,6 +255,7 @@ impl Ticket {
         inbound: &Inbound<'_>,
         head: &[u8],
     ) -> Result<(), DropReason> {
+        inbound.passable()?;
         let mac = Ethernet::parse(head).map_err(|_| DropReason::BadBlock)?.source;
         match self.mac {
             Some(own) if own != mac => return Err(DropReason::SourceMac),

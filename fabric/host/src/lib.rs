@@ -15,8 +15,8 @@ use std::{
 use tracing::{info, warn};
 use wireonce_config::{Config, Encryption, FabricMtu};
 use wireonce_link::{
-    Agent, FabricConfig, KeyError, PeerAddress, PeerId, PublicKey, Session, SessionEvent,
-    SessionEvents, StaticKey,
+    Agent, AgentHandle, FabricConfig, KeyError, KeyLimits, PeerAddress, PeerId, PublicKey, Session,
+    SessionEvent, SessionEvents, StaticKey,
     agent::{AgentError, ControlSocket},
     manager::{self, PathMtu, PeerConfig, Timing},
 };
@@ -82,6 +82,7 @@ impl FabricHost {
             paths: config.fabric.paths,
             receive_buffers: RECEIVE_BUFFERS,
             token_kind,
+            key_limits: KeyLimits::default(),
             peers: config.peers.iter().map(peer).collect(),
         }
     }
@@ -175,6 +176,11 @@ impl SessionEvents for Herald {
     fn peer_down(&self, peer: PeerId) {
         warn!(peer = self.name(peer), "link is down: the peer is silent");
         self.listener.session(SessionEvent::Down(peer));
+    }
+
+    fn peer_idle(&self, peer: PeerId, agent: AgentHandle) {
+        info!(peer = self.name(peer), "link is idle: given up until the next frame");
+        self.listener.session(SessionEvent::Idle(peer, agent));
     }
 
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize) {

@@ -33,10 +33,14 @@ impl FabricHost {
         for worker in workers {
             add("fabric_strangers", worker.sockets.strangers);
             add("fabric_malformed", worker.sockets.malformed);
+            add("fabric_unknown_paths", worker.sockets.unknown_paths);
+            add("fabric_forged_paths", worker.sockets.forged_paths);
+            add("fabric_limited_paths", worker.sockets.limited_paths);
             add("fabric_congestion_drops", worker.sockets.congestion_drops);
             add("fabric_socket_drops", worker.sockets.kernel_drops);
             for link in &worker.links {
                 add("fabric_send_busy", link.counters.send_busy);
+                add("fabric_send_starved", link.counters.send_starved);
                 add("fabric_send_failed_trains", link.counters.send_failed_trains);
                 add("fabric_bad_blocks", link.counters.bad_blocks);
                 add("fabric_lost_datagrams", link.counters.lost_datagrams);
@@ -52,6 +56,8 @@ impl FabricHost {
         add("control_repeated", agent.counters.repeated);
         add("control_sends_failed", agent.sends_failed);
         for peer in &agent.peers {
+            add("goodbyes_sent", peer.counters.goodbyes_sent);
+            add("goodbyes_heard", peer.counters.goodbyes_heard);
             add("sessions", peer.counters.sessions);
             add("peer_downs", peer.counters.downs);
             add("version_mismatches", peer.counters.version_mismatch);
@@ -68,7 +74,8 @@ fn status(peer: &PeerStatus, counters: &LinkCounters) -> LinkStatus {
         state: match peer.state {
             PeerState::Up => LinkState::Up,
             PeerState::Connecting => LinkState::Connecting,
-            PeerState::Idle | PeerState::Down => LinkState::Down,
+            PeerState::Idle => LinkState::Idle,
+            PeerState::Down => LinkState::Down,
         },
         epoch: peer.epoch.map_or(0, u64::from),
         rtt_us: peer.rtt_us,

@@ -95,6 +95,8 @@ reasons! {
     // From the fabric.
     /// A block whose source does not belong to the peer that sent it.
     SourceNotOwned = "source-not-owned",
+    /// A router of the fabric marked congestion, and the frame cannot carry the mark on: RFC 6040 has it dropped.
+    CongestionMark = "congestion-mark",
     /// A block for an endpoint that is not on this host.
     UnknownDestination = "unknown-destination",
     /// Source and destination are not in the same network.

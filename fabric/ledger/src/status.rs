@@ -130,6 +130,8 @@ pub enum LinkState {
     /// Nothing is known of the other host.
     #[default]
     Down,
+    /// Nobody needs the other host now; the next frame for it makes a session.
+    Idle,
     /// The handshake is under way.
     Connecting,
     /// The link carries frames.

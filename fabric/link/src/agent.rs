@@ -1,7 +1,7 @@
 //! The control thread: drives the session manager with one UDP socket and the clock.
 //!
 //! ```text
-//!   workers ── want, rekey ──> commands + eventfd ──┐
+//!   others ─── want, status ─> commands + eventfd ──┐
 //!                                                   v
 //!   peers <──> control socket <──────────────> control thread ── SessionEvents ──> workers
 //!              (DF set, DSCP CS6)                   │
@@ -53,6 +53,9 @@ pub trait SessionEvents: Send {
     fn session_retired(&self, peer: PeerId, generation: u64);
     /// The peer is silent until the next `session_up`.
     fn peer_down(&self, peer: PeerId);
+    /// Nobody needed the peer for long, so its sessions are about to be retired. Who has a
+    /// frame for it calls it with `agent` ([`AgentHandle::want`]).
+    fn peer_idle(&self, peer: PeerId, agent: AgentHandle);
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
 }
@@ -138,7 +141,6 @@ pub struct AgentStatus {
 struct Commands {
     want: BTreeSet<PeerId>,
     want_all: bool,
-    rekey: BTreeSet<PeerId>,
     status: Vec<SyncSender<AgentStatus>>,
     stop: bool,
 }
@@ -187,13 +189,17 @@ impl AgentHandle {
         self.shared.ask(|commands| commands.want_all = true);
     }
 
-    /// Replace the session with `peer`: its packet numbers are running out.
-    pub fn rekey(&self, peer: PeerId) {
-        if self.shared.known(peer) {
-            self.shared.ask(|commands| {
-                commands.rekey.insert(peer);
-            });
-        }
+    /// A handle on no thread, for tests of those who ask.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        Self { shared: Arc::new(Shared { commands: Mutex::default(), wake, peers: 1 }) }
+    }
+
+    /// Takes out whom somebody wants.
+    #[cfg(test)]
+    pub(crate) fn take_wanted(&self) -> Vec<PeerId> {
+        std::mem::take(&mut self.shared.lock().want).into_iter().collect()
     }
 
     /// How things stand; empty when the thread has stopped or does not answer
@@ -206,7 +212,7 @@ impl AgentHandle {
     }
 }
 
-/// The running control thread. Dropping it stops the thread.
+/// The running control thread. Dropping it says goodbye to all peers and stops the thread.
 #[derive(Debug)]
 pub struct Agent {
     handle: AgentHandle,
@@ -355,12 +361,12 @@ impl Worker {
         for peer in commands.want {
             self.manager.want(now_us, peer);
         }
-        for peer in commands.rekey {
-            self.manager.rekey(now_us, peer);
-        }
         for reply in commands.status {
             // The caller may have given up.
             let _ = reply.try_send(self.status());
+        }
+        if commands.stop {
+            self.manager.stop();
         }
         self.publish();
         commands.stop
@@ -384,6 +390,10 @@ impl Worker {
                     self.events.session_retired(peer, generation);
                 }
                 Output::PeerDown { peer } => self.events.peer_down(peer),
+                Output::PeerIdle { peer } => {
+                    let shared = Arc::clone(&self.shared);
+                    self.events.peer_idle(peer, AgentHandle { shared });
+                }
                 Output::MtuChanged { peer, datagram_len_max } => {
                     self.events.mtu_changed(peer, datagram_len_max);
                 }
@@ -411,183 +421,4 @@ impl fmt::Debug for Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::StaticKey;
-    use crate::manager::{PathMtu, PeerState, Timing};
-    use std::net::Ipv6Addr;
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    const MS: u64 = 1_000;
-
-    /// Far longer than anything takes; only a hang reaches it.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    #[derive(Debug)]
-    enum Event {
-        Open,
-        Up(Arc<Session>),
-        Retired,
-        Down,
-        Mtu(usize),
-    }
-
-    struct Tell(Sender<Event>);
-
-    impl SessionEvents for Tell {
-        fn session_open(&self, _: Arc<Session>) {
-            let _ = self.0.send(Event::Open);
-        }
-        fn session_up(&self, session: Arc<Session>) {
-            let _ = self.0.send(Event::Up(session));
-        }
-        fn session_retired(&self, _: PeerId, _: u64) {
-            let _ = self.0.send(Event::Retired);
-        }
-        fn peer_down(&self, _: PeerId) {
-            let _ = self.0.send(Event::Down);
-        }
-        fn mtu_changed(&self, _: PeerId, len: usize) {
-            let _ = self.0.send(Event::Mtu(len));
-        }
-    }
-
-    fn config(key: &StaticKey, rekey_after_us: u64) -> Config {
-        Config {
-            key: key.clone(),
-            versions: 1..=1,
-            workers: 1,
-            paths: 1,
-            datagram_len_max: 8_972,
-            sealed: true,
-            path_mtu: PathMtu::default(),
-            timing: Timing {
-                hello_every_us: 20 * MS,
-                // Long, so that a stalled test machine brings no peer down.
-                down_after_us: 3_000 * MS,
-                rekey_after_us,
-                retire_after_us: 100 * MS,
-                ..Timing::default()
-            },
-            wall_clock_us: 1,
-        }
-    }
-
-    struct Ends {
-        keys: [StaticKey; 2],
-        addresses: [SocketAddr; 2],
-    }
-
-    fn start(
-        ends: &Ends,
-        at: usize,
-        socket: ControlSocket,
-        rekey_after_us: u64,
-    ) -> (Agent, Receiver<Event>) {
-        let (tell, events) = channel();
-        let peer = PeerConfig {
-            name: format!("host-{}", 1 - at),
-            key: ends.keys[1 - at].public(),
-            address: ends.addresses[1 - at],
-        };
-        let config = config(&ends.keys[at], rekey_after_us);
-        let agent = Agent::start(socket, config, vec![peer], Box::new(Tell(tell))).unwrap();
-        (agent, events)
-    }
-
-    fn ends(local: SocketAddr) -> (Ends, [ControlSocket; 2]) {
-        let sockets = [0, 1].map(|_| ControlSocket::bind(local).unwrap());
-        let addresses = [sockets[0].local_addr(), sockets[1].local_addr()];
-        let keys = [0, 1].map(|_| StaticKey::generate().unwrap());
-        (Ends { keys, addresses }, sockets)
-    }
-
-    fn next_up(events: &Receiver<Event>) -> Arc<Session> {
-        loop {
-            if let Event::Up(session) = events.recv_timeout(PATIENCE).unwrap() {
-                return session;
-            }
-        }
-    }
-
-    #[test]
-    fn two_agents_come_up_and_rekey() {
-        let (ends, [socket_a, socket_b]) = ends(([127, 0, 0, 1], 0).into());
-        let (a, events_a) = start(&ends, 0, socket_a, 200 * MS);
-        let (_b, events_b) = start(&ends, 1, socket_b, 200 * MS);
-        a.handle().want(PeerId(0));
-        let (mut generations, mut opened, mut retired, mut mtu) = (Vec::new(), 0, 0, 0);
-        while generations.len() < 4 || retired < 2 {
-            match events_a.recv_timeout(PATIENCE).unwrap() {
-                Event::Open => opened += 1,
-                Event::Up(session) => generations.push(session.generation),
-                Event::Retired => retired += 1,
-                Event::Mtu(len) => mtu = len,
-                Event::Down => {}
-            }
-        }
-        assert!(opened >= 4);
-        assert!(generations.is_sorted());
-        assert_eq!(mtu, 8_972, "the loopback carries jumbo frames");
-        let (up_a, up_b) = (next_up(&events_a), next_up(&events_b));
-        assert_eq!((up_a.peer, up_b.peer), (PeerId(0), PeerId(0)));
-        let status = a.handle().status();
-        assert_eq!(status.peers[0].name, "host-1");
-        assert!(status.peers[0].rtt_us.is_some());
-        a.stop();
-    }
-
-    #[test]
-    fn a_restarted_agent_is_found_again() {
-        let (ends, [socket_a, socket_b]) = ends(([127, 0, 0, 1], 0).into());
-        let (a, events_a) = start(&ends, 0, socket_a, 60_000 * MS);
-        let (b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
-        a.handle().want_all();
-        let first = next_up(&events_a);
-        assert_eq!(next_up(&events_b).remote_index, first.local_index);
-        b.stop();
-        let socket_b = ControlSocket::bind(ends.addresses[1]).unwrap();
-        let (b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
-        b.handle().want_all();
-        let second = next_up(&events_a);
-        assert!(second.generation > first.generation);
-        assert_eq!(next_up(&events_b).remote_index, second.local_index);
-    }
-
-    #[test]
-    fn ipv6_works_too() {
-        let local = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
-        if matches!(UdpSocket::bind(local), Err(error) if error.kind() == ErrorKind::AddrNotAvailable)
-        {
-            return;
-        }
-        let (ends, [socket_a, socket_b]) = ends(local);
-        let (a, events_a) = start(&ends, 0, socket_a, 60_000 * MS);
-        let (_b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
-        a.handle().want_all();
-        assert_eq!(next_up(&events_a).datagram_len_max, 1_232);
-        next_up(&events_b);
-        assert_eq!(a.handle().status().peers[0].state, PeerState::Up);
-    }
-
-    #[test]
-    fn a_peer_of_the_other_ip_version_is_refused_by_name() {
-        let (ends, [socket, _]) = ends(([127, 0, 0, 1], 0).into());
-        let peer = PeerConfig {
-            name: "six".into(),
-            key: ends.keys[1].public(),
-            address: SocketAddr::from((Ipv6Addr::LOCALHOST, 1)),
-        };
-        let (tell, _events) = channel();
-        let config = config(&ends.keys[0], 1);
-        let error = Agent::start(socket, config, vec![peer], Box::new(Tell(tell))).unwrap_err();
-        assert!(error.to_string().contains("six"), "{error}");
-    }
-
-    #[test]
-    fn an_address_that_is_taken_is_named() {
-        let first = ControlSocket::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let error = ControlSocket::bind(first.local_addr()).unwrap_err();
-        assert!(error.to_string().contains(&first.local_addr().to_string()), "{error}");
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ pub mod replay;
 pub mod session;
 mod socket;
 
-pub use aead::{OpenError, OpeningKey, SealError, SealingKey};
+pub use aead::{KeyLimits, OpenError, OpeningKey, SealError, SealingKey};
 pub use agent::{Agent, AgentHandle, ControlSocket, SessionEvents};
 pub use evidence::{Evidence, Fate, Fates};
 pub use fabric::{

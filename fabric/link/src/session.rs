@@ -16,6 +16,7 @@ use crate::aead::{self, OpeningKey, SealingKey};
 use ring::hkdf;
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -92,6 +93,10 @@ pub struct Session {
     pub(crate) sender: Sender,
     pub(crate) secret: SessionSecret,
     pub(crate) handed_out: Mutex<HashSet<(u8, u8, u8)>>,
+    /// A worker wants another session in the place of this one.
+    pub(crate) rekey_asked: AtomicBool,
+    /// A worker sent or received a frame on it since the agent looked last.
+    pub(crate) used: AtomicBool,
 }
 
 impl Session {
@@ -114,6 +119,32 @@ impl Session {
     pub fn opening_key(&self, remote_worker: u8, local_worker: u8, path: u8) -> Option<OpeningKey> {
         let key = self.data_key(self.sender.other(), remote_worker, local_worker, path)?;
         OpeningKey::new(&key.0)
+    }
+
+    /// Asks the agent to replace this session, because one of its keys has sealed nearly
+    /// all that it may. The agent looks at it with every hello, so within 100 ms; it goes
+    /// on trying until there is a new session.
+    pub fn ask_rekey(&self) {
+        self.rekey_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a frame went or came. A session on which none does is given up.
+    #[inline]
+    pub fn mark_used(&self) {
+        // All workers share it: no write where there is nothing new.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether [`Self::mark_used`] was called since the last time.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether somebody has called [`Self::ask_rekey`].
+    pub(crate) fn rekey_asked(&self) -> bool {
+        self.rekey_asked.load(Ordering::Relaxed)
     }
 
     /// The control keys: ours to send with, the peer's to open.
@@ -189,6 +220,8 @@ pub(crate) mod tests {
             sender,
             secret: SessionSecret(secret),
             handed_out: Mutex::default(),
+            rekey_asked: AtomicBool::default(),
+            used: AtomicBool::default(),
         };
         (end(Sender::Initiator, 1, 2), end(Sender::Responder, 2, 1))
     }

@@ -28,7 +28,7 @@ pub(crate) const RECEIVE_PAYLOAD_LEN: usize = 65_536;
 
 // Not in the libc crate for every target, and stable kernel ABI.
 const UDP_SEGMENT: i32 = 103;
-const UDP_GRO: i32 = 104;
+pub(crate) const UDP_GRO: i32 = 104;
 
 /// How a send ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub(crate) enum Sent {
     Yes,
     /// No room now: try the same train again when the socket is writable.
     Busy,
+    /// The host has no memory for it now, and cannot say when it has: a poll for room may
+    /// be answered at once. Try the same train again after a while.
+    Starved,
     /// The kernel will not take this train: it is lost.
     Failed(i32),
 }
@@ -65,6 +68,12 @@ fn bind_patiently(local: SocketAddr) -> io::Result<std::net::UdpSocket> {
 pub(crate) struct FabricSocket {
     socket: std::net::UdpSocket,
     v6: bool,
+    /// The kernel refuses every send with this error.
+    #[cfg(test)]
+    pub(crate) refusal: Option<i32>,
+    /// Sends that were refused so.
+    #[cfg(test)]
+    pub(crate) refused: std::cell::Cell<u64>,
 }
 
 impl FabricSocket {
@@ -85,7 +94,14 @@ impl FabricSocket {
         set_option(fd, libc::IPPROTO_UDP, UDP_GRO, 1)?;
         force_buffer(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER_LEN)?;
         force_buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER_LEN)?;
-        Ok(Self { socket, v6 })
+        Ok(Self {
+            socket,
+            v6,
+            #[cfg(test)]
+            refusal: None,
+            #[cfg(test)]
+            refused: std::cell::Cell::new(0),
+        })
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -108,7 +124,8 @@ impl FabricSocket {
         }
         match result {
             Ok(()) => Sent::Yes,
-            Err(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Sent::Busy,
+            Err(libc::EAGAIN) => Sent::Busy,
+            Err(libc::ENOBUFS | libc::ENOMEM) => Sent::Starved,
             Err(errno) => Sent::Failed(errno),
         }
     }
@@ -120,6 +137,11 @@ impl FabricSocket {
         datagram_len: usize,
         ecn: Ecn,
     ) -> Result<(), i32> {
+        #[cfg(test)]
+        if let Some(errno) = self.refusal {
+            self.refused.set(self.refused.get() + 1);
+            return Err(errno);
+        }
         let mut control = Control::default();
         if bytes.len() > datagram_len {
             let segment = u16::try_from(datagram_len).map_err(|_| libc::EMSGSIZE)?;

@@ -6,13 +6,24 @@ use crate::{
     token::{IGNORED, SLOT_BIT, Token},
 };
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use std::{collections::HashMap, io, marker::PhantomData, os::fd::RawFd, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    marker::PhantomData,
+    os::fd::RawFd,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Entries of the submission queue: one worker pass queues at most this many
 /// operations before it must enter the kernel.
 const SQ_ENTRIES: u32 = 512;
 /// Entries of the completion queue: kicks, receive buffers and sends in flight.
 const CQ_ENTRIES: u32 = 4096;
+
+/// While the kernel takes no operations, for want of memory, a caller that would sleep
+/// in [`Ring::enter`] sleeps this long instead.
+const REFUSED_PAUSE: Duration = Duration::from_micros(500);
 
 /// What can go wrong with a ring.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +95,18 @@ pub struct Completion {
 /// One io_uring, for the thread that made it.
 pub struct Ring {
     uring: IoUring,
+    /// Operations that found the submission queue full, in order. Each is one that the
+    /// caller has under way, so the caller's own limits bound it.
+    waiting: VecDeque<squeue::Entry>,
     sends: Vec<Option<SendSlot>>,
     free_sends: Vec<u32>,
     headers: HashMap<MsgLayout, Box<MsgHeader>>,
     // The kernel may write there as long as the ring lives; see `Drop`.
     buffer_memory: Vec<Arc<Mapping>>,
     not_send: PhantomData<*mut ()>,
+    /// The kernel refuses every submission with this error.
+    #[cfg(test)]
+    pub(crate) refusal: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -131,11 +148,14 @@ impl Ring {
             .map_err(RingError::Create)?;
         Ok(Self {
             uring,
+            waiting: VecDeque::new(),
             sends: Vec::new(),
             free_sends: Vec::new(),
             headers: HashMap::new(),
             buffer_memory: Vec::new(),
             not_send: PhantomData,
+            #[cfg(test)]
+            refusal: None,
         })
     }
 
@@ -158,8 +178,11 @@ impl Ring {
     /// Reports each time that `fd` becomes readable, from now on and until
     /// cancelled. An eventfd need not be read: every write to it is an event.
     ///
+    /// If the submission queue is full, the operation waits its turn: none is lost, and
+    /// their order is kept.
+    ///
     /// # Errors
-    /// [`RingError::Enter`] if the submission queue is full and cannot be emptied.
+    /// [`RingError::Enter`] if the ring is broken.
     pub fn poll_multi(&mut self, fd: RawFd, token: Token) -> Result<(), RingError> {
         let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN.unsigned_abs().into())
             .multi(true)
@@ -253,7 +276,8 @@ impl Ring {
     }
 
     /// Submits what is queued, waits as told, and moves what has completed to
-    /// `completions`, which it does not clear.
+    /// `completions`, which it does not clear. Does not wait for completions while the
+    /// kernel takes no operations: then it pauses for some hundred microseconds at most.
     ///
     /// # Errors
     /// [`RingError::Enter`]; a signal or a time-out is not an error.
@@ -262,21 +286,57 @@ impl Ring {
         wait: Wait,
         completions: &mut Vec<Completion>,
     ) -> Result<(), RingError> {
-        if self.uring.completion().is_empty() {
-            self.submit(wait)?;
-        } else {
-            self.submit(Wait::Poll)?;
-        }
+        self.refill();
+        let ready = !self.uring.completion().is_empty();
+        let now = if ready || !self.waiting.is_empty() { Wait::Poll } else { wait };
+        let taken = self.submit(now)?;
+        let before = completions.len();
         self.drain(completions);
+        self.refill();
+        let stuck = !taken && wait != Wait::Poll && completions.len() == before;
+        if stuck {
+            std::thread::sleep(REFUSED_PAUSE);
+        }
         Ok(())
     }
 
-    fn submit(&mut self, wait: Wait) -> Result<(), RingError> {
+    /// Operations that the kernel has not been given yet.
+    #[cfg(test)]
+    pub(crate) fn not_submitted(&mut self) -> usize {
+        self.waiting.len() + self.uring.submission().len()
+    }
+
+    /// Moves operations that wait to the submission queue, as far as it has room.
+    fn refill(&mut self) {
+        while let Some(entry) = self.waiting.pop_front() {
+            if !self.offer(&entry) {
+                self.waiting.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    /// Puts an operation into the submission queue. False if that is full.
+    fn offer(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: every operation built in this module points only to memory that this
+        // ring owns until the operation's last completion (send slots, message headers),
+        // to a static, or to buffers that the kernel was given (`BufferGroup`).
+        unsafe { self.uring.submission().push(entry) }.is_ok()
+    }
+
+    /// Gives the kernel what is in the submission queue. False if it refused for now:
+    /// no memory for requests (`EAGAIN`), or too many completions not taken (`EBUSY`).
+    fn submit(&mut self, wait: Wait) -> Result<bool, RingError> {
         let queue = self.uring.submission();
         let nothing_to_do = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
         drop(queue);
+        #[cfg(test)]
+        if let Some(errno) = self.refusal {
+            return refused(&io::Error::from_raw_os_error(errno))
+                .ok_or(RingError::Enter(io::Error::from_raw_os_error(errno)));
+        }
         let result = match wait {
-            Wait::Poll if nothing_to_do => return Ok(()),
+            Wait::Poll if nothing_to_do => return Ok(true),
             Wait::Poll => self.uring.submit(),
             Wait::Forever => self.uring.submit_and_wait(1),
             Wait::AtMostUs(us) => {
@@ -287,11 +347,8 @@ impl Ring {
             }
         };
         match result {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(RingError::Enter(error)),
-            },
+            Ok(_) => Ok(true),
+            Err(error) => refused(&error).ok_or(RingError::Enter(error)),
         }
     }
 
@@ -338,14 +395,26 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), RingError> {
-        if self.uring.submission().is_full() {
-            self.submit(Wait::Poll)?;
+        self.refill();
+        if self.waiting.is_empty() && self.offer(entry) {
+            return Ok(());
         }
-        // SAFETY: every operation built in this module points only to memory that this
-        // ring owns until the operation's last completion (send slots, message headers),
-        // to a static, or to buffers that the kernel was given (`BufferGroup`).
-        unsafe { self.uring.submission().push(entry) }
-            .map_err(|_| RingError::Enter(io::ErrorKind::WouldBlock.into()))
+        self.submit(Wait::Poll)?;
+        self.refill();
+        // Behind those that came before it.
+        if !self.waiting.is_empty() || !self.offer(entry) {
+            self.waiting.push_back(entry.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kernel did what it was entered for; `None` if the ring is broken.
+fn refused(error: &io::Error) -> Option<bool> {
+    match error.raw_os_error() {
+        Some(libc::ETIME | libc::EINTR) => Some(true),
+        Some(libc::EBUSY | libc::EAGAIN) => Some(false),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{Completion, MsgLayout, ReceivedMsg, Ring, Token, Wait};
 use std::{
+    io::Read,
     net::UdpSocket,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -152,4 +153,44 @@ fn buffer_counts_that_no_ring_takes_are_refused() {
     let mut ring = Ring::new().unwrap();
     let error = ring.add_buffer_group(3, 64).unwrap_err();
     assert!(error.to_string().contains("power of two"), "{error}");
+}
+
+#[test]
+fn operations_that_find_the_queue_full_wait_their_turn_in_order() {
+    for errno in [libc::EAGAIN, libc::EBUSY] {
+        let mut ring = Ring::new().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        ring.refusal = Some(errno);
+        // The submission queue takes 512.
+        for n in 0_u16..1_200 {
+            let bytes = n.to_le_bytes().to_vec();
+            ring.write(writer.as_raw_fd(), bytes, Token::new(2, n.into())).unwrap();
+        }
+        let mut completions = Vec::new();
+        // Does not sleep for good though it is told to: nothing would end that.
+        ring.enter(Wait::Forever, &mut completions).unwrap();
+        assert_eq!((completions.len(), ring.not_submitted()), (0, 1_200));
+        ring.refusal = None;
+        for _ in 0..1_000 {
+            if completions.len() == 1_200 {
+                break;
+            }
+            ring.enter(Wait::AtMostUs(10_000), &mut completions).unwrap();
+        }
+        assert!(completions.len() == 1_200 && completions.iter().all(|event| event.result == 2));
+        for n in 0_u16..1_200 {
+            let mut got = [0; 2];
+            reader.read_exact(&mut got).unwrap();
+            assert_eq!(u16::from_le_bytes(got), n);
+        }
+        assert_eq!((ring.sends_in_flight(), ring.not_submitted()), (0, 0));
+    }
+}
+
+#[test]
+fn a_broken_ring_says_so() {
+    let mut ring = Ring::new().unwrap();
+    ring.refusal = Some(libc::EBADF);
+    let error = ring.enter(Wait::Forever, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("io_uring_enter"), "{error}");
 }

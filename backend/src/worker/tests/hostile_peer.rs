@@ -16,7 +16,7 @@ fn receive(worker: &mut Worker, source: Endpoint, destination: Endpoint, bytes: 
     let parts = [bytes];
     let frame = FrameRef::new(&parts, Offload::default());
     let (_, _, mut inward) = worker.split();
-    inward.take(&Inbound { peer: PEER, source, destination, frame });
+    inward.take(&Inbound { peer: PEER, source, destination, frame, refused: None });
 }
 
 fn all() -> Endpoint {
@@ -87,5 +87,32 @@ fn a_storm_from_a_peer_ends_with_the_credit_for_floods() {
     worker.refill_credits();
     receive(&mut worker, Endpoint::Vnic(vnic(5)), all(), &udp(5, MacAddr::BROADCAST));
     assert_eq!(worker.sources[&5].dropped(DropReason::Storm).frames, stormed);
+    worker.assert_closed();
+}
+
+#[test]
+fn a_frame_that_may_go_no_further_is_booked_on_its_source() {
+    let mut worker = worker();
+    let mut guest = Guest::start(&mut worker, 1);
+    guest.post(4);
+    let bytes = udp(5, mac(1));
+    let parts = [&bytes[..]];
+    // The second source is ours, not the peer's.
+    for source in [5, 2] {
+        let (_, _, mut inward) = worker.split();
+        inward.take(&Inbound {
+            peer: PEER,
+            source: Endpoint::Vnic(vnic(source)),
+            destination: Endpoint::Vnic(vnic(1)),
+            frame: FrameRef::new(&parts, Offload::default()),
+            refused: Some(DropReason::CongestionMark),
+        });
+    }
+    worker.publish();
+    assert!(guest.received().is_empty());
+    let account = &worker.sources[&5];
+    assert_eq!(account.input.frames, 1);
+    assert_eq!(account.dropped(DropReason::CongestionMark), account.input);
+    assert!(!worker.sources.contains_key(&2));
     worker.assert_closed();
 }

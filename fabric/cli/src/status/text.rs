@@ -137,6 +137,7 @@ fn links(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String 
         let [rx, rx_packets] = traffic(received(link), old.map(received), clock);
         let state = match link.state {
             LinkState::Down => "down",
+            LinkState::Idle => "idle",
             LinkState::Connecting => "connecting",
             LinkState::Up => "up",
         };

@@ -210,6 +210,32 @@ fn a_window_full_of_gaps_fits_in_one_report() {
     assert_eq!(Evidence::decode(&bytes), Ok(evidence));
 }
 
+/// What is booked when these reports about `span`, sent for one vNIC, come in this order.
+fn booked(span: RangeInclusive<u64>, reports: &[&Evidence]) -> Vec<Fate> {
+    let mut fates = Fates::new();
+    assert_eq!(fates.sent(span, 1, Amount::frame(60, 1)), None);
+    let mut booked = Vec::new();
+    for report in reports {
+        fates.resolve(report, &mut |_, _, fate| booked.push(fate));
+    }
+    booked
+}
+
+#[test]
+fn a_report_that_was_overtaken_by_a_later_one_changes_nothing() {
+    // Each end of the frame 8 to 20 is told by another report; the overtaken one ends
+    // between them.
+    let (early, late, end) = (report(1..10, &[]), report(1..15, &[]), report(14..25, &[]));
+    assert_eq!(booked(8..=20, &[&early, &late, &end]), [Fate::Arrived]);
+    assert_eq!(booked(8..=20, &[&late, &early, &end]), [Fate::Arrived]);
+    assert_eq!(booked(8..=20, &[&early, &end]), [Fate::Unknown], "14 follows on 10");
+    let lossy = report(1..15, &[(12, 1)]);
+    assert_eq!(booked(8..=20, &[&lossy, &early, &end]), [Fate::Lost]);
+    // All is told already, and what is sent since is not concerned.
+    assert_eq!(booked(3..=4, &[&late, &early, &early]), [Fate::Arrived]);
+    assert_eq!(booked(20..=21, &[&late, &early]), []);
+}
+
 /// One frame of the model.
 #[derive(Debug, Clone)]
 struct Frame {

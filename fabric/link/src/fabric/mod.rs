@@ -16,23 +16,30 @@
 
 mod peers;
 mod receive;
+mod room;
 mod rx;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tx;
+mod unproved;
+mod wake;
 
 use crate::{
-    PeerId, Session,
+    AgentHandle, KeyLimits, PeerId, Session,
     evidence::Fate,
     socket::{FabricSocket, RECEIVE_LAYOUT, RECEIVE_PAYLOAD_LEN},
 };
 use peers::{PeerLinks, tx_slot};
 use receive::{News, Receiver, Report};
+use room::{Full, Rooms};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::Arc,
 };
+use wake::{Asleep, Waits};
 use wireonce_frame::{FrameRef, FrameSource, Offload, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_ring::{BufferGroup, Completion, Ring, RingError, Token};
@@ -67,6 +74,8 @@ pub struct FabricConfig {
     pub receive_buffers: u16,
     /// First of the two token kinds that belong to the fabric.
     pub token_kind: u8,
+    /// What one key may seal.
+    pub key_limits: KeyLimits,
     /// The peers, in the order of their [`PeerId`].
     pub peers: Vec<PeerAddress>,
 }
@@ -125,6 +134,9 @@ pub enum SessionEvent {
     },
     /// The peer is silent: stop sending.
     Down(PeerId),
+    /// Nobody needed the peer for long: its sessions are about to be retired, and the
+    /// next frame for it has to call it.
+    Idle(PeerId, AgentHandle),
     /// The path to the peer takes datagrams of this length.
     Mtu(PeerId, usize),
 }
@@ -160,6 +172,19 @@ pub struct Inbound<'a> {
     pub destination: Endpoint,
     /// The frame.
     pub frame: FrameRef<'a>,
+    /// Why the frame must go no further. It is passed on because only the caller can book
+    /// it: on its source's account, if the peer owns that.
+    pub refused: Option<DropReason>,
+}
+
+impl Inbound<'_> {
+    /// Whether the frame may go on.
+    ///
+    /// # Errors
+    /// [`Self::refused`].
+    pub fn passable(&self) -> Result<(), DropReason> {
+        self.refused.map_or(Ok(()), Err)
+    }
 }
 
 /// What became of frames that were sent earlier.
@@ -184,8 +209,8 @@ pub struct Fabric {
     receiver: Receiver,
     /// Paths with an open train or waiting ones: (peer, slot).
     dirty: Vec<(usize, usize)>,
-    /// Sockets that were full and are polled for room.
-    full_sockets: Vec<bool>,
+    rooms: Rooms,
+    waits: Waits,
     outcomes: Vec<Outcome>,
     reports: Vec<Report>,
     news: Vec<News>,
@@ -218,7 +243,8 @@ impl Fabric {
         Ok(Self {
             peers: config.peers.iter().map(PeerLinks::new).collect(),
             config: config.clone(),
-            full_sockets: vec![false; sockets.len()],
+            rooms: Rooms::new(sockets.len()),
+            waits: Waits::default(),
             sockets,
             group,
             pool: TrainPool::new(SPARE_TRAINS),
@@ -252,9 +278,7 @@ impl Fabric {
     ) -> Result<(), RingError> {
         let index = completion.token.index as usize;
         if completion.token.kind == self.writable_kind() {
-            if let Some(full) = self.full_sockets.get_mut(index) {
-                *full = false;
-            }
+            self.rooms.writable(index);
             return Ok(());
         }
         if let Some(buffer) = completion.buffer {
@@ -280,8 +304,9 @@ impl Fabric {
     ///
     /// # Errors
     /// [`DropReason::NoSession`] if the peer is not connected,
-    /// [`DropReason::FabricBusy`] if the path's socket is full: the frame was not
-    /// touched and may be offered again after the next completion.
+    /// [`DropReason::FabricBusy`] if the path's socket is full, or its key used up, or a
+    /// peer that nobody needed for long is being called: the
+    /// frame was not touched and may be offered again when [`Self::is_full`] has changed.
     pub fn send<S: FrameSource + ?Sized>(
         &mut self,
         to: PeerId,
@@ -290,10 +315,16 @@ impl Fabric {
         now_us: u64,
     ) -> Result<(), DropReason> {
         let peer = self.peers.get_mut(to.0).ok_or(DropReason::NoSession)?;
-        let sending = peer.sending.as_mut().ok_or(DropReason::NoSession)?;
+        let Some(sending) = &mut peer.sending else {
+            return Err(self.waits.call(to, &mut peer.asleep, now_us));
+        };
+        sending.session.mark_used();
         let slot = sending.slot_for(block);
         let path = sending.path(slot, &self.config).ok_or(DropReason::NoSession)?;
         if !path.has_room() {
+            if path.is_used_up() {
+                self.waits.for_key(to);
+            }
             return Err(DropReason::FabricBusy);
         }
         if !path.has_work() {
@@ -303,9 +334,11 @@ impl Fabric {
             self.outcomes.push(Outcome { account, amount, fate: Fate::Unknown });
         }
         if let Some(socket) = self.sockets.get(path.socket)
-            && !self.full_sockets.get(path.socket).copied().unwrap_or(false)
+            && self.rooms.is_free(path.socket)
+            && let Err(full @ Full::Memory) = path.send_waiting(socket, &mut self.pool)
         {
-            path.send_waiting(socket, &mut self.pool);
+            // A full socket is polled in `flush`, which tries once more.
+            let _ = self.rooms.refused(path.socket, full, now_us);
         }
         Ok(())
     }
@@ -319,6 +352,8 @@ impl Fabric {
             self.send_reports(now_us);
             self.send_probes(now_us);
         }
+        self.rooms.pass_time(now_us);
+        self.waits.pass_time(now_us);
         let mut still_dirty = 0;
         for at in 0..self.dirty.len() {
             let (peer, slot) = self.dirty[at];
@@ -326,17 +361,16 @@ impl Fabric {
                 continue;
             };
             let Some(socket) = self.sockets.get(path.socket) else { continue };
-            let full = &mut self.full_sockets[path.socket];
-            if *full || !path.flush(socket, &mut self.pool) {
-                if !*full {
-                    *full = true;
+            if self.rooms.is_free(path.socket) {
+                let Err(full) = path.flush(socket, &mut self.pool) else { continue };
+                if self.rooms.refused(path.socket, full, now_us) {
                     let index = u32::try_from(path.socket).unwrap_or(u32::MAX);
                     let token = Token::new(self.config.token_kind + 1, index);
                     ring.poll_writable(socket.fd(), token)?;
                 }
-                self.dirty[still_dirty] = (peer, slot);
-                still_dirty += 1;
             }
+            self.dirty[still_dirty] = (peer, slot);
+            still_dirty += 1;
         }
         self.dirty.truncate(still_dirty);
         Ok(())
@@ -362,6 +396,8 @@ impl Fabric {
             .next_deadline_us()
             .into_iter()
             .chain(sending)
+            .chain(self.rooms.next_deadline_us())
+            .chain(self.waits.next_deadline_us())
             .min()
             .map(|at| at.max(self.next_tick_us))
     }
@@ -377,10 +413,11 @@ impl Fabric {
         self.peers.get(peer.0).is_some_and(|peer| peer.sending.is_some())
     }
 
-    /// True while a socket has no room; [`Self::handle`] ends that.
+    /// True while a socket has no room, the host no memory, or frames wait for a session. A
+    /// completion ends that, or time ([`Self::next_deadline_us`]), or a session event.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.full_sockets.contains(&true)
+        self.rooms.any_full() || !self.waits.is_empty()
     }
 
     /// Takes over what the agent says about a session.
@@ -389,9 +426,23 @@ impl Fabric {
             SessionEvent::Open(session) => {
                 self.receiver.open_session(session);
             }
-            SessionEvent::Up(session) => self.use_session(session),
-            SessionEvent::Retired { peer, generation } => self.retire(peer, generation),
-            SessionEvent::Down(peer) => self.down(peer),
+            SessionEvent::Up(session) => {
+                self.waits.end(session.peer);
+                self.use_session(session);
+            }
+            SessionEvent::Retired { peer, generation } => {
+                self.waits.end(peer);
+                self.retire(peer, generation);
+            }
+            SessionEvent::Down(peer) => {
+                self.waits.end(peer);
+                self.down(peer);
+            }
+            SessionEvent::Idle(peer, agent) => {
+                if let Some(peer) = self.peers.get_mut(peer.0) {
+                    peer.asleep = Some(Asleep::new(agent));
+                }
+            }
             SessionEvent::Mtu(peer, datagram_len) => {
                 if let Some(peer) = self.peers.get_mut(peer.0) {
                     peer.set_datagram_len(datagram_len);
@@ -436,7 +487,7 @@ impl Fabric {
         };
         let slot = tx_slot(worker, 0);
         let Some(path) = sending.path(slot, &self.config) else { return };
-        if !path.has_room() {
+        if !path.has_room_for_link() {
             return;
         }
         if !path.has_work() {

@@ -4,6 +4,7 @@ use super::{
     ECT_PATH_BIT, Fabric, FabricConfig, Outbound, Outcome, PATH_NUMBERS, PeerAddress, data_port,
     receive::News,
     tx::{TxPath, TxPathName},
+    wake::Asleep,
 };
 use crate::{PeerId, Session, socket::Destination};
 use std::{net::SocketAddr, sync::Arc};
@@ -19,6 +20,8 @@ pub(super) struct PeerLinks {
     /// The session of a peer that fell silent. If it comes back on it, its paths go on
     /// with their numbers: to begin again would use nonces twice.
     paused: Option<Sending>,
+    /// Nobody needed it for long: whom to ask for a session.
+    pub(super) asleep: Option<Asleep>,
     /// Sessions of which evidence is still expected.
     pub(super) older: Vec<Sending>,
 }
@@ -40,7 +43,13 @@ pub(super) fn tx_slot(remote_worker: u8, path: u8) -> usize {
 
 impl PeerLinks {
     pub(super) fn new(address: &PeerAddress) -> Self {
-        Self { address: address.clone(), sending: None, paused: None, older: Vec::new() }
+        Self {
+            address: address.clone(),
+            sending: None,
+            paused: None,
+            asleep: None,
+            older: Vec::new(),
+        }
     }
 
     pub(super) fn path_mut(&mut self, slot: usize) -> Option<&mut TxPath> {
@@ -114,6 +123,7 @@ impl Sending {
         TxPath::new(
             &self.session,
             TxPathName { local_worker: config.worker, remote_worker, path },
+            config.key_limits,
             self.geometry()?,
             Destination::new(SocketAddr::new(self.address.address, port)),
             usize::from(number % config.paths.max(1)),
@@ -134,6 +144,7 @@ impl Fabric {
     pub(super) fn use_session(&mut self, session: Arc<Session>) {
         let index = session.peer;
         let Some(peer) = self.peers.get_mut(index.0) else { return };
+        peer.asleep = None;
         let is_this = |other: &Sending| other.session.generation == session.generation;
         if peer.sending.as_ref().is_some_and(is_this) {
             return;
@@ -151,7 +162,7 @@ impl Fabric {
             for path in before.paths.iter_mut().flatten() {
                 if let Some(socket) = self.sockets.get(path.socket) {
                     // A full socket here costs what waits; evidence books it as lost.
-                    path.flush(socket, &mut self.pool);
+                    let _ = path.flush(socket, &mut self.pool);
                 }
             }
             peer.older.push(before);
@@ -212,18 +223,18 @@ impl Fabric {
             let peer = &mut self.peers[index];
             for path in peer.older.iter_mut().flat_map(|older| older.paths.iter_mut().flatten()) {
                 if path.probe_due(now_us)
-                    && path.has_room()
+                    && path.has_room_for_link()
                     && let Some(socket) = self.sockets.get(path.socket)
                 {
                     path.put_link(&super::receive::PROBE, &mut self.pool);
                     // If the socket is full, the next question sends it.
-                    path.flush(socket, &mut self.pool);
+                    let _ = path.flush(socket, &mut self.pool);
                 }
             }
             let Some(sending) = &mut peer.sending else { continue };
             for (slot, path) in sending.paths.iter_mut().enumerate() {
                 let Some(path) = path.as_deref_mut() else { continue };
-                if path.probe_due(now_us) && path.has_room() {
+                if path.probe_due(now_us) && path.has_room_for_link() {
                     if !path.has_work() {
                         self.dirty.push((index, slot));
                     }

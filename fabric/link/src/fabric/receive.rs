@@ -2,9 +2,10 @@
 //! the link sends itself.
 
 use super::{
-    FabricConfig, Inbound, PATH_NUMBERS,
+    ECT_PATH_BIT, FabricConfig, Inbound, PATH_NUMBERS,
     peers::tx_slot,
     rx::{Opened, RxPath},
+    unproved::{PathName, Unproved},
 };
 use crate::{
     PeerId, Session,
@@ -16,6 +17,7 @@ use wireonce_frame::{
     FrameRef, HEAD_LEN,
     ecn::{self, Ecn},
 };
+use wireonce_ledger::DropReason;
 use wireonce_ring::ReceivedMsg;
 use wireonce_wire::{BlockHeader, DatagramHeader, Endpoint, Kind, PathIndex};
 
@@ -58,6 +60,7 @@ pub(super) struct Receiver {
     worker: u8,
     /// By our own session index, which every datagram names.
     pub(super) sessions: HashMap<u32, Receiving>,
+    unproved: Unproved,
     run: Run,
     /// Messages of links, until the buffer is done: who sent them, and what.
     link_messages: Vec<(PeerId, Vec<u8>)>,
@@ -65,6 +68,13 @@ pub(super) struct Receiver {
     pub(super) strangers: u64,
     /// Datagrams whose header says nothing sensible.
     pub(super) malformed: u64,
+    /// Datagrams of a session that we know, on a path that it does not have.
+    pub(super) unknown_paths: u64,
+    /// Datagrams on a path that nobody has used, which did not open.
+    pub(super) forged_paths: u64,
+    /// Datagrams on a path that nobody has used, which were not looked at, because too
+    /// many before had not opened.
+    pub(super) limited_paths: u64,
     /// Frames whose outer congestion mark could not be passed on (RFC 6040).
     pub(super) congestion_drops: u64,
 }
@@ -107,10 +117,14 @@ impl Receiver {
         Self {
             worker: config.worker,
             sessions: HashMap::new(),
+            unproved: Unproved::default(),
             run: Run::default(),
             link_messages: Vec::new(),
             strangers: 0,
             malformed: 0,
+            unknown_paths: 0,
+            forged_paths: 0,
+            limited_paths: 0,
             congestion_drops: 0,
         }
     }
@@ -122,8 +136,13 @@ impl Receiver {
     }
 
     pub(super) fn retire(&mut self, peer: PeerId, generation: u64) {
-        self.sessions.retain(|_, receiving| {
-            receiving.session.peer != peer || receiving.session.generation != generation
+        let Self { sessions, unproved, .. } = self;
+        sessions.retain(|index, Receiving { session, .. }| {
+            let stays = session.peer != peer || session.generation != generation;
+            if !stays {
+                unproved.forget(*index);
+            }
+            stays
         });
     }
 
@@ -146,7 +165,7 @@ impl Receiver {
                 self.feed(payload, arrival.ecn, now_us, sink);
                 self.run.of = Some(of);
             }
-            self.open(of, payload, at, &header);
+            self.open(of, payload, at, &header, now_us);
         }
         self.feed(payload, arrival.ecn, now_us, sink);
         self.run.of = None;
@@ -218,7 +237,7 @@ impl Receiver {
     }
 
     /// Finds the session and path of a datagram, by its clear header alone.
-    fn sort(&mut self, datagram: &[u8]) -> Option<(DatagramHeader, (u32, usize))> {
+    fn sort(&mut self, datagram: &[u8]) -> Option<(DatagramHeader, PathName)> {
         let Ok((header, _)) = DatagramHeader::parse(datagram) else {
             self.malformed += 1;
             return None;
@@ -228,40 +247,48 @@ impl Receiver {
             return None;
         }
         let index = header.path;
-        let known = self.sessions.get(&index.session()).and_then(|receiving| {
-            let slot = tx_slot(index.worker(), index.path());
-            (slot < receiving.paths.len()).then_some((index.session(), slot))
-        });
-        if known.is_none() {
+        let Some(receiving) = self.sessions.get(&index.session()) else {
             self.strangers += 1;
+            return None;
+        };
+        let slot = tx_slot(index.worker(), index.path());
+        let number = index.path() & !ECT_PATH_BIT;
+        if slot >= receiving.paths.len() || number >= receiving.session.paths {
+            self.unknown_paths += 1;
+            return None;
         }
-        known.map(|of| (header, of))
+        Some((header, (index.session(), slot)))
     }
 
     /// Checks and opens one datagram. A path gets its state only when a datagram has
     /// proved that it comes from the peer.
     fn open(
         &mut self,
-        (session, slot): (u32, usize),
+        of: PathName,
         buffer: &mut [u8],
         at: Range<usize>,
         header: &DatagramHeader,
+        now_us: u64,
     ) {
-        let Some(receiving) = self.sessions.get_mut(&session) else { return };
-        let Some(place) = receiving.paths.get_mut(slot) else { return };
-        let opened = match place {
-            Some(path) => path.open(buffer, at, header),
-            None => {
-                let new = RxPath::new(&receiving.session, header.path, self.worker);
-                let Some(mut path) = new else { return };
-                let opened = path.open(buffer, at, header);
-                if opened.is_some() {
-                    *place = Some(Box::new(path));
-                }
-                opened
-            }
+        let Some(receiving) = self.sessions.get_mut(&of.0) else { return };
+        let Some(place) = receiving.paths.get_mut(of.1) else { return };
+        if let Some(path) = place {
+            self.run.datagrams.extend(path.open(buffer, at, header));
+            return;
+        }
+        let derive = || RxPath::new(&receiving.session, header.path, self.worker);
+        let Some(mut path) = self.unproved.take(of, now_us, derive) else {
+            self.limited_paths += 1;
+            return;
         };
-        self.run.datagrams.extend(opened);
+        if let Some(opened) = path.open(buffer, at, header) {
+            self.unproved.proved();
+            *place = Some(path);
+            self.run.datagrams.push(opened);
+        } else {
+            self.unproved.keep(of, path);
+            self.forged_paths += 1;
+        }
     }
 
     /// Hands the blocks of the run on.
@@ -291,6 +318,9 @@ impl Receiver {
             if let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut) {
                 blocks.note(path, now_us);
             }
+            if blocks.frames > 0 {
+                receiving.session.mark_used();
+            }
             self.congestion_drops += blocks.congestion_drops;
         }
         self.run.datagrams.clear();
@@ -318,27 +348,33 @@ impl<'m> Blocks<'m> {
             return;
         }
         self.frames += 1;
-        let inbound = |frame| Inbound {
-            peer: self.peer,
-            source: header.source,
-            destination: header.destination,
-            frame,
+        let mut inbound = |frame, refused| {
+            sink(Inbound {
+                peer: self.peer,
+                source: header.source,
+                destination: header.destination,
+                frame,
+                refused,
+            });
         };
         let frame = FrameRef::new(parts, header.offload);
         if self.mark != Ecn::Ce {
-            sink(inbound(frame));
+            inbound(frame, None);
             return;
         }
         // A router was congested: the mark goes into the inner header (RFC 6040, 4.2).
         let mut head = [0; HEAD_LEN];
         match ecn::carry_over(&frame, self.mark, &mut head) {
-            Ok(None) => sink(inbound(frame)),
+            Ok(None) => inbound(frame, None),
             Ok(Some(len)) => {
                 let mut marked: Vec<&[u8]> = vec![&head[..len]];
                 marked.extend(frame.parts_from(len));
-                sink(inbound(FrameRef::new(&marked, header.offload)));
+                inbound(FrameRef::new(&marked, header.offload), None);
             }
-            Err(_) => self.congestion_drops += 1,
+            Err(_) => {
+                self.congestion_drops += 1;
+                inbound(frame, Some(DropReason::CongestionMark));
+            }
         }
     }
 

@@ -15,6 +15,8 @@ pub struct LinkCounters {
     pub sent_trains: u64,
     /// Sends that found the socket full and were repeated.
     pub send_busy: u64,
+    /// Sends that the host had no memory for and that were repeated after a while.
+    pub send_starved: u64,
     /// Trains that the kernel refused for good.
     pub send_failed_trains: u64,
     /// Datagrams that were authenticated and new.
@@ -57,6 +59,13 @@ pub struct SocketCounters {
     pub strangers: u64,
     /// Datagrams whose header says nothing sensible.
     pub malformed: u64,
+    /// Datagrams of a session that we know, on a path that it does not have.
+    pub unknown_paths: u64,
+    /// Datagrams on a path that nobody has used, which did not open: forged or damaged.
+    pub forged_paths: u64,
+    /// Datagrams on a path that nobody has used, which were not looked at, because too
+    /// many before had not opened.
+    pub limited_paths: u64,
     /// Frames that RFC 6040 wants dropped: congestion met, and no ECN inside.
     pub congestion_drops: u64,
     /// Datagrams that the kernel dropped because a socket's buffer was full.
@@ -110,6 +119,9 @@ impl Fabric {
         SocketCounters {
             strangers: self.receiver.strangers,
             malformed: self.receiver.malformed,
+            unknown_paths: self.receiver.unknown_paths,
+            forged_paths: self.receiver.forged_paths,
+            limited_paths: self.receiver.limited_paths,
             congestion_drops: self.receiver.congestion_drops,
             kernel_drops: self.sockets.iter().map(FabricSocket::kernel_drops).sum(),
         }
@@ -122,6 +134,7 @@ impl AddAssign for LinkCounters {
         self.sent_bytes += other.sent_bytes;
         self.sent_trains += other.sent_trains;
         self.send_busy += other.send_busy;
+        self.send_starved += other.send_starved;
         self.send_failed_trains += other.send_failed_trains;
         self.received_datagrams += other.received_datagrams;
         self.received_bytes += other.received_bytes;
@@ -141,6 +154,7 @@ impl LinkCounters {
         self.sent_bytes += counters.bytes;
         self.sent_trains += counters.trains;
         self.send_busy += counters.busy;
+        self.send_starved += counters.starved;
         self.send_failed_trains += counters.failed_trains;
     }
 

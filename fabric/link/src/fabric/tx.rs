@@ -9,19 +9,24 @@
 //! is its own, and what it carries is remembered in [`Fates`] until the receiver's
 //! evidence tells whether it arrived.
 
-use super::Outbound;
+use super::{Outbound, room::Full};
 use crate::{
-    SealingKey, Session,
+    KeyLimits, SealError, SealingKey, Session,
+    aead::blocks_of,
     evidence::{Evidence, Fate, Fates},
     socket::{Destination, FabricSocket, Sent},
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 use wireonce_frame::{FrameSource, ecn::Ecn};
 use wireonce_ledger::Amount;
 use wireonce_wire::{Geometry, Packer, PathIndex, Train, TrainPool};
 
 /// Full trains that may wait for a full socket before senders are told to stop.
 const QUEUED_TRAINS_MAX: usize = 8;
+
+/// Blocks of the cipher that one more frame may cost, beside what the open train holds:
+/// twice the longest of both, with what their datagrams add.
+const UNSEALED_BLOCKS_MAX: u64 = 1 << 14;
 
 /// A path without news of what it sent asks for it after this long.
 const PROBE_AFTER_US: u64 = 20_000;
@@ -35,6 +40,7 @@ pub(crate) struct TxCounters {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) busy: u64,
+    pub(crate) starved: u64,
     pub(crate) failed_trains: u64,
 }
 
@@ -43,6 +49,10 @@ pub(crate) struct TxCounters {
 pub(crate) struct TxPath {
     packer: Packer,
     key: Option<SealingKey>,
+    session: Arc<Session>,
+    limits: KeyLimits,
+    /// What the key has sealed, in blocks.
+    sealed_blocks: u64,
     fates: Fates,
     waiting: VecDeque<Train>,
     to: Destination,
@@ -65,8 +75,9 @@ pub(crate) struct TxPathName {
 
 impl TxPath {
     pub(crate) fn new(
-        session: &Session,
+        session: &Arc<Session>,
         name: TxPathName,
+        limits: KeyLimits,
         geometry: Geometry,
         to: Destination,
         socket: usize,
@@ -81,6 +92,9 @@ impl TxPath {
         Some(Self {
             packer: Packer::new(index, session.epoch, geometry, 1),
             key,
+            session: Arc::clone(session),
+            limits,
+            sealed_blocks: 0,
             fates: Fates::new(),
             waiting: VecDeque::new(),
             to,
@@ -94,7 +108,22 @@ impl TxPath {
 
     /// True while the path takes another frame.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting.len() < QUEUED_TRAINS_MAX
+        self.waiting.len() < QUEUED_TRAINS_MAX && !self.is_used_up()
+    }
+
+    /// True while the path takes another message of the link itself.
+    pub(crate) fn has_room_for_link(&self) -> bool {
+        self.waiting.len() < QUEUED_TRAINS_MAX && self.may_seal(self.limits.stop_blocks)
+    }
+
+    /// True if the path's key may seal no more frames: only another session helps.
+    pub(crate) fn is_used_up(&self) -> bool {
+        !self.may_seal(self.limits.frame_blocks)
+    }
+
+    /// Whether one more frame, and all before it, may be sealed without passing `limit`.
+    fn may_seal(&self, limit: u64) -> bool {
+        self.sealed_blocks.saturating_add(UNSEALED_BLOCKS_MAX) <= limit
     }
 
     /// Appends a frame to the open train and remembers it for the books. Returns what
@@ -129,8 +158,14 @@ impl TxPath {
     }
 
     /// Ends the open train and sends what waits, as far as the socket takes it.
-    /// Returns false if the socket is full.
-    pub(crate) fn flush(&mut self, socket: &FabricSocket, pool: &mut TrainPool) -> bool {
+    ///
+    /// # Errors
+    /// [`Full`]: why not all went.
+    pub(crate) fn flush(
+        &mut self,
+        socket: &FabricSocket,
+        pool: &mut TrainPool,
+    ) -> Result<(), Full> {
         let before = self.waiting.len();
         if let Some(train) = self.packer.close() {
             self.waiting.push_back(train);
@@ -139,8 +174,15 @@ impl TxPath {
         self.send_waiting(socket, pool)
     }
 
-    /// Sends full trains; the open one stays open. Returns false if the socket is full.
-    pub(crate) fn send_waiting(&mut self, socket: &FabricSocket, pool: &mut TrainPool) -> bool {
+    /// Sends full trains; the open one stays open.
+    ///
+    /// # Errors
+    /// [`Full`]: why not all went.
+    pub(crate) fn send_waiting(
+        &mut self,
+        socket: &FabricSocket,
+        pool: &mut TrainPool,
+    ) -> Result<(), Full> {
         while let Some(train) = self.waiting.front() {
             match socket.send(&self.to, train.bytes(), train.datagram_len(), self.ecn) {
                 Sent::Yes => {
@@ -150,7 +192,11 @@ impl TxPath {
                 }
                 Sent::Busy => {
                     self.counters.busy += 1;
-                    return false;
+                    return Err(Full::Socket);
+                }
+                Sent::Starved => {
+                    self.counters.starved += 1;
+                    return Err(Full::Memory);
                 }
                 // Its packet numbers are never received, so the receiver's evidence
                 // books its frames as lost.
@@ -160,7 +206,7 @@ impl TxPath {
                 pool.put(train);
             }
         }
-        true
+        Ok(())
     }
 
     /// True if [`Self::flush`] would have something to do.
@@ -221,19 +267,31 @@ impl TxPath {
         }
     }
 
+    /// Seals the trains from position `first` on. What cannot be sealed is not sent, and
+    /// nothing behind it: the receiver's evidence books it as lost. It is beyond the key's
+    /// last packet number, so [`Self::may_seal`] comes first by far.
     fn seal_from(&mut self, first: usize) {
-        let Some(key) = &mut self.key else { return };
-        for train in self.waiting.iter_mut().skip(first) {
-            for datagram in train.datagrams() {
-                let Some(tag) = datagram.tag.first_chunk_mut() else { continue };
-                let sealed =
-                    key.seal(datagram.packet_number, datagram.header, datagram.payload, tag);
-                if sealed.is_err() {
-                    // Only past the last packet number that a key may have, and the
-                    // session was replaced long before. Nothing leaves in clear text.
-                    datagram.payload.fill(0);
-                }
-            }
+        let Some(key) = &self.key else { return };
+        let mut trains = self.waiting.iter_mut().enumerate().skip(first);
+        let refused = trains.find_map(|(at, train)| {
+            seal(key, train, &mut self.sealed_blocks).is_err().then_some(at)
+        });
+        if let Some(at) = refused {
+            self.counters.failed_trains += (self.waiting.len() - at) as u64;
+            self.waiting.truncate(at);
+        }
+        if self.sealed_blocks >= self.limits.rekey_blocks {
+            self.session.ask_rekey();
         }
     }
+}
+
+/// Seals the datagrams of `train`, and adds what that cost to `blocks`.
+fn seal(key: &SealingKey, train: &mut Train, blocks: &mut u64) -> Result<(), SealError> {
+    for datagram in train.datagrams() {
+        let Some(tag) = datagram.tag.first_chunk_mut() else { continue };
+        *blocks += blocks_of(datagram.payload.len());
+        key.seal(datagram.packet_number, datagram.header, datagram.payload, tag)?;
+    }
+    Ok(())
 }

@@ -1,29 +1,20 @@
 //! The 16-byte header as the control socket uses it.
 //!
-//! Same layout as on the data sockets; a control datagram has no blocks and no
-//! worker, so those fields have one allowed value each, and every other is refused.
+//! The layout is the data sockets' ([`DatagramHeader`]), with two differences. The
+//! version is not always that of the wire: a handshake's messages have the handshake's, a
+//! control message that of its session. And a control datagram has no blocks, no worker
+//! and no path, so those fields have one allowed value each, and every other is refused.
 
 use crate::aead::HEADER_LEN;
-use crate::session::INDEX_MAX;
+use wireonce_wire::{DatagramHeader, NO_BLOCK, PathIndex, VERSION};
 
-/// Says that a datagram holds no block.
-const NO_BLOCK: u16 = u16::MAX;
-
-/// The path index is session (20 bits), worker (8), path (4).
-const INDEX_SHIFT: u32 = 12;
-
-/// What a datagram on the control socket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Control = 1,
-    Initiation = 2,
-    Response = 3,
-}
+pub(crate) use wireonce_wire::Kind;
 
 /// The fields that vary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Of the handshake for `Initiation` and `Response`, of the session for `Control`.
+    /// Of the handshake for `Initiation` and `Response`, of the session for `Control`;
+    /// 0 to 15.
     pub(crate) version: u8,
     pub(crate) kind: Kind,
     pub(crate) epoch: u8,
@@ -34,44 +25,33 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn emit(self) -> [u8; HEADER_LEN] {
-        let kind = match self.kind {
-            Kind::Control => 1,
-            Kind::Initiation => 2,
-            Kind::Response => 3,
+        // Indexes are made with at most as many bits as there are.
+        let path = PathIndex::new(self.index, 0, 0).unwrap_or(PathIndex::from_bits(0));
+        let header = DatagramHeader {
+            kind: self.kind,
+            epoch: self.epoch,
+            first_block: NO_BLOCK,
+            path,
+            packet_number: self.packet_number,
         };
-        let mut bytes = [0; HEADER_LEN];
-        bytes[0] = self.version << 4 | kind;
-        bytes[1] = self.epoch;
-        bytes[2..4].copy_from_slice(&NO_BLOCK.to_le_bytes());
-        bytes[4..8].copy_from_slice(&(self.index << INDEX_SHIFT).to_le_bytes());
-        bytes[8..].copy_from_slice(&self.packet_number.to_le_bytes());
-        bytes
+        with_version(self.version, header.emit())
     }
 
-    /// The header and what follows it; `None` for anything that [`Self::emit`]
+    /// The header and what it was read from; `None` for anything that [`Self::emit`]
     /// would not write.
     pub(crate) fn parse(datagram: &[u8]) -> Option<(Self, &[u8; HEADER_LEN])> {
         let bytes = datagram.first_chunk::<HEADER_LEN>()?;
-        let [first, epoch, b0, b1, i0, i1, i2, i3, packet_number @ ..] = *bytes;
-        let kind = match first & 0xf {
-            1 => Kind::Control,
-            2 => Kind::Initiation,
-            3 => Kind::Response,
-            _ => return None,
-        };
-        let path_index = u32::from_le_bytes([i0, i1, i2, i3]);
-        let index = path_index >> INDEX_SHIFT;
-        let canonical =
-            u16::from_le_bytes([b0, b1]) == NO_BLOCK && index << INDEX_SHIFT == path_index;
-        let header = Self {
-            version: first >> 4,
-            kind,
-            epoch,
-            index,
-            packet_number: u64::from_le_bytes(packet_number),
-        };
-        (canonical && index <= INDEX_MAX).then_some((header, bytes))
+        let header = DatagramHeader::parse(&with_version(VERSION, *bytes)).ok()?.0;
+        let DatagramHeader { kind, epoch, first_block, path, packet_number } = header;
+        let canonical = first_block == NO_BLOCK && path.worker() == 0 && path.path() == 0;
+        let (version, index) = (bytes[0] >> 4, path.session());
+        canonical.then_some((Self { version, kind, epoch, index, packet_number }, bytes))
     }
+}
+
+fn with_version(version: u8, mut bytes: [u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
+    bytes[0] = version << 4 | bytes[0] & 0xf;
+    bytes
 }
 
 #[cfg(test)]
@@ -90,7 +70,7 @@ mod tests {
             }
             match Header::parse(&bytes) {
                 Some((header, _)) => prop_assert_eq!(header.emit(), bytes),
-                None => prop_assert!(!canonical || bytes[0] & 0xf == 0),
+                None => prop_assert!(!canonical),
             }
         }
     }
@@ -104,5 +84,18 @@ mod tests {
             assert_eq!(Header::parse(&bytes[..len]), None);
         }
         assert_eq!(Header::parse(&bytes), Some((header, &bytes)));
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let header = Header {
+            version: 3,
+            kind: Kind::Response,
+            epoch: 9,
+            index: 0x1_2345,
+            packet_number: 0x0807_0605_0403_0201,
+        };
+        let expected = [0x33, 9, 0xff, 0xff, 0x00, 0x50, 0x34, 0x12, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(header.emit(), expected);
     }
 }

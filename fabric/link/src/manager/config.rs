@@ -12,8 +12,8 @@ const S: u64 = 1_000 * MS;
 /// A session is replaced after this time.
 pub const REKEY_AFTER_US: u64 = 120 * S;
 
-/// A session is replaced when a worker reports this packet number on it.
-pub const REKEY_AT_PACKET_NUMBER: u64 = 1 << 48;
+/// A session on which no frame went either way for so long is given up.
+pub const IDLE_AFTER_US: u64 = 600 * S;
 
 /// Bytes of IP and UDP headers in front of a datagram.
 pub(super) fn headers_len(address: SocketAddr) -> usize {
@@ -56,6 +56,8 @@ pub struct Timing {
     pub down_after_us: u64,
     /// The initiator replaces a session at this age, the responder a quarter later.
     pub rekey_after_us: u64,
+    /// Sessions with a peer are given up when no frame went either way for this long.
+    pub idle_after_us: u64,
     /// A session that was replaced is retired when nothing was heard on it for this long.
     pub retire_after_us: u64,
     /// The first repetition of an initiation; it doubles from there.
@@ -74,6 +76,7 @@ impl Default for Timing {
             hello_every_us: 100 * MS,
             down_after_us: 500 * MS,
             rekey_after_us: REKEY_AFTER_US,
+            idle_after_us: IDLE_AFTER_US,
             retire_after_us: 10 * S,
             retry_min_us: 100 * MS,
             retry_max_us: S,
@@ -150,8 +153,10 @@ impl Config {
         {
             return Err(ConfigError::DatagramLen(packet_len.saturating_sub(48)));
         }
-        let Timing { hello_every_us, rekey_after_us, retry_min_us, retry_max_us, .. } = self.timing;
-        if [hello_every_us, rekey_after_us, retry_min_us, retry_max_us].contains(&0) {
+        let Timing { hello_every_us, rekey_after_us, idle_after_us, .. } = self.timing;
+        let Timing { retry_min_us, retry_max_us, .. } = self.timing;
+        let intervals = [hello_every_us, rekey_after_us, idle_after_us, retry_min_us, retry_max_us];
+        if intervals.contains(&0) {
             return Err(ConfigError::Timing);
         }
         let mut keys = vec![self.key.public()];

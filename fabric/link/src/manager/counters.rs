@@ -47,6 +47,10 @@ pub struct PeerCounters {
     pub hellos_sent: u64,
     /// Authentic hello datagrams from the peer.
     pub hellos_heard: u64,
+    /// Goodbyes that we sent, each in three copies.
+    pub goodbyes_sent: u64,
+    /// Authentic goodbyes from the peer that ended a session.
+    pub goodbyes_heard: u64,
     /// Sessions that came up.
     pub sessions: u64,
     /// Times that the peer went silent.

@@ -1,5 +1,6 @@
 //! One session as the manager sees it: its control keys, numbers and hellos.
 
+use super::goodbye::Goodbye;
 use super::hello::{HELLO_LEN_MIN, Hello};
 use super::mtu::MtuSearch;
 use crate::aead::{HEADER_LEN, OpeningKey, SealingKey, TAG_LEN};
@@ -21,6 +22,13 @@ pub(super) enum Refused {
     Forged,
     Repeated,
     Unknown,
+}
+
+/// What a control datagram said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    Hello(Hello),
+    Goodbye(Goodbye),
 }
 
 /// What a hello told about ours.
@@ -79,6 +87,23 @@ impl Live {
     pub(super) fn hello(&mut self, now_us: u64, len: u16) -> Option<Vec<u8>> {
         let number = self.next_number;
         let len = len.max(u16::try_from(HELLO_LEN_MIN).unwrap_or(u16::MAX));
+        let hold_us = now_us.saturating_sub(self.edge_us);
+        let bytes = self.seal(Hello::about(&self.window, hold_us).emit(len))?;
+        if self.sent.len() >= SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { number, len, at_us: now_us });
+        Some(bytes)
+    }
+
+    /// The datagram that ends the session.
+    pub(super) fn goodbye(&mut self, goodbye: Goodbye) -> Option<Vec<u8>> {
+        self.seal(goodbye.emit())
+    }
+
+    /// A control datagram with the next number.
+    fn seal(&mut self, mut payload: Vec<u8>) -> Option<Vec<u8>> {
+        let number = self.next_number;
         let header = Header {
             version: self.session.version,
             kind: Kind::Control,
@@ -87,15 +112,9 @@ impl Live {
             packet_number: number,
         }
         .emit();
-        let hold_us = now_us.saturating_sub(self.edge_us);
-        let mut payload = Hello::about(&self.window, hold_us).emit(len);
         let mut tag = [0; TAG_LEN];
         self.sealing.seal(number, &header, &mut payload, &mut tag).ok()?;
         self.next_number += 1;
-        if self.sent.len() >= SENT_MAX {
-            self.sent.pop_front();
-        }
-        self.sent.push_back(Sent { number, len, at_us: now_us });
         Some([&header[..], &payload[..], &tag[..]].concat())
     }
 
@@ -111,7 +130,7 @@ impl Live {
         now_us: u64,
         header: Header,
         datagram: &mut [u8],
-    ) -> Result<Hello, Refused> {
+    ) -> Result<Message, Refused> {
         if header.version != self.session.version || header.epoch != self.session.epoch {
             return Err(Refused::Forged);
         }
@@ -127,7 +146,9 @@ impl Live {
             self.edge_us = now_us;
         }
         self.window.mark(header.packet_number);
-        sealed.get(..len).and_then(Hello::parse).ok_or(Refused::Unknown)
+        let payload = sealed.get(..len).unwrap_or_default();
+        let hello = Hello::parse(payload).map(Message::Hello);
+        hello.or_else(|| Goodbye::parse(payload).map(Message::Goodbye)).ok_or(Refused::Unknown)
     }
 
     /// Books which of our hellos the peer heard.

@@ -12,23 +12,25 @@
 //!                          └───────────── down: initiate again <────────────┘
 //! ```
 //!
+//! From up a peer goes back to idle when no frame went either way for ten minutes.
+//!
 //! A new session is opened for receiving before it is used for sending, and the
 //! old one is retired when nothing was heard on it for ten seconds. So no message
 //! whose loss would interrupt traffic exists.
 
 mod config;
 mod counters;
+mod goodbye;
 mod hello;
 mod live;
 mod mtu;
+mod parting;
 mod peer;
 mod respond;
 #[cfg(test)]
 mod tests;
 
-pub use config::{
-    Config, ConfigError, PathMtu, PeerConfig, REKEY_AFTER_US, REKEY_AT_PACKET_NUMBER, Timing,
-};
+pub use config::{Config, ConfigError, IDLE_AFTER_US, PathMtu, PeerConfig, REKEY_AFTER_US, Timing};
 pub use counters::{Counters, PeerCounters};
 
 use crate::handshake::header::{Header, Kind};
@@ -38,7 +40,7 @@ use crate::handshake::{Agreement, HandshakeError, Initiator, MacKey};
 use crate::key::PublicKey;
 use crate::random::{NoRandom, Random};
 use crate::session::{INDEX_MAX, PeerId, Sender, Session};
-use live::{Live, Refused};
+use live::{Live, Message, Refused};
 use peer::Peer;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -48,7 +50,7 @@ use std::sync::Arc;
 /// Tries to find an unused session index; the space is far larger than any use of it.
 const INDEX_TRIES: usize = 64;
 
-/// A report that a session's numbers run out is believed once per this time.
+/// No worker gets a session replaced that is younger than this.
 const REKEY_PAUSE_US: u64 = 1_000_000;
 
 /// What is to be done or told, in this order.
@@ -78,6 +80,12 @@ pub enum Output {
         /// Who.
         peer: PeerId,
     },
+    /// Nobody needed the peer for long: its sessions are retired. Somebody who has a
+    /// frame for it says so ([`Manager::want`]).
+    PeerIdle {
+        /// Who.
+        peer: PeerId,
+    },
     /// The longest datagram to this peer has changed.
     MtuChanged {
         /// Who.
@@ -90,7 +98,7 @@ pub enum Output {
 /// How things stand with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerState {
-    /// Nobody asked for it.
+    /// Nobody asked for it, or not for long.
     Idle,
     /// The first handshake is going on.
     Connecting,
@@ -185,18 +193,6 @@ impl<R: Random> Manager<R> {
         }
     }
 
-    /// A worker's packet numbers with `peer` are running out
-    /// ([`REKEY_AT_PACKET_NUMBER`]): make a new session.
-    pub fn rekey(&mut self, now_us: u64, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id.0)
-            && let Some(live) = peer.current()
-            && now_us.saturating_sub(live.created_us) >= REKEY_PAUSE_US
-        {
-            peer.initiate(now_us, &self.config.timing);
-            self.reschedule(id);
-        }
-    }
-
     /// A datagram came to the control socket. It is decrypted in place.
     pub fn datagram(&mut self, now_us: u64, from: SocketAddr, datagram: &mut [u8]) {
         let Some((header, _)) = Header::parse(datagram) else {
@@ -207,6 +203,8 @@ impl<R: Random> Manager<R> {
             Kind::Initiation => self.initiation(now_us, from, datagram),
             Kind::Response => self.response(now_us, header, datagram),
             Kind::Control => self.control(now_us, header, datagram),
+            // Data has sockets of its own.
+            Kind::Data => self.counters.malformed += 1,
         }
     }
 
@@ -250,6 +248,7 @@ impl<R: Random> Manager<R> {
     fn want_at(&mut self, id: PeerId, at_us: u64) {
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         peer.wanted = true;
+        peer.used_us = at_us;
         if peer.current.is_none() {
             peer.initiate(at_us, &self.config.timing);
             self.reschedule(id);
@@ -284,6 +283,11 @@ impl<R: Random> Manager<R> {
             self.down(now_us, id);
         }
         let Some(peer) = self.peers.get_mut(id.0) else { return };
+        peer.hear_workers(now_us);
+        if peer.is_idle(now_us, &timing) {
+            self.let_go(id);
+            return;
+        }
         if peer.current.is_some() && peer.rekey_at_us <= now_us {
             peer.initiate(now_us, &self.config.timing);
         }
@@ -462,8 +466,12 @@ impl<R: Random> Manager<R> {
         };
         let generation = live.session.generation;
         let opened = live.open(now_us, header, datagram);
-        match opened.map(|hello| live.echo(now_us, &hello, mtu)) {
-            Ok(echo) => self.heard(now_us, id, generation, echo),
+        match opened {
+            Ok(Message::Hello(hello)) => {
+                let echo = live.echo(now_us, &hello, mtu);
+                self.heard(now_us, id, generation, echo);
+            }
+            Ok(Message::Goodbye(why)) => self.goodbye(now_us, id, generation, why),
             Err(Refused::Forged) => self.counters.forged += 1,
             Err(Refused::Repeated) => self.counters.repeated += 1,
             Err(Refused::Unknown) => self.counters.unknown_control += 1,
@@ -504,6 +512,9 @@ impl<R: Random> Manager<R> {
         let patience_us = if session.sender == Sender::Initiator { 0 } else { rekey_us / 4 };
         let age_us = rekey_us.saturating_add(patience_us).saturating_sub(jitter_us);
         let first = peer.current != Some(generation);
+        if !peer.up {
+            peer.used_us = now_us;
+        }
         peer.current = Some(generation);
         peer.up = true;
         peer.wanted = true;
@@ -556,9 +567,9 @@ impl<R> fmt::Debug for Manager<R> {
 fn peer_status(peer: &Peer, now_us: u64) -> PeerStatus {
     let state = match (peer.up, peer.counters.downs > 0 && peer.counters.sessions > 0) {
         (true, _) => PeerState::Up,
+        (false, _) if !peer.wanted => PeerState::Idle,
         (false, true) => PeerState::Down,
-        (false, false) if peer.wanted => PeerState::Connecting,
-        (false, false) => PeerState::Idle,
+        (false, false) => PeerState::Connecting,
     };
     let current = peer.sessions.iter().find(|live| Some(live.session.generation) == peer.current);
     PeerStatus {

@@ -1,5 +1,6 @@
 //! What the manager knows about one peer. Decisions that need no one else are here.
 
+use super::REKEY_PAUSE_US;
 use super::config::{Config, PathMtu, PeerConfig, Timing, headers_len};
 use super::counters::PeerCounters;
 use super::live::Live;
@@ -41,6 +42,8 @@ pub(super) struct Peer {
     /// When the current session is to be replaced.
     pub(super) rekey_at_us: u64,
     pub(super) hello_at_us: u64,
+    /// When a frame went or came last, or somebody wanted the peer.
+    pub(super) used_us: u64,
     /// When any hello of the peer was heard.
     pub(super) heard_us: Option<u64>,
     /// When the peer last proved that it heard a new hello of ours.
@@ -75,6 +78,7 @@ impl Peer {
             current: None,
             rekey_at_us: u64::MAX,
             hello_at_us: 0,
+            used_us: 0,
             heard_us: None,
             echoed_us: 0,
             rtt_us: None,
@@ -108,6 +112,21 @@ impl Peer {
         }
     }
 
+    /// Takes note of what the workers say by way of the sessions. Called with every hello.
+    pub(super) fn hear_workers(&mut self, now_us: u64) {
+        for live in &self.sessions {
+            if live.session.take_used() {
+                self.used_us = now_us;
+            }
+        }
+        if let Some(live) = self.current()
+            && live.session.rekey_asked()
+        {
+            let at_us = live.created_us.saturating_add(REKEY_PAUSE_US);
+            self.rekey_at_us = self.rekey_at_us.min(at_us);
+        }
+    }
+
     /// An epoch that none of our sessions with the peer has, `wanted` if possible.
     pub(super) fn free_epoch(&self, wanted: u8) -> u8 {
         let taken = |epoch| self.sessions.iter().any(|live| live.session.epoch == epoch);
@@ -138,6 +157,24 @@ impl Peer {
     pub(super) fn expired(&self, now_us: u64, timing: &Timing) -> Option<u64> {
         let over = |live: &&Live| self.retire_at_us(live, timing) <= now_us;
         self.sessions.iter().find(over).map(|live| live.session.generation)
+    }
+
+    /// Whether nobody has needed the peer for long.
+    pub(super) fn is_idle(&self, now_us: u64, timing: &Timing) -> bool {
+        self.up && now_us.saturating_sub(self.used_us) >= timing.idle_after_us
+    }
+
+    /// Forgets what belonged to the session that is being given up. Its path is looked for
+    /// anew with the next one.
+    pub(super) fn rest(&mut self) {
+        self.wanted = false;
+        self.up = false;
+        self.current = None;
+        self.rekey_at_us = u64::MAX;
+        self.initiate_at_us = None;
+        self.attempts = 0;
+        self.rtt_us = None;
+        self.mtu.reset();
     }
 
     /// The session to give up when there are too many: the oldest that we do not send on.

@@ -8,6 +8,7 @@ use crate::handshake::{Agreement, Responder};
 use crate::random::Random;
 use crate::session::{PeerId, Sender, Session};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// When initiations cross, the host with the lower key insists on its own so many
@@ -129,6 +130,8 @@ impl<R: Random> Manager<R> {
             sender,
             secret,
             handed_out: Mutex::default(),
+            rekey_asked: AtomicBool::default(),
+            used: AtomicBool::default(),
         });
         let pending = sender == Sender::Responder;
         let live = Live::new(Arc::clone(&session), pending, now_us)?;

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod impaired;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod node;
+#[cfg(test)]
+mod parting;
 #[cfg(test)]
 mod plain;

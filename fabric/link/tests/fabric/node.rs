@@ -9,8 +9,8 @@ use std::{
 use wireonce_frame::{Offload, SliceSource, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_link::{
-    Agent, ControlSocket, Fabric, FabricConfig, Fate, Outbound, Outcome, PeerAddress, PeerId,
-    Session, SessionEvent, SessionEvents, StaticKey,
+    Agent, AgentHandle, ControlSocket, Fabric, FabricConfig, Fate, KeyLimits, Outbound, Outcome,
+    PeerAddress, PeerId, Session, SessionEvent, SessionEvents, StaticKey,
     manager::{Config, PathMtu, PeerConfig, Timing},
 };
 use wireonce_qemu_tests::impair::free_ports;
@@ -38,6 +38,9 @@ impl SessionEvents for Channel {
     fn peer_down(&self, peer: PeerId) {
         let _ = self.0.send(SessionEvent::Down(peer));
     }
+    fn peer_idle(&self, peer: PeerId, agent: AgentHandle) {
+        let _ = self.0.send(SessionEvent::Idle(peer, agent));
+    }
     fn mtu_changed(&self, peer: PeerId, len: usize) {
         let _ = self.0.send(SessionEvent::Mtu(peer, len));
     }
@@ -51,6 +54,7 @@ pub(crate) struct Setup {
     pub(crate) paths: u8,
     pub(crate) path_mtu: PathMtu,
     pub(crate) timing: Timing,
+    pub(crate) key_limits: KeyLimits,
 }
 
 impl Setup {
@@ -62,6 +66,7 @@ impl Setup {
             path_mtu: PathMtu::Fixed(1500),
             // Long, so that a stalled test machine brings no peer down.
             timing: Timing { down_after_us: 3_000_000, ..Timing::default() },
+            key_limits: KeyLimits::default(),
         }
     }
 }
@@ -129,6 +134,7 @@ impl Node {
             paths: setup.paths,
             receive_buffers: 16,
             token_kind: 8,
+            key_limits: setup.key_limits,
             peers: vec![PeerAddress {
                 name: peer.name.clone(),
                 address: peer.address.ip(),

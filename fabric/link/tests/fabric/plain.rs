@@ -4,7 +4,7 @@ use crate::node::{Node, PEER, Places, Setup, drive, outbound, pair};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use wireonce_frame::{SliceSource, ecn::Ecn};
 use wireonce_ledger::DropReason;
-use wireonce_link::{Fabric, FabricConfig, Fate, PeerAddress, manager::PathMtu};
+use wireonce_link::{Fabric, FabricConfig, Fate, KeyLimits, PeerAddress, manager::PathMtu};
 use wireonce_qemu_tests::impair::free_ports;
 use wireonce_ring::Ring;
 
@@ -119,6 +119,7 @@ fn without_a_session_frames_are_refused_by_name() {
         paths: 1,
         receive_buffers: 2,
         token_kind: 8,
+        key_limits: KeyLimits::default(),
         peers: vec![PeerAddress { name: "b".into(), address: ip, port: 1 }],
     };
     let mut fabric = Fabric::new(&mut ring, &config).unwrap();

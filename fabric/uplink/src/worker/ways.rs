@@ -26,10 +26,11 @@ pub(super) struct Outwards<'a> {
 
 impl Outwards<'_> {
     pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
-        let Inbound { peer, source, destination, frame } = inbound;
+        let Inbound { peer, source, destination, frame, .. } = inbound;
         let verdict = forward::outward(self.directory, *peer, *source, *destination, frame);
         let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
         let way = verdict.decision.and_then(|out| {
+            inbound.passable()?;
             let index = self.by_id.get(&out.uplink);
             let port = index.and_then(|index| self.uplinks.get_mut(*index));
             port.map(|port| (out, port)).ok_or(DropReason::UnknownDestination)
@@ -117,5 +118,42 @@ impl Inwards<'_> {
             }
             Err(reason) => self.books.at(owner, Stage::UplinkRx).drop(reason, amount),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{SERVER_A, STRANGER, UP_A, directory, frame, from_vnic, mac, vnic};
+    use wireonce_frame::{FrameRef, Offload};
+
+    #[test]
+    fn a_frame_that_may_go_no_further_is_booked_on_the_vnic_that_sent_it() {
+        let mut books = Books::default();
+        let directory = directory();
+        let bytes = frame(STRANGER, mac(1), 100);
+        let parts = [&bytes[..]];
+        let inbound = |source| Inbound {
+            peer: SERVER_A,
+            source,
+            destination: Endpoint::Uplink(UP_A),
+            frame: FrameRef::new(&parts, Offload::default()),
+            refused: Some(DropReason::CongestionMark),
+        };
+        let mut outwards = Outwards {
+            directory: &directory,
+            uplinks: &mut [],
+            by_id: &FxHashMap::default(),
+            books: &mut books,
+        };
+        outwards.take(&inbound(from_vnic(1)));
+        // The peer does not own this one: it cannot book on it.
+        outwards.take(&inbound(from_vnic(2)));
+        let account = books.at(Owner::vnic(vnic(1)), Stage::FabricRx);
+        assert_eq!(account.input.frames, 1);
+        assert_eq!(account.dropped(DropReason::CongestionMark), account.input);
+        let nobody = books.at(Owner::NOBODY, Stage::FabricRx);
+        assert_eq!(nobody.dropped(DropReason::SourceNotOwned).frames, 1);
+        assert_eq!(books.accounts().count(), 2);
     }
 }

@@ -3,6 +3,7 @@
 use super::super::Timing;
 use super::sim::{Impairment, MS, S, Sim};
 use crate::session::PeerId;
+use std::sync::Arc;
 
 /// Short intervals, so that a test sees many sessions.
 fn brisk(timing: &mut Timing) {
@@ -47,7 +48,7 @@ fn an_old_session_is_still_accepted_for_a_while() {
     let mut sim = Sim::pair(1);
     sim.want(0);
     sim.run_for(2 * S);
-    sim.hosts[0].manager.rekey(sim.now_us, PeerId(0));
+    sim.hosts[0].up[&PeerId(0)].ask_rekey();
     sim.run_for(9 * S);
     assert!(sim.hosts.iter().all(|host| host.open.len() == 2));
     sim.run_for(2 * S);
@@ -56,18 +57,45 @@ fn an_old_session_is_still_accepted_for_a_while() {
 }
 
 #[test]
-fn repeated_reports_of_a_high_packet_number_make_one_new_session() {
+fn a_session_that_workers_want_replaced_is_replaced_once() {
     let mut sim = Sim::pair(1);
     sim.want(0);
     sim.run_for(2 * S);
+    let sessions = [0, 1].map(|host: usize| Arc::clone(&sim.hosts[host].up[&PeerId(0)]));
     for _ in 0..50 {
-        for host in 0..2 {
-            let now_us = sim.now_us;
-            sim.hosts[host].manager.rekey(now_us, PeerId(0));
-        }
+        sessions.iter().for_each(|session| session.ask_rekey());
         sim.run_for(10 * MS);
     }
     assert!(sim.hosts.iter().all(|host| host.ups == 2));
+    assert_eq!(sim.data_refused, 0);
+}
+
+#[test]
+fn a_worker_that_asks_too_early_is_heard_when_the_session_is_a_second_old() {
+    let mut sim = Sim::pair(1);
+    sim.want(0);
+    sim.run_for(300 * MS);
+    assert!(sim.joined());
+    sim.hosts[0].up[&PeerId(0)].ask_rekey();
+    sim.run_for(600 * MS);
+    assert!(sim.hosts.iter().all(|host| host.ups == 1));
+    sim.run_for(300 * MS);
+    assert!(sim.hosts.iter().all(|host| host.ups == 2));
+}
+
+#[test]
+fn a_worker_asks_once_even_if_the_handshake_fails_at_first() {
+    let mut sim = Sim::pair(1);
+    sim.want(0);
+    sim.run_for(2 * S);
+    sim.hosts[1].up[&PeerId(0)].ask_rekey();
+    // No handshake passes.
+    sim.filter = Box::new(|_, _, bytes| bytes.len() < 130 || bytes.len() > 190);
+    sim.run_for(5 * S);
+    assert!(sim.hosts.iter().all(|host| host.ups == 1 && host.downs == 0));
+    sim.filter = Box::new(|_, _, _| true);
+    sim.run_for(2 * S);
+    assert!(sim.hosts.iter().all(|host| host.ups == 2 && host.downs == 0));
     assert_eq!(sim.data_refused, 0);
 }
 
@@ -124,8 +152,7 @@ fn both_ends_rekeying_at_once_never_interrupt_traffic() {
         for _ in 0..20 {
             sim.run_for(2 * S);
             for host in 0..2 {
-                let now_us = sim.now_us;
-                sim.hosts[host].manager.rekey(now_us, PeerId(0));
+                sim.hosts[host].up.get(&PeerId(0)).inspect(|session| session.ask_rekey());
                 sim.run_for(seed % 5 * 10 * MS);
             }
         }

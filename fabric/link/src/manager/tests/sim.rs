@@ -55,8 +55,11 @@ pub(super) struct Host {
     was_up: HashMap<PeerId, Vec<u64>>,
     pub(super) downs: u64,
     pub(super) ups: u64,
+    pub(super) idles: u64,
     pub(super) retired: u64,
     pub(super) alive: bool,
+    /// Has no data to send.
+    pub(super) quiet: bool,
 }
 
 /// Decides whether a control datagram passes: (from, to, bytes).
@@ -145,6 +148,13 @@ impl Sim {
         }
     }
 
+    /// The host's process ends as it should, and tells its peers.
+    pub(super) fn stop(&mut self, at: usize) {
+        self.hosts[at].manager.stop();
+        self.drain(at);
+        self.hosts[at].alive = false;
+    }
+
     /// The host forgets everything but its configuration; `change` alters that.
     pub(super) fn restart(&mut self, at: usize, change: impl Fn(&mut Config)) {
         let keys: Vec<_> = self.hosts.iter().map(|host| host.key.clone()).collect();
@@ -223,7 +233,9 @@ impl Sim {
                 let session = self.hosts[to].open.get(&index);
                 let key = session.and_then(|session| session.opening_key(0, 0, 0));
                 let opened = key.is_some_and(|key| key.open(0, &[0; 16], &mut sealed).is_ok());
-                if !opened {
+                if let Some(session) = session.filter(|_| opened) {
+                    session.mark_used();
+                } else {
                     self.data_refused += 1;
                 }
             }
@@ -232,9 +244,11 @@ impl Sim {
 
     fn send_data(&mut self) {
         let mut data = Vec::new();
-        for (from, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.alive) {
+        let talkers = self.hosts.iter().enumerate().filter(|(_, host)| host.alive && !host.quiet);
+        for (from, host) in talkers {
             for (peer, session) in &host.up {
                 let to = peer.0 + usize::from(peer.0 >= from);
+                session.mark_used();
                 // Every piece is sealed anew with number 0: fine for a test's payload.
                 session.handed_out.lock().unwrap().clear();
                 let key = session.sealing_key(0, 0, 0).unwrap();
@@ -298,6 +312,10 @@ impl Sim {
                 host.downs += 1;
                 host.up.remove(&peer).expect("down only after up");
             }
+            Output::PeerIdle { peer } => {
+                host.idles += 1;
+                host.up.remove(&peer);
+            }
             Output::MtuChanged { peer, datagram_len_max } => {
                 host.mtu.insert(peer, datagram_len_max);
             }
@@ -341,7 +359,9 @@ fn host_at(
         was_up: HashMap::new(),
         downs: 0,
         ups: 0,
+        idles: 0,
         retired: 0,
         alive: true,
+        quiet: false,
     }
 }

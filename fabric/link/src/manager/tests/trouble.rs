@@ -142,8 +142,7 @@ fn a_path_that_shrinks_under_a_session_is_noticed_in_seconds() {
 fn a_rekey_keeps_the_length_that_was_found() {
     let mut sim = up(1);
     sim.run_for(2 * S);
-    let now_us = sim.now_us;
-    sim.hosts[0].manager.rekey(now_us, PeerId(0));
+    sim.hosts[0].up[&PeerId(0)].ask_rekey();
     sim.run_for(S);
     assert!(sim.hosts.iter().all(|host| host.ups == 2));
     assert!(sim.hosts.iter().all(|host| host.up[&PeerId(0)].datagram_len_max == 8_972));
