@@ -105,7 +105,7 @@ mod tests {
         vmm.ask_number(GET_FEATURES);
         drop(vmm);
         bed.wait_idle();
-        assert_eq!(bed.worker.take_lines(), ["disconnected"]);
+        assert_eq!(bed.worker.take_lines(), ["announce", "disconnected"]);
         assert!(bed.status().refusals.is_empty());
     }
 
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(vmm.status_of(SET_CONFIG, &[request, vec![9; 6]].concat(), &[]), 1);
         assert_eq!(vmm.status_of(NET_SET_MTU, &number(9001), &[]), 1);
         vmm.done(NET_SET_MTU, &number(9000), &[]);
-        vmm.done(SEND_RARP, &number(0), &[]);
+        assert_eq!(vmm.status_of(SEND_RARP, &number(0), &[]), 1, "another MAC");
         vmm.done(RESET_OWNER, &[], &[]);
         vmm.ask_number(GET_FEATURES);
     }

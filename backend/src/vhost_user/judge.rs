@@ -26,6 +26,8 @@ pub(super) enum Verdict {
     Forward,
     /// It ends here, with this status (`true`: done) for a VMM that asks.
     Done(bool),
+    /// It ends here, and the worker announces the vNIC.
+    Announce,
     /// Answer with this number.
     Number(u64),
 }
@@ -113,8 +115,10 @@ impl Judge {
             R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => self.ring_event(message),
             R::GET_QUEUE_NUM => Ok(Verdict::Number(self.queue_number())),
             R::NET_SET_MTU => Ok(Verdict::Done(self.accepts_mtu(message.u64_at(0)))),
-            // The worker announces the MAC by itself when a ring starts.
-            R::SEND_RARP => Ok(Verdict::Done(true)),
+            // The guest may have taken another MAC, but the port guard lets it send with
+            // the vNIC's only.
+            R::SEND_RARP if message.payload.starts_with(&self.config.mac) => Ok(Verdict::Announce),
+            R::SEND_RARP => Ok(Verdict::Done(false)),
             // Nothing in the configuration space may be written.
             R::SET_CONFIG => Ok(Verdict::Done(false)),
             _ => Ok(Verdict::Forward),

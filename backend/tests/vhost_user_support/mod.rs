@@ -176,6 +176,10 @@ impl PortEvents for Worker {
         });
     }
 
+    fn announce(&self) {
+        self.tell("announce".into(), |_| {});
+    }
+
     fn disconnected(&self) {
         self.tell("disconnected".into(), |state| {
             assert!(state.connected, "disconnected twice");
