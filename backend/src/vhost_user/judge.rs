@@ -13,7 +13,7 @@
 
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures};
 
-use super::config::DeviceConfig;
+use super::config::{DeviceConfig, MAX_QUEUE_SIZE, MIN_MTU};
 use super::features::{self, PROTOCOL_FEATURES_BIT};
 use super::memory::{FileId, REGIONS_MAX, Region, parse_regions};
 use super::message::{Message, NO_DESCRIPTOR_FLAG};
@@ -204,7 +204,7 @@ impl Judge {
 
     fn set_size(&self, message: &Message, running: RunningRings) -> Result<Verdict, Refusal> {
         self.stopped_ring(message, running)?;
-        let (size, max) = (message.u32_at(4), self.config.queue_size_max);
+        let (size, max) = (message.u32_at(4), MAX_QUEUE_SIZE);
         if !size.is_power_of_two() || size > u32::from(max) {
             return Err(Refusal::RingSize { size, max });
         }
@@ -297,7 +297,7 @@ impl Judge {
     }
 
     fn accepts_mtu(&self, mtu: u64) -> bool {
-        (u64::from(super::config::MIN_MTU)..=u64::from(self.config.mtu)).contains(&mtu)
+        (u64::from(MIN_MTU)..=u64::from(self.config.mtu)).contains(&mtu)
     }
 
     fn stopped_ring(&self, message: &Message, running: RunningRings) -> Result<u16, Refusal> {
