@@ -8,7 +8,7 @@
 
 use crate::{
     feature_names::feature_names,
-    vhost_user::{DeviceConfig, DeviceError, SocketMode, Supervisor},
+    vhost_user::{DeviceConfig, DeviceError, DeviceStatus, SocketMode, Supervisor},
     worker::{self, PortHandle, Worker, WorkerConfig},
 };
 use std::{
@@ -127,6 +127,8 @@ impl Daemon for Backend {
             links: self.host.links(&fabric),
             ..Status::default()
         };
+        let devices = self.supervisor.status().into_iter();
+        let devices: BTreeMap<_, _> = devices.map(|it| (it.name.clone(), it)).collect();
         let mut sources: BTreeMap<u64, Account> = BTreeMap::new();
         let mut broken_rings = 0;
         for snapshot in &snapshots {
@@ -136,7 +138,8 @@ impl Daemon for Backend {
             for port in &snapshot.ports {
                 broken_rings += port.broken_rings;
                 let Some(entry) = self.directory.vnic(port.vnic) else { continue };
-                status.vnics.push(vnic_status(&entry.vnic, port));
+                let device = devices.get(&entry.vnic.name);
+                status.vnics.push(vnic_status(&entry.vnic, port, device));
                 for (stage, account) in &port.accounts {
                     let row = LedgerRow::new(&entry.vnic.name, port.vnic.get(), *stage, account);
                     status.ledger.push(row);
@@ -149,7 +152,7 @@ impl Daemon for Backend {
         }
         status.counters = self.host.counters(&fabric);
         status.counters.insert("broken_rings".to_owned(), broken_rings);
-        for device in self.supervisor.status() {
+        for device in devices.into_values() {
             for (reason, count) in device.refusals {
                 *status.counters.entry(format!("vhost_user_{reason}")).or_default() += count;
             }
@@ -180,11 +183,16 @@ fn device_config(vnic: &Vnic) -> DeviceConfig {
         mtu: vnic.network.mtu,
         queue_pairs: vnic.queue_pairs,
         offer_guest_tso: vnic.guest_tso,
+        require_sealed_memory: vnic.require_sealed_memory,
         ..DeviceConfig::new(vnic.name.clone(), path, mode, vnic.mac.0)
     }
 }
 
-fn vnic_status(vnic: &Vnic, port: &worker::PortSnapshot) -> VnicStatus {
+fn vnic_status(
+    vnic: &Vnic,
+    port: &worker::PortSnapshot,
+    device: Option<&DeviceStatus>,
+) -> VnicStatus {
     let amounts = |stage: Stage| port.accounts.iter().find(|(s, _)| *s == stage);
     let state = match (port.connected, port.running) {
         (false, _) => VnicState::Down,
@@ -199,6 +207,7 @@ fn vnic_status(vnic: &Vnic, port: &worker::PortSnapshot) -> VnicStatus {
         state,
         features: feature_names(port.features),
         queue_pairs: u32::try_from(port.pairs_running).unwrap_or(u32::MAX),
+        memory_sealed: device.is_some_and(|it| it.memory_regions > 0 && it.memory_sealed),
         tx: amounts(Stage::GuestTx).map(|(_, account)| account.input).unwrap_or_default(),
         rx: amounts(Stage::GuestRx).map(|(_, account)| account.output).unwrap_or_default(),
     }

@@ -19,11 +19,20 @@ mod tests {
     /// The next VMM is served as if nothing had happened.
     fn still_serves(bed: &Bed) {
         let vmm = bed.vmm();
-        let memory = memory();
-        vmm.start(&memory, 2);
-        bed.worker.look(|state| assert_eq!(state.rings.len(), 2));
+        vmm.start(&memory(), 2);
+        assert_eq!(bed.rings(), 2);
         drop(vmm);
         bed.wait_idle();
+    }
+
+    /// A test with a file for the VMM to send, after which no descriptor is left.
+    fn leaks_no_descriptor(test: impl FnOnce(&Bed, RawFd)) {
+        let bed = Bed::new();
+        let before = descriptors();
+        let file = memory();
+        test(&bed, file.as_raw_fd());
+        drop(file);
+        wait_descriptors(before);
     }
 
     /// A fresh session that is ready for anything; ended by one message.
@@ -37,45 +46,45 @@ mod tests {
         bed.wait_idle();
     }
 
+    /// Messages that each end a session, all by the same name.
+    fn all_refused(bed: &Bed, name: &str, messages: &[(u32, Vec<u8>, &[RawFd])]) {
+        for (request, payload, fds) in messages {
+            ended_by(bed, *request, payload, fds);
+        }
+        assert_eq!(bed.refusals(name), u64::try_from(messages.len()).unwrap(), "{name}");
+    }
+
     /// Every request id, with no payload, a full one, and one too long, and
     /// with 0 to 8 descriptors, before and after negotiation. Nearly all of it
     /// is nonsense. The daemon survives, nothing leaks.
     #[test]
     fn malformed_messages_of_every_kind_leave_the_daemon_alive() {
-        let bed = Bed::new();
-        let before = descriptors();
-        let file = memory();
-        for request in 0..=64 {
-            for size in [0, 8, 40, 4096, 4097] {
-                for count in [0, 1, 8] {
-                    let vmm = bed.vmm();
-                    if request % 2 == 0 {
-                        vmm.negotiate();
+        leaks_no_descriptor(|bed, file| {
+            for request in 0..=64 {
+                for size in [0, 8, 40, 4096, 4097] {
+                    for count in [0, 1, 8] {
+                        let vmm = bed.vmm();
+                        if request % 2 == 0 {
+                            vmm.negotiate();
+                        }
+                        let fds = vec![file; count];
+                        let _ = vmm.try_send(request, NEED_REPLY, &vec![0xff; size], &fds);
                     }
-                    let fds = vec![file.as_raw_fd(); count];
-                    let _ = vmm.try_send(request, NEED_REPLY, &vec![0xff; size], &fds);
-                    drop(vmm);
                 }
             }
-        }
-        still_serves(&bed);
-        drop(file);
-        wait_descriptors(before);
-        let refusals = bed.status().refusals;
-        for name in ["unknown-message", "not-negotiated", "payload-size", "file-descriptors"] {
-            assert!(refusals.get(name).is_some_and(|count| *count > 10), "{name}: {refusals:?}");
-        }
+            still_serves(bed);
+            for name in ["unknown-message", "not-negotiated", "payload-size", "file-descriptors"] {
+                assert!(bed.refusals(name) > 10, "{name}: {:?}", bed.status().refusals);
+            }
+        });
     }
 
     /// CVE-2019-14818, CVE-2022-0669: descriptors nobody expects are closed,
     /// for every message there is.
     #[test]
     fn surplus_fds_are_closed_for_every_message() {
-        let bed = Bed::new();
-        let before = descriptors();
-        let file = memory();
-        for request in 1..=45 {
-            for count in 1..=8 {
+        leaks_no_descriptor(|bed, file| {
+            for request in 1..=45 {
                 let size = match request {
                     SET_VRING_ADDR | ADD_MEM_REG | REM_MEM_REG => 40,
                     SET_MEM_TABLE => 8,
@@ -85,44 +94,35 @@ mod tests {
                     _ => 8,
                 };
                 // Ring events and single regions may carry one.
-                if count == 1 && matches!(request, 12..=14 | ADD_MEM_REG | REM_MEM_REG) {
-                    continue;
+                let may_carry_one = matches!(request, 12..=14 | ADD_MEM_REG | REM_MEM_REG);
+                for count in 1 + usize::from(may_carry_one)..=8 {
+                    ended_by(bed, request, &vec![0; size], &vec![file; count]);
                 }
-                let fds = vec![file.as_raw_fd(); count];
-                ended_by(&bed, request, &vec![0; size], &fds);
             }
-        }
-        drop(file);
-        wait_descriptors(before);
-        assert!(bed.refusals("file-descriptors") > 100);
+            assert!(bed.refusals("file-descriptors") > 100);
+        });
     }
 
     /// More than one read can take: the kernel closes what does not fit.
     #[test]
     fn two_hundred_descriptors_are_closed() {
-        let bed = Bed::new();
-        let before = descriptors();
-        let file = memory();
-        ended_by(&bed, SET_MEM_TABLE, &table(&[]), &vec![file.as_raw_fd(); 200]);
-        drop(file);
-        wait_descriptors(before);
+        leaks_no_descriptor(|bed, file| {
+            ended_by(bed, SET_MEM_TABLE, &table(&[]), &vec![file; 200]);
+        });
     }
 
     /// Descriptors on the payload instead of the header.
     #[test]
     fn descriptors_sent_with_the_payload_are_dropped() {
         use vmm_sys_util::sock_ctrl_msg::ScmSocket;
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        vmm.negotiate();
+        let (bed, vmm) = Bed::negotiated();
         let file = memory();
         let before = descriptors();
         let header = [SET_VRING_KICK, PLAIN, 8].map(u32::to_ne_bytes).concat();
         vmm.write_raw(&header);
         let payload = number(0);
         vmm.stream.send_with_fds(&[payload.as_slice()], &[file.as_raw_fd()]).unwrap();
-        assert!(vmm.is_closed());
-        bed.wait_idle();
+        bed.expect_closed(&vmm);
         assert_eq!(bed.refusals("file-descriptors"), 1);
         eventually("the session's descriptors to go", || descriptors() < before);
         still_serves(&bed);
@@ -149,8 +149,8 @@ mod tests {
         let bed = Bed::new();
         let file = memory();
         let payload = [words(&[0x1000, 0]), [0xffffu16; 2].map(u16::to_ne_bytes).concat()].concat();
-        ended_by(&bed, SET_INFLIGHT_FD, &[payload, vec![0; 4]].concat(), &[file.as_raw_fd()]);
-        assert_eq!(bed.refusals("not-negotiated"), 1);
+        let message = (SET_INFLIGHT_FD, [payload, vec![0; 4]].concat(), &[file.as_raw_fd()][..]);
+        all_refused(&bed, "not-negotiated", &[message]);
         still_serves(&bed);
     }
 
@@ -159,26 +159,26 @@ mod tests {
     fn log_base_offset_plus_size_overflows() {
         let bed = Bed::new();
         let file = memory();
-        ended_by(&bed, SET_LOG_BASE, &words(&[u64::MAX, 0x1000]), &[file.as_raw_fd()]);
-        assert_eq!(bed.refusals("not-negotiated"), 1);
+        let message = (SET_LOG_BASE, words(&[u64::MAX, 0x1000]), &[file.as_raw_fd()][..]);
+        all_refused(&bed, "not-negotiated", &[message]);
     }
 
     #[test]
     fn memory_sums_that_overflow_end_the_session() {
         let bed = Bed::new();
         let file = memory();
+        let fds = &[file.as_raw_fd()][..];
         let high = u64::MAX - 0xfff;
-        for spoiled in [
+        let spoiled = [
             region(high, 0x2000, 0, 0),
             region(0, 0x2000, high, 0),
             region(0, 0x2000, 0, high),
             region(0, 0, 0, 0),
-        ] {
-            let (fd, table) = (file.as_raw_fd(), table(std::slice::from_ref(&spoiled)));
-            ended_by(&bed, SET_MEM_TABLE, &table, &[fd]);
-            ended_by(&bed, ADD_MEM_REG, &slot(&spoiled), &[fd]);
-        }
-        assert_eq!(bed.refusals("region-range"), 8);
+        ];
+        let in_table = |it: &Vec<u8>| (SET_MEM_TABLE, table(std::slice::from_ref(it)), fds);
+        let in_slot = |it: &Vec<u8>| (ADD_MEM_REG, slot(it), fds);
+        let messages = spoiled.iter().flat_map(|it| [in_table(it), in_slot(it)]);
+        all_refused(&bed, "region-range", &messages.collect::<Vec<_>>());
         still_serves(&bed);
     }
 
@@ -187,15 +187,15 @@ mod tests {
     fn file_shorter_than_its_region_is_refused() {
         let bed = Bed::new();
         let file = memory();
+        let fds = &[file.as_raw_fd()][..];
         let too_long = region(0, MEMORY_SIZE + 0x1000, VMM_BASE, 0);
-        ended_by(&bed, ADD_MEM_REG, &slot(&too_long), &[file.as_raw_fd()]);
         let too_late = region(0, MEMORY_SIZE, VMM_BASE, 0x1000);
-        ended_by(&bed, SET_MEM_TABLE, &table(&[too_late]), &[file.as_raw_fd()]);
-        assert_eq!(bed.refusals("region-file-short"), 2);
+        let messages =
+            [(ADD_MEM_REG, slot(&too_long), fds), (SET_MEM_TABLE, table(&[too_late]), fds)];
+        all_refused(&bed, "region-file-short", &messages);
         let device = std::fs::File::open("/dev/zero").unwrap();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        ended_by(&bed, ADD_MEM_REG, &slot(&whole), &[device.as_raw_fd()]);
-        assert_eq!(bed.refusals("region-not-a-file"), 1);
+        let message = (ADD_MEM_REG, slot(&whole()), &[device.as_raw_fd()][..]);
+        all_refused(&bed, "region-not-a-file", &[message]);
         still_serves(&bed);
     }
 
@@ -203,24 +203,20 @@ mod tests {
     fn unsealed_memory_is_refused_if_the_vnic_says_so() {
         let bed = Bed::with(|config| config.require_sealed_memory = true);
         let file = memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        ended_by(&bed, ADD_MEM_REG, &slot(&whole), &[file.as_raw_fd()]);
-        assert_eq!(bed.refusals("region-unsealed"), 1);
+        let message = (ADD_MEM_REG, slot(&whole()), &[file.as_raw_fd()][..]);
+        all_refused(&bed, "region-unsealed", &[message]);
     }
 
     /// Overlapping regions: the daemon refuses, the VMM hears it.
     #[test]
     fn overlapping_regions_are_refused() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        vmm.negotiate();
+        let (bed, vmm) = Bed::negotiated();
         let file = memory();
-        let whole = slot(&region(0, MEMORY_SIZE, VMM_BASE, 0));
+        let whole = slot(&whole());
         vmm.done(ADD_MEM_REG, &whole, &[file.as_raw_fd()]);
         let other = memory();
         assert_eq!(vmm.status_of(ADD_MEM_REG, &whole, &[other.as_raw_fd()]), 1);
-        assert!(vmm.is_closed());
-        bed.wait_idle();
+        bed.expect_closed(&vmm);
         assert_eq!(bed.refusals("daemon-refused"), 1);
         still_serves(&bed);
     }
@@ -229,28 +225,28 @@ mod tests {
     #[test]
     fn vring_index_0x10000_is_refused() {
         let bed = Bed::new();
+        let event = RingEvents::new();
+        let (none, kick) = (&[][..], &[event.kick.as_raw_fd()][..]);
+        let mut messages = Vec::new();
         for index in [2, 0x100, 0x1_0000, u32::MAX] {
             for request in [SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE] {
-                ended_by(&bed, request, &state(index, 1), &[]);
+                messages.push((request, state(index, 1), none));
             }
-            ended_by(&bed, SET_VRING_ADDR, &ring_addresses(index), &[]);
+            messages.push((SET_VRING_ADDR, ring_addresses(index), none));
         }
-        let event = RingEvents::new();
         for index in [2u64, 0x200, 0x1_0000, 1 << 32] {
             for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
-                ended_by(&bed, request, &words(&[index]), &[event.kick.as_raw_fd()]);
+                messages.push((request, words(&[index]), kick));
             }
         }
-        assert_eq!(bed.refusals("ring-index"), 4 * 5 + 4 * 3);
+        all_refused(&bed, "ring-index", &messages);
         still_serves(&bed);
     }
 
     /// CVE-2019-14818, the other half: each one used to allocate.
     #[test]
     fn repeated_set_vring_num_is_flat() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        vmm.negotiate();
+        let (_bed, vmm) = Bed::negotiated();
         vmm.done(SET_VRING_NUM, &state(0, 256), &[]);
         let before = (descriptors(), mappings());
         for _ in 0..2000 {
@@ -287,24 +283,21 @@ mod tests {
             let vmm = bed.vmm();
             vmm.start(&memory, 2);
             vmm.send(request, PLAIN, &payload, &[]);
-            assert!(vmm.is_closed());
-            bed.wait_idle();
+            bed.expect_closed(&vmm);
         }
         assert_eq!(bed.refusals("ring-runs"), 4);
         let vmm = bed.vmm();
         vmm.start(&memory, 2);
         let again = ring_addresses_at(0, VMM_BASE, 1);
         vmm.done(SET_VRING_ADDR, &again, &[]);
-        bed.worker.look(|state| assert_eq!(state.rings.len(), 2));
+        assert_eq!(bed.rings(), 2);
     }
 
     #[test]
     fn ring_sizes_that_are_no_power_of_two_are_refused() {
         let bed = Bed::new();
-        for size in [0, 3, 1000, 2048, 0x1_0100] {
-            ended_by(&bed, SET_VRING_NUM, &state(0, size), &[]);
-        }
-        assert_eq!(bed.refusals("ring-size"), 5);
+        let sizes = [0, 3, 1000, 2048, 0x1_0100];
+        all_refused(&bed, "ring-size", &sizes.map(|size| (SET_VRING_NUM, state(0, size), &[][..])));
     }
 
     /// A pipe or a file in an event's place could make the worker block.
@@ -313,14 +306,14 @@ mod tests {
         let bed = Bed::new();
         let file = memory();
         let (socket, _other) = UnixStream::pair().unwrap();
-        for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
-            for fd in [file.as_raw_fd(), socket.as_raw_fd()] {
-                ended_by(&bed, request, &number(0), &[fd]);
-            }
-        }
-        assert_eq!(bed.refusals("not-an-eventfd"), 6);
-        ended_by(&bed, SET_VRING_KICK, &words(&[0x100]), &[]);
-        assert_eq!(bed.refusals("kick-without-fd"), 1);
+        let (file, socket) = (&[file.as_raw_fd()][..], &[socket.as_raw_fd()][..]);
+        let requests = [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR];
+        let messages = requests
+            .iter()
+            .flat_map(|request| [file, socket].map(|fds| (*request, number(0), fds)))
+            .collect::<Vec<_>>();
+        all_refused(&bed, "not-an-eventfd", &messages);
+        all_refused(&bed, "kick-without-fd", &[(SET_VRING_KICK, words(&[0x100]), &[])]);
     }
 
     /// The VMM cuts its memory off after it was mapped. The protocol threads
@@ -328,12 +321,9 @@ mod tests {
     /// would read the used index at SET_VRING_ADDR.
     #[test]
     fn memory_cut_off_after_mapping_is_not_touched_by_the_protocol() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        vmm.negotiate();
+        let (bed, vmm) = Bed::negotiated();
         let memory = memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        vmm.map(&memory);
         memory.set_len(0).unwrap();
         vmm.start_ring(0);
         vmm.get_base(0);
@@ -346,17 +336,12 @@ mod tests {
     /// Addresses outside of all memory: the session ends, the worker hears nothing.
     #[test]
     fn ring_addresses_outside_memory_are_refused() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        vmm.negotiate();
-        let memory = memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        let (bed, vmm) = Bed::negotiated();
+        vmm.map(&memory());
         vmm.done(SET_VRING_NUM, &state(0, 256), &[]);
         let outside = ring_addresses_at(0, VMM_BASE + MEMORY_SIZE, 0);
         assert_eq!(vmm.status_of(SET_VRING_ADDR, &outside, &[]), 1);
-        assert!(vmm.is_closed());
-        bed.wait_idle();
+        bed.expect_closed(&vmm);
         assert_eq!(bed.worker.take_lines()[2..], ["disconnected"]);
     }
 
@@ -368,8 +353,7 @@ mod tests {
             let message = [SET_FEATURES, PLAIN, 8, 0, 0].map(u32::to_ne_bytes).concat();
             vmm.write_raw(&message[..bytes]);
             vmm.stream.shutdown(std::net::Shutdown::Write).unwrap();
-            assert!(vmm.is_closed());
-            bed.wait_idle();
+            bed.expect_closed(&vmm);
         }
         assert_eq!(bed.refusals("truncated"), 4);
         still_serves(&bed);
@@ -383,8 +367,7 @@ mod tests {
             let vmm = bed.vmm();
             vmm.negotiate();
             vmm.write_raw(&[request, PLAIN, u32::MAX - 3].map(u32::to_ne_bytes).concat());
-            assert!(vmm.is_closed());
-            bed.wait_idle();
+            bed.expect_closed(&vmm);
         }
         assert_eq!(bed.refusals("payload-size"), 3);
     }
@@ -393,9 +376,7 @@ mod tests {
     /// be thrown out.
     #[test]
     fn stalled_vmm_does_not_stall_its_neighbour() {
-        let bed = Bed::new();
-        let stalled = bed.vmm();
-        stalled.negotiate();
+        let (bed, stalled) = Bed::negotiated();
         (&stalled.stream).write_all(&[1, 0, 0]).unwrap();
 
         let folder = tempfile::tempdir().unwrap();
@@ -465,8 +446,7 @@ mod tests {
             }
             // All of it is read, whatever becomes of it.
             vmm.stream.shutdown(std::net::Shutdown::Write).unwrap();
-            assert!(vmm.is_closed());
-            bed.wait_idle();
+            bed.expect_closed(&vmm);
             let lines = bed.worker.take_lines();
             starts += lines.iter().filter(|line| line.starts_with("start")).count();
         }

@@ -19,6 +19,24 @@ mod tests {
 
     use super::support::*;
 
+    /// A ring as QEMU and DPDK set it up, who wait for no answer.
+    fn set_up_ring(vmm: &Vmm, ring: u32, events: &RingEvents) {
+        vmm.send(SET_VRING_NUM, PLAIN, &state(ring, 256), &[]);
+        vmm.send(SET_VRING_BASE, PLAIN, &state(ring, 0), &[]);
+        vmm.send(SET_VRING_ADDR, PLAIN, &ring_addresses(ring), &[]);
+        vmm.send(SET_VRING_KICK, PLAIN, &number(ring), &[events.kick.as_raw_fd()]);
+    }
+
+    /// Both rings of a pair as QEMU sets them up, and what the worker hears of it.
+    fn set_up_pair_like_qemu(vmm: &Vmm, events: &[RingEvents; 2]) -> [&'static str; 4] {
+        for (ring, events) in (0..).zip(events) {
+            set_up_ring(vmm, ring, events);
+            vmm.send(SET_VRING_CALL, PLAIN, &number(ring), &[events.call.as_raw_fd()]);
+        }
+        vmm.ask_number(GET_FEATURES);
+        ["start 0 size 256 base 0", "call 0 true", "start 1 size 256 base 0", "call 1 true"]
+    }
+
     /// QEMU 7.2 with `queues=2`, as traced, up to a guest that uses one pair.
     #[test]
     fn qemu_order_is_served() {
@@ -55,31 +73,15 @@ mod tests {
         let acked = features & !(1 << 5 | 1 << 17 | 1 << 35);
         vmm.send(SET_FEATURES, PLAIN, &acked.to_ne_bytes(), &[]);
         let memory = memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
         // Twice with two queue pairs: 7.2 does that, later versions do not.
-        vmm.done(ADD_MEM_REG, &slot(&whole), &[memory.as_raw_fd()]);
-        vmm.done(ADD_MEM_REG, &slot(&whole), &[memory.as_raw_fd()]);
+        vmm.done(ADD_MEM_REG, &slot(&whole()), &[memory.as_raw_fd()]);
+        vmm.done(ADD_MEM_REG, &slot(&whole()), &[memory.as_raw_fd()]);
         assert_eq!(bed.status().memory_regions, 1);
         let events = [RingEvents::new(), RingEvents::new()];
-        for (ring, events) in (0..).zip(&events) {
-            vmm.send(SET_VRING_NUM, PLAIN, &state(ring, 256), &[]);
-            vmm.send(SET_VRING_BASE, PLAIN, &state(ring, 0), &[]);
-            vmm.send(SET_VRING_ADDR, PLAIN, &ring_addresses(ring), &[]);
-            vmm.send(SET_VRING_KICK, PLAIN, &number(ring), &[events.kick.as_raw_fd()]);
-            vmm.send(SET_VRING_CALL, PLAIN, &number(ring), &[events.call.as_raw_fd()]);
-        }
-        vmm.ask_number(GET_FEATURES);
-        assert_eq!(
-            bed.worker.take_lines(),
-            [
-                "connected",
-                &format!("features {:#x}", acked & !(1 << 30)),
-                "start 0 size 256 base 0",
-                "call 0 true",
-                "start 1 size 256 base 0",
-                "call 1 true",
-            ]
-        );
+        let started = set_up_pair_like_qemu(&vmm, &events);
+        let lines = bed.worker.take_lines();
+        assert_eq!(lines[..2], ["connected", &format!("features {:#x}", acked & !(1 << 30))]);
+        assert_eq!(lines[2..], started);
         bed.worker.look(|state| {
             assert!(state.rings[&0].enabled && state.rings[&1].enabled);
             assert_eq!(state.rings[&0].config.descriptor_table, 0);
@@ -94,31 +96,16 @@ mod tests {
         assert_eq!(vmm.get_base(0), 300);
         assert_eq!(vmm.get_base(1), 300);
         vmm.send(SET_FEATURES, PLAIN, &acked.to_ne_bytes(), &[]);
-        for (ring, events) in (0..).zip(&events) {
-            vmm.send(SET_VRING_NUM, PLAIN, &state(ring, 256), &[]);
-            vmm.send(SET_VRING_BASE, PLAIN, &state(ring, 0), &[]);
-            vmm.send(SET_VRING_ADDR, PLAIN, &ring_addresses(ring), &[]);
-            vmm.send(SET_VRING_KICK, PLAIN, &number(ring), &[events.kick.as_raw_fd()]);
-            vmm.send(SET_VRING_CALL, PLAIN, &number(ring), &[events.call.as_raw_fd()]);
-        }
-        vmm.ask_number(GET_FEATURES);
-        assert_eq!(
-            bed.worker.take_lines(),
-            [
-                "stop 0",
-                "stop 1",
-                "start 0 size 256 base 0",
-                "call 0 true",
-                "start 1 size 256 base 0",
-                "call 1 true",
-            ]
-        );
+        let started = set_up_pair_like_qemu(&vmm, &events);
+        let lines = bed.worker.take_lines();
+        assert_eq!(lines[..2], ["stop 0", "stop 1"]);
+        assert_eq!(lines[2..], started);
         // QEMU announces the guest after a migration.
         vmm.send(SEND_RARP, PLAIN, &words(&[0x5040_3020_1002]), &[]);
         vmm.ask_number(GET_FEATURES);
         drop(vmm);
         bed.wait_idle();
-        assert_eq!(bed.worker.take_lines(), ["disconnected"]);
+        assert_eq!(bed.worker.take_lines(), ["announce", "disconnected"]);
         assert!(bed.status().refusals.is_empty());
     }
 
@@ -144,9 +131,7 @@ mod tests {
         assert_eq!(config[20..22], [2, 0]);
 
         vmm.done(SET_FEATURES, &features.to_ne_bytes(), &[]);
-        let memory = memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        vmm.map(&memory());
         for ring in 0..4 {
             vmm.done(SET_VRING_NUM, &state(ring, 512), &[]);
         }
@@ -192,14 +177,9 @@ mod tests {
             vmm.send(SET_VRING_CALL, PLAIN, &number(ring), &[events.call.as_raw_fd()]);
         }
         vmm.send(SET_FEATURES, PLAIN, &(features & !(1 << 5)).to_ne_bytes(), &[]);
-        let memory = memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        vmm.map(&memory());
         for (ring, events) in (0..).zip(&events) {
-            vmm.send(SET_VRING_NUM, PLAIN, &state(ring, 256), &[]);
-            vmm.send(SET_VRING_BASE, PLAIN, &state(ring, 0), &[]);
-            vmm.send(SET_VRING_ADDR, PLAIN, &ring_addresses(ring), &[]);
-            vmm.send(SET_VRING_KICK, PLAIN, &number(ring), &[events.kick.as_raw_fd()]);
+            set_up_ring(&vmm, ring, events);
         }
         for ring in 0..2 {
             vmm.send(SET_VRING_ENABLE, PLAIN, &state(ring, 1), &[]);
@@ -215,10 +195,7 @@ mod tests {
     /// the other way round for the call.
     #[test]
     fn kick_and_call_are_the_vmms_own() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        let events = vmm.start(&memory, 2);
+        let (bed, _vmm, _memory, events) = Bed::started();
         events[1].kick.write(3).unwrap();
         bed.worker.look(|state| {
             let ring = state.rings.get_mut(&1).unwrap();
@@ -236,10 +213,7 @@ mod tests {
     /// own queue, which never moves from 0; and indices may wrap.
     #[test]
     fn all_rings_start_at_0xfff0() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        vmm.start(&memory, 2);
+        let (bed, vmm, _memory, _events) = Bed::started();
         bed.worker.look(|state| state.next_avail = 0xfff0);
         for ring in 0..2 {
             assert_eq!(vmm.get_base(ring), 0xfff0);
@@ -259,10 +233,7 @@ mod tests {
     /// After GET_VRING_BASE neither a kick nor anything else revives the old ring.
     #[test]
     fn get_vring_base_forgets_addresses() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        let events = vmm.start(&memory, 2);
+        let (bed, vmm, _memory, events) = Bed::started();
         vmm.get_base(0);
         vmm.done(SET_VRING_KICK, &number(0), &[events[0].kick.as_raw_fd()]);
         vmm.done(SET_VRING_CALL, &number(0), &[events[0].call.as_raw_fd()]);
@@ -274,13 +245,10 @@ mod tests {
 
     #[test]
     fn memory_slots_are_added_and_removed_while_rings_run() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        vmm.start(&memory, 2);
+        let (bed, vmm, _memory, _events) = Bed::started();
         bed.worker.take_lines();
         let before = (descriptors(), mappings());
-        let more = super::support::memory();
+        let more = memory();
         let extra = region(0x1000_0000, MEMORY_SIZE, VMM_BASE + 0x1000_0000, 0);
         for _ in 0..50 {
             vmm.done(ADD_MEM_REG, &slot(&extra), &[more.as_raw_fd()]);
@@ -301,14 +269,11 @@ mod tests {
     /// REM_MEM_REG with a descriptor: an old mistake that must be put up with.
     #[test]
     fn removal_with_a_descriptor_is_tolerated() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
+        let (_bed, vmm) = Bed::negotiated();
         let memory = memory();
-        vmm.negotiate();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(ADD_MEM_REG, &slot(&whole), &[memory.as_raw_fd()]);
+        vmm.done(ADD_MEM_REG, &slot(&whole()), &[memory.as_raw_fd()]);
         let before = descriptors();
-        vmm.done(REM_MEM_REG, &slot(&whole), &[memory.as_raw_fd()]);
+        vmm.done(REM_MEM_REG, &slot(&whole()), &[memory.as_raw_fd()]);
         assert!(descriptors() < before, "the region's own descriptor is closed too");
     }
 
@@ -316,15 +281,10 @@ mod tests {
     /// VMM hears "done", nothing of it is mapped any more.
     #[test]
     fn mem_table_change_waits_for_inflight() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        vmm.start(&memory, 2);
+        let (bed, vmm, _memory, _events) = Bed::started();
         let old = bed.worker.look(|state| Arc::downgrade(&state.rings[&0].memory));
         bed.worker.look(|state| state.slowness = Duration::from_millis(50));
-        let other = super::support::memory();
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[other.as_raw_fd()]);
+        vmm.map(&memory());
         assert!(old.upgrade().is_none());
         bed.worker.look(|state| {
             state.slowness = Duration::ZERO;
@@ -334,10 +294,7 @@ mod tests {
 
     #[test]
     fn disconnect_drains_before_munmap() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        vmm.start(&memory, 2);
+        let (bed, vmm, _memory, _events) = Bed::started();
         let held = bed.worker.look(|state| Arc::clone(&state.rings[&0].memory));
         let weak = Arc::downgrade(&held);
         drop(vmm);
@@ -359,7 +316,7 @@ mod tests {
         assert_eq!(vmm.status_of(SET_CONFIG, &[request, vec![9; 6]].concat(), &[]), 1);
         assert_eq!(vmm.status_of(NET_SET_MTU, &number(9001), &[]), 1);
         vmm.done(NET_SET_MTU, &number(9000), &[]);
-        vmm.done(SEND_RARP, &number(0), &[]);
+        assert_eq!(vmm.status_of(SEND_RARP, &number(0), &[]), 1, "another MAC");
         vmm.done(RESET_OWNER, &[], &[]);
         vmm.ask_number(GET_FEATURES);
     }
@@ -368,20 +325,16 @@ mod tests {
     /// thrown out: the next driver (after the boot ROM's) may be a modern one.
     #[test]
     fn legacy_driver_is_refused_loudly_and_the_session_lives() {
-        let bed = Bed::new();
-        let vmm = bed.vmm();
-        let memory = memory();
-        vmm.negotiate();
+        let (bed, vmm) = Bed::negotiated();
         vmm.done(SET_FEATURES, &(1u64 << 30).to_ne_bytes(), &[]);
-        let whole = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        vmm.done(SET_MEM_TABLE, &table(&[whole]), &[memory.as_raw_fd()]);
+        vmm.map(&memory());
         vmm.start_ring(0);
         assert!(bed.status().last_error.unwrap().contains("legacy"));
-        bed.worker.look(|state| assert!(state.rings.is_empty()));
+        assert_eq!(bed.rings(), 0);
         assert_eq!(vmm.get_base(0), 0);
         vmm.done(SET_FEATURES, &DRIVER_FEATURES.to_ne_bytes(), &[]);
         vmm.start_ring(0);
-        bed.worker.look(|state| assert_eq!(state.rings.len(), 1));
+        assert_eq!(bed.rings(), 1);
     }
 
     #[test]

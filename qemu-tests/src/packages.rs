@@ -10,7 +10,8 @@ use crate::process::{describe, output};
 /// What the demo needs: a VMM, the guest's tools, a load generator, namespaces.
 pub const DEMO: &[&str] = &["busybox-static", "ethtool", "iperf3", "iproute2", "qemu-system-x86"];
 
-/// What the tests need beyond the demo: DPDK's front-end, and a linker for the build.
+/// What the tests need beyond the demo: DPDK's front-end, systemd's judgement of the units, and a
+/// linker for the build.
 pub const VERIFY: &[&str] = &[
     "build-essential",
     "busybox-static",
@@ -19,6 +20,7 @@ pub const VERIFY: &[&str] = &[
     "iperf3",
     "iproute2",
     "qemu-system-x86",
+    "systemd",
     "tcpdump",
 ];
 

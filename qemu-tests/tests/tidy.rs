@@ -175,7 +175,7 @@ const DROP_REASONS_HEAD: &str = "\
 # Why a frame was dropped
 
 Every frame that comes to a stage leaves it or is dropped for one of these reasons, counted in
-frames, wire segments and bytes. The names are the same in `wireonce status`, logs and metrics.
+frames, wire segments and bytes: `wireonce status` shows them by these names, in its tables and as JSON.
 (Made from `fabric/ledger/src/reason.rs`; a test keeps it up to date.)
 
 | reason | what happened |

@@ -82,32 +82,3 @@ fn vms_with_several_queue_pairs_and_workers_talk() {
     assert!(iperf::measure(&mut bed.a, &mut bed.b, load).unwrap().received_mbps > 1.0);
     bed.cluster.must_close().unwrap();
 }
-
-#[test]
-fn a_killed_backend_is_restarted_under_its_vm() {
-    for backend_listens in [true, false] {
-        let mut bed = start(Plan { backend_listens, ..plan("kill") }).unwrap();
-        bed.must_reach_b();
-        bed.cluster.kill_daemon(0).unwrap();
-        bed.cluster.start_daemon(0).unwrap();
-        bed.must_reach_b();
-        let ended_well = bed.cluster.stop_daemon(0).unwrap();
-        assert!(ended_well, "SIGTERM must end a backend with success");
-    }
-}
-
-#[test]
-fn a_vm_survives_stop_reset_and_a_cut_link() {
-    let mut bed = start(plan("life")).unwrap();
-    bed.must_reach_b();
-    bed.a.qmp().stop().unwrap();
-    bed.a.qmp().cont().unwrap();
-    bed.must_reach_b();
-    bed.a.qmp().set_link("nic0", false).unwrap();
-    bed.a.qmp().set_link("nic0", true).unwrap();
-    bed.must_reach_b();
-    bed.a.qmp().reset().unwrap();
-    bed.a.wait_rebooted(Duration::from_secs(90)).unwrap();
-    bed.must_reach_b();
-    bed.cluster.must_close().unwrap();
-}

@@ -9,7 +9,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
 use vmm_sys_util::epoll::EventSet;
 
 use super::book::Book;
-use super::config::DeviceConfig;
+use super::config::{DeviceConfig, MAX_QUEUE_SIZE};
 use super::features;
 use super::vring::{BookedVring, lock};
 use crate::virtqueue::GuestMemory;
@@ -36,7 +36,7 @@ impl VhostUserBackend for NetBackend {
     }
 
     fn max_queue_size(&self) -> usize {
-        usize::from(self.config.queue_size_max)
+        usize::from(MAX_QUEUE_SIZE)
     }
 
     fn features(&self) -> u64 {

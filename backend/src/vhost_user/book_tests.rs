@@ -60,6 +60,8 @@ impl PortEvents for Notes {
         self.add(format!("memory {}", memory.iter().count()));
     }
 
+    fn announce(&self) {}
+
     fn disconnected(&self) {}
 }
 

@@ -7,9 +7,9 @@ use thiserror::Error;
 
 /// Most queue pairs of one vNIC.
 pub const MAX_QUEUE_PAIRS: u8 = 8;
-/// Largest ring that may be configured. QEMU stops at 1,024; DPDK and
+/// Largest ring that a VMM may set, a power of two. QEMU stops at 1,024; DPDK and
 /// cloud-hypervisor use 256 unless told otherwise. More only adds latency.
-pub const MAX_QUEUE_SIZE: u16 = 4096;
+pub const MAX_QUEUE_SIZE: u16 = 1024;
 /// Smallest MTU that IPv4 allows a link to have (RFC 791).
 pub const MIN_MTU: u16 = 68;
 
@@ -39,8 +39,6 @@ pub struct DeviceConfig {
     pub mtu: u16,
     /// Receive and transmit ring pairs, 1 to [`MAX_QUEUE_PAIRS`].
     pub queue_pairs: u8,
-    /// Largest ring accepted: a power of two, at most [`MAX_QUEUE_SIZE`].
-    pub queue_size_max: u16,
     /// Offer GUEST_TSO4, GUEST_TSO6 and GUEST_ECN. Turn it off for guests that
     /// run XDP: QEMU does not tell a back-end when the guest switches them off.
     pub offer_guest_tso: bool,
@@ -51,8 +49,7 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// A device with one queue pair, rings of up to 1,024, an MTU of 1,500 and
-    /// a socket of mode 0660.
+    /// A device with one queue pair, an MTU of 1,500 and a socket of mode 0660.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -68,7 +65,6 @@ impl DeviceConfig {
             mac,
             mtu: 1500,
             queue_pairs: 1,
-            queue_size_max: 1024,
             offer_guest_tso: true,
             require_sealed_memory: false,
         }
@@ -93,12 +89,6 @@ impl DeviceConfig {
             return self.wrong(format!(
                 "{} queue pairs: must be 1 to {MAX_QUEUE_PAIRS}",
                 self.queue_pairs
-            ));
-        }
-        if !self.queue_size_max.is_power_of_two() || self.queue_size_max > MAX_QUEUE_SIZE {
-            return self.wrong(format!(
-                "largest queue size {}: must be a power of two, at most {MAX_QUEUE_SIZE}",
-                self.queue_size_max
             ));
         }
         if self.mtu < MIN_MTU {
@@ -187,14 +177,12 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         type Case = (&'static str, fn(&mut DeviceConfig));
-        let cases: [Case; 9] = [
+        let cases: [Case; 7] = [
             ("name", |c| c.name.clear()),
             ("name", |c| c.name = "a\0b".into()),
             ("name", |c| c.name = "x".repeat(65)),
             ("queue pairs", |c| c.queue_pairs = 0),
             ("queue pairs", |c| c.queue_pairs = 9),
-            ("power of two", |c| c.queue_size_max = 1000),
-            ("power of two", |c| c.queue_size_max = 8192),
             ("MTU", |c| c.mtu = 67),
             ("unicast", |c| c.mac = [1, 0, 0, 0, 0, 1]),
         ];

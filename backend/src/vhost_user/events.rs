@@ -62,6 +62,10 @@ pub trait PortEvents: Send + Sync + 'static {
     /// in the new one: it is then served no more, until it is stopped.
     fn memory_replaced(&self, memory: Arc<GuestMemory>);
 
+    /// The VMM asks for an announcement of the vNIC's MAC address (SEND_RARP): after a
+    /// migration, or because its operator wants one. There may be many.
+    fn announce(&self);
+
     /// The VMM is gone. All rings are stopped and the worker has dropped the
     /// memory before this returns.
     fn disconnected(&self);

@@ -13,7 +13,7 @@
 
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures};
 
-use super::config::DeviceConfig;
+use super::config::{DeviceConfig, MAX_QUEUE_SIZE, MIN_MTU};
 use super::features::{self, PROTOCOL_FEATURES_BIT};
 use super::memory::{FileId, REGIONS_MAX, Region, parse_regions};
 use super::message::{Message, NO_DESCRIPTOR_FLAG};
@@ -26,6 +26,8 @@ pub(super) enum Verdict {
     Forward,
     /// It ends here, with this status (`true`: done) for a VMM that asks.
     Done(bool),
+    /// It ends here, and the worker announces the vNIC.
+    Announce,
     /// Answer with this number.
     Number(u64),
 }
@@ -113,8 +115,10 @@ impl Judge {
             R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => self.ring_event(message),
             R::GET_QUEUE_NUM => Ok(Verdict::Number(self.queue_number())),
             R::NET_SET_MTU => Ok(Verdict::Done(self.accepts_mtu(message.u64_at(0)))),
-            // The worker announces the MAC by itself when a ring starts.
-            R::SEND_RARP => Ok(Verdict::Done(true)),
+            // The guest may have taken another MAC, but the port guard lets it send with
+            // the vNIC's only.
+            R::SEND_RARP if message.payload.starts_with(&self.config.mac) => Ok(Verdict::Announce),
+            R::SEND_RARP => Ok(Verdict::Done(false)),
             // Nothing in the configuration space may be written.
             R::SET_CONFIG => Ok(Verdict::Done(false)),
             _ => Ok(Verdict::Forward),
@@ -200,7 +204,7 @@ impl Judge {
 
     fn set_size(&self, message: &Message, running: RunningRings) -> Result<Verdict, Refusal> {
         self.stopped_ring(message, running)?;
-        let (size, max) = (message.u32_at(4), self.config.queue_size_max);
+        let (size, max) = (message.u32_at(4), MAX_QUEUE_SIZE);
         if !size.is_power_of_two() || size > u32::from(max) {
             return Err(Refusal::RingSize { size, max });
         }
@@ -293,7 +297,7 @@ impl Judge {
     }
 
     fn accepts_mtu(&self, mtu: u64) -> bool {
-        (u64::from(super::config::MIN_MTU)..=u64::from(self.config.mtu)).contains(&mtu)
+        (u64::from(MIN_MTU)..=u64::from(self.config.mtu)).contains(&mtu)
     }
 
     fn stopped_ring(&self, message: &Message, running: RunningRings) -> Result<u16, Refusal> {

@@ -225,7 +225,7 @@ fn config_space_is_hidden_from_qemu() {
 }
 
 #[test]
-fn mtu_is_checked_and_rarp_is_swallowed() {
+fn mtu_is_checked() {
     for (mtu, accepted) in [(68, true), (1500, true), (1501, false), (67, false), (u64::MAX, false)]
     {
         assert_eq!(
@@ -233,7 +233,16 @@ fn mtu_is_checked_and_rarp_is_swallowed() {
             Ok(Verdict::Done(accepted))
         );
     }
-    assert_eq!(ask(&mut judge_of(1), number(FrontendReq::SEND_RARP, 0)), Ok(Verdict::Done(true)));
+}
+
+#[test]
+fn the_vnics_own_mac_and_no_other_is_announced() {
+    let rarp = |mac: [u8; 8]| {
+        ask(&mut judge_of(1), Message::new(FrontendReq::SEND_RARP, mac.to_vec())).unwrap()
+    };
+    assert_eq!(rarp([2, 0, 0, 0, 0, 1, 0, 0]), Verdict::Announce);
+    assert_eq!(rarp([2, 0, 0, 0, 0, 2, 0, 0]), Verdict::Done(false));
+    assert_eq!(rarp([0; 8]), Verdict::Done(false));
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) fn serve(
     board.connected(socket::peer_pid(vmm).unwrap_or(0));
     events.connected();
     let judge = Judge::new(config.clone());
-    let mut pump = Pump { vmm, link: &link, config, board, book: &book, judge };
+    let mut pump = Pump { vmm, link: &link, config, board, book: &book, events: &**events, judge };
     if let Err(refusal) = pump.run() {
         board.refused(refusal);
     }
@@ -93,6 +93,7 @@ struct Pump<'a> {
     config: &'a DeviceConfig,
     board: &'a Board,
     book: &'a Mutex<Book>,
+    events: &'a dyn PortEvents,
     judge: Judge,
 }
 
@@ -105,6 +106,10 @@ impl Pump<'_> {
             match self.judge.judge(&mut message, running)? {
                 Verdict::Forward => self.forward(&message)?,
                 Verdict::Done(done) => self.answer_status(&message, done)?,
+                Verdict::Announce => {
+                    self.events.announce();
+                    self.answer_status(&message, true)?;
+                }
                 Verdict::Number(number) => {
                     self.reply(message.request, &number.to_ne_bytes())?;
                 }

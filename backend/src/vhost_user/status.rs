@@ -27,8 +27,8 @@ pub struct DeviceStatus {
     pub rings: Vec<RingStatus>,
     /// Regions of guest memory that are mapped.
     pub memory_regions: usize,
-    /// Whether all of them are sealed against shrinking. If not, the VMM could
-    /// end this process by shrinking a file (SIGBUS).
+    /// Whether all of them are sealed against shrinking. If not, the VMM can take memory
+    /// away from under its own rings, which then stop.
     pub memory_sealed: bool,
     /// The last thing that went wrong.
     pub last_error: Option<String>,

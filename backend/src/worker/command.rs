@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Features(VnicId, u64, Reply<()>),
     /// The memory table changed.
     Memory(VnicId, Arc<GuestMemory>, Reply<()>),
+    /// The VMM wants the vNIC announced.
+    Announce(VnicId, Reply<()>),
     /// The VMM is gone.
     Disconnected(VnicId, Reply<()>),
     /// A frame from a port of another worker.

@@ -55,6 +55,10 @@ impl PortEvents for PortHandle {
         self.worker.ask(|reply| Command::Memory(self.vnic, memory, reply));
     }
 
+    fn announce(&self) {
+        self.worker.ask(|reply| Command::Announce(self.vnic, reply));
+    }
+
     fn disconnected(&self) {
         self.worker.ask(|reply| Command::Disconnected(self.vnic, reply));
     }

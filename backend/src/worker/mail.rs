@@ -79,6 +79,10 @@ impl Worker {
                 self.replace_memory(vnic, memory)?;
                 let _ = reply.send(());
             }
+            Command::Announce(vnic, reply) => {
+                self.announce(vnic, self.now_us());
+                let _ = reply.send(());
+            }
             Command::Disconnected(vnic, reply) => {
                 self.disconnect(vnic)?;
                 let _ = reply.send(());

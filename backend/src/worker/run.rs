@@ -69,7 +69,7 @@ impl Work for Worker {
 }
 
 impl Worker {
-    fn now_us(&self) -> u64 {
+    pub(super) fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 

@@ -1,7 +1,7 @@
 //! From a guest's ring to the fabric: one turn of one queue.
 //!
 //! ```text
-//!   ring ─▶ header and first bytes copied once ─▶ offload checked ─▶ port guard
+//!   ring ─▶ header and first bytes copied once ─▶ headers ─▶ port guard ─▶ offload checked
 //!        ─▶ route ─▶ train of the peer's path            (one copy of the rest)
 //!                 ─▶ arena, for a port of this process
 //! ```
@@ -12,7 +12,7 @@
 use super::{
     cost,
     local::Arena,
-    port::{Books, Port},
+    port::{Books, Port, TxQueue},
 };
 use crate::{
     net::{self, Admitted, Neighbours, PortPolicy},
@@ -22,7 +22,8 @@ use std::sync::Arc;
 use wireonce_config::Vnic;
 use wireonce_directory::{Directory, Route};
 use wireonce_frame::{
-    FrameSource, Headers, Offload, OffloadFeatures, SliceSource, StormMeter,
+    FrameSource, HEAD_LEN, Headers, Offload, OffloadFeatures, SliceSource, StormMeter,
+    build::rarp_announce,
     ecn::{self, Ecn},
     flow::flow_hash,
     segment::segment_count,
@@ -70,16 +71,9 @@ enum Verdict {
 /// Takes frames from queue `pair` of `port` while it has credit.
 pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Result<Turn, RingError> {
     let mut turn = Turn { chains: 0, empty: false, blocked: false };
-    let Some(queue) = port.tx.get_mut(pair).and_then(Option::as_mut) else { return Ok(turn) };
-    let mut sender = Sender {
-        vnic: &port.vnic,
-        policy: &port.policy,
-        storm: &mut port.storm,
-        books: &mut port.books,
-        from_guest: port.from_guest,
-        copies_ns: 0,
-    };
-    while turn.chains < TURN_FRAMES_MAX && port.credit_ns > 0 && out.arena.has_room() {
+    let (mut sender, queues, credit_ns) = Sender::of(port);
+    let Some(queue) = queues.get_mut(pair).and_then(Option::as_mut) else { return Ok(turn) };
+    while turn.chains < TURN_FRAMES_MAX && *credit_ns > 0 && out.arena.has_room() {
         let reason = match queue.ring.next(out.frame)? {
             Next::Empty => {
                 turn.empty = true;
@@ -102,15 +96,31 @@ pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Resul
             sender.books.guest_tx_drop(reason, Amount::frame(out.frame.frame_len(), 1));
         }
         turn.chains += 1;
-        port.credit_ns -= cost::frame_ns(out.frame.frame_len());
-        port.credit_ns -= std::mem::take(&mut sender.copies_ns);
-        port.credit_ns -= cost::descriptors_ns(queue.ring.ring_mut().take_walked());
+        *credit_ns -= cost::frame_ns(out.frame.frame_len());
+        *credit_ns -= std::mem::take(&mut sender.copies_ns);
+        *credit_ns -= cost::descriptors_ns(queue.ring.ring_mut().take_walked());
     }
     out.frame.clear();
     if queue.ring.publish_and_notify() {
         queue.common.interrupt();
     }
     Ok(turn)
+}
+
+/// Says in the guest's name where its MAC address is now, to all whom a broadcast of it
+/// reaches: a reverse ARP request, which the VMM asks for when the guest does not do it
+/// itself. Booked and limited like a broadcast of the guest.
+pub(super) fn announce(port: &mut Port, out: &mut Outward<'_>) {
+    let frame = rarp_announce(port.vnic.mac);
+    let Ok(headers) = Headers::parse(&frame, frame.len()) else { return };
+    let (mut sender, _, credit_ns) = Sender::of(port);
+    let amount = Amount::frame(frame.len(), 1);
+    if sender.may_flood(&headers, amount, out.now_us) {
+        out.scratch.clear();
+        out.scratch.extend_from_slice(&frame);
+        sender.replicate(out, &headers, Offload::default(), amount);
+    }
+    *credit_ns -= cost::frame_ns(frame.len()) + sender.copies_ns;
 }
 
 /// The sending side of a port, apart from its rings.
@@ -124,7 +134,20 @@ struct Sender<'p> {
     copies_ns: i64,
 }
 
-impl Sender<'_> {
+impl<'p> Sender<'p> {
+    /// The sending side of a port, its rings, and the CPU time that it may still use.
+    fn of(port: &'p mut Port) -> (Self, &'p mut [Option<TxQueue>], &'p mut i64) {
+        let sender = Self {
+            vnic: &port.vnic,
+            policy: &port.policy,
+            storm: &mut port.storm,
+            books: &mut port.books,
+            from_guest: port.from_guest,
+            copies_ns: 0,
+        };
+        (sender, &mut port.tx, &mut port.credit_ns)
+    }
+
     /// Sends the frame in `out` on and books it; `None` if there is no room now.
     fn forward(&mut self, out: &mut Outward<'_>) -> Option<()> {
         let len = out.frame.frame_len();
@@ -150,7 +173,8 @@ impl Sender<'_> {
                 Verdict::Sent
             }
             Route::Peer(peer, destination) => {
-                let block = self.block(out.frame, &headers, offload, destination, amount);
+                let head = out.frame.head();
+                let block = self.block(head, &headers, offload, destination, amount);
                 send(&mut self.books.fabric_tx, out.fabric, peer, &block, out.frame, out.now_us)
             }
             // Uplinks belong to gateways, which are processes of their own.
@@ -162,7 +186,7 @@ impl Sender<'_> {
 
     fn block(
         &self,
-        frame: &TxFrame,
+        head: &[u8],
         headers: &Headers,
         offload: Offload,
         destination: Endpoint,
@@ -172,8 +196,8 @@ impl Sender<'_> {
             source: Endpoint::Vnic(self.vnic.id),
             destination,
             offload,
-            flow_hash: flow_hash(headers, frame.head()),
-            ecn: ecn::read(headers, frame.head()).unwrap_or(Ecn::NotEct),
+            flow_hash: flow_hash(headers, head),
+            ecn: ecn::read(headers, head).unwrap_or(Ecn::NotEct),
             account: self.vnic.id.get(),
             amount,
         }
@@ -200,13 +224,10 @@ impl Sender<'_> {
         offload: Offload,
         amount: Amount,
     ) {
-        let vni = self.vnic.network.vni;
-        self.books.guest_tx.input += amount;
-        let destination = headers.ethernet.destination;
-        if !self.storm.admits(destination, amount.segments, out.now_us) {
-            self.books.guest_tx.drop(DropReason::Storm, amount);
+        if !self.may_flood(headers, amount, out.now_us) {
             return;
         }
+        let vni = self.vnic.network.vni;
         let head = out.frame.head();
         if out.neighbours.answer(vni, self.policy, head, headers, out.scratch) {
             let (start, room) = out.arena.reserve(out.scratch.len());
@@ -215,9 +236,32 @@ impl Sender<'_> {
             self.books.guest_tx.drop(DropReason::AnsweredHere, amount);
             return;
         }
-        let block = self.block(out.frame, headers, offload, Endpoint::Network(vni), amount);
         out.scratch.resize(amount_len(amount), 0);
         out.frame.read(out.scratch);
+        self.replicate(out, headers, offload, amount);
+    }
+
+    /// Books a broadcast or multicast, unless there are too many.
+    fn may_flood(&mut self, headers: &Headers, amount: Amount, now_us: u64) -> bool {
+        self.books.guest_tx.input += amount;
+        let admits = self.storm.admits(headers.ethernet.destination, amount.segments, now_us);
+        if !admits {
+            self.books.guest_tx.drop(DropReason::Storm, amount);
+        }
+        admits
+    }
+
+    /// Sends the frame that lies in the scratch memory to all of its network.
+    fn replicate(
+        &mut self,
+        out: &mut Outward<'_>,
+        headers: &Headers,
+        offload: Offload,
+        amount: Amount,
+    ) {
+        let head = out.scratch.get(..HEAD_LEN).unwrap_or(out.scratch);
+        let network = Endpoint::Network(self.vnic.network.vni);
+        let block = self.block(head, headers, offload, network, amount);
         let targets = self.flood_targets(out.directory);
         if targets.is_empty() {
             self.books.guest_tx.drop(DropReason::NoRoute, amount);

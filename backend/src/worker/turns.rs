@@ -15,6 +15,7 @@ use super::{
     port::Port,
     transmit::{self, Outward},
 };
+use wireonce_wire::VnicId;
 
 /// Rounds over the ready ports before the fabric is looked at again.
 const ROUNDS_MAX: usize = 4;
@@ -70,16 +71,8 @@ impl Worker {
             if !ready(&self.ports[index]) {
                 continue;
             }
-            let mut out = Outward {
-                fabric: &mut self.fabric,
-                directory: &self.directory,
-                neighbours: &self.neighbours,
-                arena: &mut self.arena,
-                frame: &mut self.frame,
-                scratch: &mut self.scratch,
-                now_us,
-            };
-            match transmit::turn(&mut self.ports[index], pair, &mut out) {
+            let (ports, mut out) = self.outward(now_us);
+            match transmit::turn(&mut ports[index], pair, &mut out) {
                 Ok(turn) => {
                     worked |= turn.chains > 0;
                     if let Some(queue) = self.ports[index].tx[pair].as_mut() {
@@ -100,6 +93,28 @@ impl Worker {
             self.ports[index].credit_ns -= cost_ns;
         }
         worked
+    }
+
+    /// Announces a vNIC in its guest's name.
+    pub(super) fn announce(&mut self, vnic: VnicId, now_us: u64) {
+        let Some(&index) = self.by_vnic.get(&vnic) else { return };
+        let (ports, mut out) = self.outward(now_us);
+        transmit::announce(&mut ports[index], &mut out);
+        self.ports[index].credit_ns -= self.deliver_local();
+    }
+
+    /// The ports, and the parts that the way out needs, borrowed apart.
+    fn outward(&mut self, now_us: u64) -> (&mut [Port], Outward<'_>) {
+        let out = Outward {
+            fabric: &mut self.fabric,
+            directory: &self.directory,
+            neighbours: &self.neighbours,
+            arena: &mut self.arena,
+            frame: &mut self.frame,
+            scratch: &mut self.scratch,
+            now_us,
+        };
+        (&mut self.ports, out)
     }
 
     /// Returns the CPU time that it took, in nanoseconds.

@@ -176,6 +176,10 @@ impl PortEvents for Worker {
         });
     }
 
+    fn announce(&self) {
+        self.tell("announce".into(), |_| {});
+    }
+
     fn disconnected(&self) {
         self.tell("disconnected".into(), |state| {
             assert!(state.connected, "disconnected twice");
@@ -213,12 +217,41 @@ impl Bed {
         Vmm::connect(&self.path)
     }
 
+    /// With a VMM that has negotiated.
+    pub(crate) fn negotiated() -> (Self, Vmm) {
+        let bed = Self::new();
+        let vmm = bed.vmm();
+        vmm.negotiate();
+        (bed, vmm)
+    }
+
+    /// With a VMM whose two rings run in this memory.
+    pub(crate) fn started() -> (Self, Vmm, File, Vec<RingEvents>) {
+        let bed = Self::new();
+        let vmm = bed.vmm();
+        let memory = memory();
+        let events = vmm.start(&memory, 2);
+        (bed, vmm, memory, events)
+    }
+
     pub(crate) fn status(&self) -> DeviceStatus {
         self.supervisor.status().remove(0)
     }
 
     pub(crate) fn refusals(&self, name: &str) -> u64 {
         self.status().refusals.get(name).copied().unwrap_or(0)
+    }
+
+    /// The back-end has closed this session though the VMM has not, and is ready for another.
+    #[track_caller]
+    pub(crate) fn expect_closed(&self, vmm: &Vmm) {
+        assert!(vmm.is_closed());
+        self.wait_idle();
+    }
+
+    /// How many rings the worker serves.
+    pub(crate) fn rings(&self) -> usize {
+        self.worker.look(|state| state.rings.len())
     }
 
     /// Waits until no VMM is connected any more.
@@ -318,13 +351,17 @@ impl Vmm {
     /// Starts `rings` rings of 256 in the order of cloud-hypervisor.
     pub(crate) fn start(&self, memory: &File, rings: u32) -> Vec<RingEvents> {
         self.negotiate();
-        let region = region(0, MEMORY_SIZE, VMM_BASE, 0);
-        self.done(SET_MEM_TABLE, &table(&[region]), &[memory.as_raw_fd()]);
+        self.map(memory);
         let events: Vec<_> = (0..rings).map(|index| self.start_ring(index)).collect();
         for index in 0..rings {
             self.done(SET_VRING_ENABLE, &state(index, 1), &[]);
         }
         events
+    }
+
+    /// Makes all of `memory` the guest's.
+    pub(crate) fn map(&self, memory: &File) {
+        self.done(SET_MEM_TABLE, &table(&[whole()]), &[memory.as_raw_fd()]);
     }
 
     pub(crate) fn start_ring(&self, index: u32) -> RingEvents {
@@ -378,6 +415,11 @@ pub(crate) fn words(values: &[u64]) -> Vec<u8> {
 /// Guest address, size, VMM address, file offset.
 pub(crate) fn region(guest: u64, size: u64, vmm: u64, offset: u64) -> Vec<u8> {
     words(&[guest, size, vmm, offset])
+}
+
+/// The region that all of [`memory`] makes.
+pub(crate) fn whole() -> Vec<u8> {
+    region(0, MEMORY_SIZE, VMM_BASE, 0)
 }
 
 pub(crate) fn table(regions: &[Vec<u8>]) -> Vec<u8> {

@@ -50,12 +50,13 @@ impl Role {
 
     /// The capabilities that it works with: number, name, and what is lost without.
     fn capabilities(self) -> &'static [(u32, &'static str, &'static str)] {
-        const ADMIN: (u32, &str, &str) =
-            (12, "CAP_NET_ADMIN", "socket buffers are limited by net.core.rmem_max and wmem_max");
+        const BUFFERS: &str = "socket buffers stay within net.core.rmem_max and wmem_max";
+        const BUFFERS_AND_TAPS: &str = "socket buffers stay within net.core.rmem_max and \
+             wmem_max, and TAPs have to be there already, for this user and up";
         match self {
-            Self::Backend => &[ADMIN],
+            Self::Backend => &[(12, "CAP_NET_ADMIN", BUFFERS)],
             Self::Gateway => &[
-                (12, "CAP_NET_ADMIN", "interfaces cannot be made promiscuous, nor TAP devices"),
+                (12, "CAP_NET_ADMIN", BUFFERS_AND_TAPS),
                 (13, "CAP_NET_RAW", "uplinks with driver \"packet\" cannot be opened"),
             ],
         }

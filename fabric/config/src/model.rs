@@ -197,6 +197,8 @@ pub struct Vnic {
     pub storm_frames_per_s: u32,
     /// The guest is offered TSO frames towards it (GUEST_TSO4 and GUEST_TSO6).
     pub guest_tso: bool,
+    /// A VMM whose guest memory could shrink under the backend is refused.
+    pub require_sealed_memory: bool,
 }
 
 /// Where a vNIC's virtual machine is.

@@ -124,6 +124,7 @@ pub(crate) struct RawVnic {
     pub(crate) allow: Allow,
     pub(crate) storm_frames_per_s: u32,
     pub(crate) guest_tso: bool,
+    pub(crate) require_sealed_memory: bool,
 }
 
 /// Reads the whole document; stops at the first thing that is wrong.
@@ -248,6 +249,7 @@ fn vnics(root: &Section<'_>) -> Result<Vec<RawVnic>, ConfigError> {
         "allow",
         "storm_frames_per_s",
         "offload",
+        "require_sealed_memory",
     ];
     root.tables("vnic", VNICS_MAX, KEYS)?.iter().map(vnic).collect()
 }
@@ -276,6 +278,7 @@ fn vnic(section: &Section<'_>) -> Result<RawVnic, ConfigError> {
         allow: allow(section)?,
         storm_frames_per_s: storm_frames_per_s(section)?,
         guest_tso: or(guest_tso, true),
+        require_sealed_memory: or(section.optional("require_sealed_memory", boolean)?, false),
     })
 }
 

@@ -79,6 +79,7 @@ impl Vnics<'_> {
             allow: raw.allow,
             storm_frames_per_s: raw.storm_frames_per_s,
             guest_tso: raw.guest_tso,
+            require_sealed_memory: raw.require_sealed_memory,
         })
     }
 

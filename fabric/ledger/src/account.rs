@@ -64,7 +64,7 @@ impl Stage {
         Self::UplinkRx,
     ];
 
-    /// The name in status, logs and metrics.
+    /// The name in the status.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

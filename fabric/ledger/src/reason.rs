@@ -5,7 +5,7 @@ use wireonce_frame::{HeaderError, OffloadError};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// Why a frame was dropped. The name is the same in status, logs and metrics.
+        /// Why a frame was dropped. The name is the same wherever one is shown.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum DropReason {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
@@ -17,7 +17,7 @@ macro_rules! reasons {
             /// How many reasons there are.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// The name in status, logs and metrics.
+            /// The name in the status.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }

@@ -66,6 +66,8 @@ pub struct VnicStatus {
     pub features: Vec<String>,
     /// Queue pairs that the guest uses.
     pub queue_pairs: u32,
+    /// The guest's memory is mapped, and its VMM cannot cut it off (`F_SEAL_SHRINK`).
+    pub memory_sealed: bool,
     /// From the guest.
     pub tx: Amount,
     /// To the guest.

@@ -1,13 +1,18 @@
-//! The `wireonce` program that a cluster runs.
+//! The `wireonce` program that a cluster runs, and as whom.
 
+use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::guest::image::target_dir;
+use crate::netns::Netns;
 use crate::process::output;
 
+/// The user and group id of daemons without privileges.
+pub const NOBODY: u32 = 65_534;
 /// Names a program to use instead of building one.
 const OVERRIDE: &str = "WIREONCE_BINARY";
 /// A cold release build on two cores, with others on the machine.
@@ -48,4 +53,37 @@ pub fn daemon_binary(profile: Profile) -> Result<PathBuf> {
         return Err(Error::Unexpected(format!("wireonce does not build:\n{}", built.stderr)));
     }
     Ok(target_dir().join(folder).join("wireonce"))
+}
+
+/// Runs `program` in `netns` as [`NOBODY`] with these capabilities and no others: not inherited, not
+/// to be had back by any program that it starts. The process stays one: setpriv becomes the program.
+pub(super) fn unprivileged_command(
+    netns: &Netns,
+    program: &Path,
+    capabilities: &[&str],
+) -> Command {
+    let mut set = "-all".to_owned();
+    for name in capabilities {
+        set += &format!(",+{name}");
+    }
+    let mut command = netns.command("setpriv");
+    command.args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string()]);
+    command.args(["--clear-groups", "--no-new-privs"]);
+    for kind in ["inh-caps", "ambient-caps", "bounding-set"] {
+        command.arg(format!("--{kind}={set}"));
+    }
+    command.arg(program);
+    command
+}
+
+/// Gives a file or folder to [`NOBODY`].
+pub(super) fn hand_over(path: &Path) -> Result<()> {
+    chown(path, Some(NOBODY), Some(NOBODY)).context(|| format!("chown {}", path.display()))
+}
+
+/// A copy of the program in a folder that [`NOBODY`] can read, wherever it was built.
+pub(super) fn copy_of(binary: &Path, dir: &Path) -> Result<PathBuf> {
+    let copy = dir.join("wireonce");
+    fs::copy(binary, &copy).context(|| format!("cannot copy {}", binary.display()))?;
+    Ok(copy)
 }

@@ -15,6 +15,7 @@
 mod checks;
 mod config;
 mod daemon;
+mod plan;
 mod status;
 
 use std::fs;
@@ -24,7 +25,8 @@ use std::process::Command;
 use std::time::Duration;
 
 pub use checks::Books;
-pub use daemon::{Profile, daemon_binary};
+pub use daemon::{NOBODY, Profile, daemon_binary};
+pub use plan::{Plan, Role, UplinkDriver, VmPlan};
 pub use status::{Amount, Ledger, Status};
 
 use crate::error::{Context, Error, Result};
@@ -38,139 +40,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 const OUTSIDE_INTERFACE: &str = "out0";
 /// A gateway's interface to the outside.
 pub const UPLINK_INTERFACE: &str = "up0";
-
-/// One VM of a plan; its vNIC has the same name.
-#[derive(Debug, Clone)]
-pub struct VmPlan {
-    /// The name of the VM and of its vNIC.
-    pub name: String,
-    /// Which server it runs on, from 0.
-    pub server: usize,
-    /// The last byte of its address 192.0.2.N and of its MAC.
-    pub number: u8,
-    /// Receive and transmit queues: so many of each.
-    pub queue_pairs: u16,
-    /// The gateway that its home uplink is on, from 0.
-    pub home: usize,
-}
-
-impl VmPlan {
-    /// A VM with one queue pair and its home on the first gateway.
-    #[must_use]
-    pub fn new(name: &str, server: usize, number: u8) -> Self {
-        Self { name: name.to_owned(), server, number, queue_pairs: 1, home: 0 }
-    }
-
-    /// Its address.
-    #[must_use]
-    pub fn address(&self) -> IpAddr {
-        Ipv4Addr::new(192, 0, 2, self.number).into()
-    }
-
-    /// Its MAC address.
-    #[must_use]
-    pub fn mac_bytes(&self) -> [u8; 6] {
-        [0x52, 0x54, 0x00, 0x77, 0x00, self.number]
-    }
-
-    /// Its MAC address, as text.
-    #[must_use]
-    pub fn mac(&self) -> String {
-        format!("52:54:00:77:00:{:02x}", self.number)
-    }
-}
-
-/// How a gateway reaches the outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UplinkDriver {
-    /// An interface by a packet socket.
-    Packet,
-    /// A TAP device in a bridge.
-    Tap,
-}
-
-/// What a test bed is made of.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// A word in the names of its namespaces.
-    pub tag: String,
-    /// How many servers.
-    pub servers: usize,
-    /// How many gateways, each with one uplink of the pool.
-    pub gateways: usize,
-    /// The VMs.
-    pub vms: Vec<VmPlan>,
-    /// The fabric's MTU, in bytes.
-    pub fabric_mtu: u32,
-    /// The hosts talk over IPv6, or over IPv4.
-    pub fabric_ipv6: bool,
-    /// Offloads of the hosts' fabric interfaces.
-    pub fabric_offloads: Offloads,
-    /// The two hosts of the plan are joined by one wire, without a bridge: for measurements.
-    pub direct: bool,
-    /// The MTU of the VMs' network, in bytes.
-    pub network_mtu: u32,
-    /// AES-256-GCM between the hosts, or nothing.
-    pub encrypted: bool,
-    /// Workers of each daemon.
-    pub workers: u16,
-    /// Paths of each link.
-    pub paths: u8,
-    /// The backend listens and QEMU connects, or the other way round.
-    pub backend_listens: bool,
-    /// How gateways reach the outside.
-    pub driver: UplinkDriver,
-}
-
-impl Plan {
-    /// `servers` servers and one gateway, with the product's defaults.
-    #[must_use]
-    pub fn new(tag: &str, servers: usize) -> Self {
-        Self {
-            tag: tag.to_owned(),
-            servers,
-            gateways: 1,
-            vms: Vec::new(),
-            fabric_mtu: 1500,
-            fabric_ipv6: false,
-            fabric_offloads: Offloads::default(),
-            direct: false,
-            network_mtu: 1500,
-            encrypted: true,
-            workers: 1,
-            paths: 1,
-            backend_listens: true,
-            driver: UplinkDriver::Packet,
-        }
-    }
-
-    /// Adds a VM.
-    #[must_use]
-    pub fn vm(mut self, vm: VmPlan) -> Self {
-        self.vms.push(vm);
-        self
-    }
-}
-
-/// What a host is for: the daemon's subcommand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It runs VMs.
-    Backend,
-    /// It offers an uplink.
-    Gateway,
-}
-
-impl Role {
-    /// The daemon's subcommand.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backend => "backend",
-            Self::Gateway => "gateway",
-        }
-    }
-}
 
 /// One host of the cluster.
 #[derive(Debug)]
@@ -215,10 +84,15 @@ impl Cluster {
     /// No right to do so, or `wireonce keygen` fails.
     pub fn build(plan: Plan, binary: &Path) -> Result<Self> {
         let dir = TempDir::new(&plan.tag)?;
+        let binary = if plan.unprivileged {
+            daemon::hand_over(dir.path())?;
+            daemon::copy_of(binary, dir.path())?
+        } else {
+            binary.to_owned()
+        };
         let fabric = Fabric::new(&plan.tag, plan.fabric_mtu, plan.fabric_offloads)?;
         let outside = Netns::new(&plan.tag, "outside")?;
-        let mut cluster =
-            Self { hosts: Vec::new(), outside, fabric, plan, binary: binary.to_owned(), dir };
+        let mut cluster = Self { hosts: Vec::new(), outside, fabric, plan, binary, dir };
         let servers = (0..cluster.plan.servers).map(|n| (Role::Backend, "server", n, n + 1));
         let gateways = (0..cluster.plan.gateways).map(|n| (Role::Gateway, "gateway", n, n + 101));
         for (role, kind, number, host_part) in servers.chain(gateways) {
@@ -281,7 +155,12 @@ impl Cluster {
         let log_dir = self.dir.path().to_owned();
         let binary = self.binary.clone();
         let host = self.host(index)?;
-        let mut command = host.netns.command(&binary.to_string_lossy());
+        let mut command = if self.plan.unprivileged {
+            let capabilities = self.plan.capabilities(host.role);
+            daemon::unprivileged_command(&host.netns, &binary, capabilities)
+        } else {
+            host.netns.command(&binary.to_string_lossy())
+        };
         command.arg(host.role.name()).arg("--config").arg(self.config_path(host));
         let daemon = Process::start(&host.name, &log_dir, &mut command)?;
         let name = host.name.clone();
@@ -516,6 +395,9 @@ impl Cluster {
         let mut command = Command::new(&self.binary);
         command.arg("keygen").arg(&path);
         let text = run(&mut command, LIMIT)?;
+        if self.plan.unprivileged {
+            daemon::hand_over(&path)?;
+        }
         let is_key = |word: &&str| word.len() == 44 && word.ends_with('=');
         let key = text.split_whitespace().find(is_key);
         key.map(str::to_owned).ok_or_else(|| {
@@ -553,7 +435,14 @@ impl Cluster {
     fn wire_tap(&self, gateway: &Netns, outer: End<'_>) -> Result<()> {
         join(End { netns: gateway, interface: "wire0" }, outer, self.plan.network_mtu)?;
         gateway.ip("link add br0 type bridge mcast_snooping 0")?;
-        gateway.ip(&format!("tuntap add {UPLINK_INTERFACE} mode tap vnet_hdr"))?;
+        let user = match self.plan.unprivileged {
+            true => format!(" user {NOBODY}"),
+            false => String::new(),
+        };
+        gateway.ip(&format!("tuntap add {UPLINK_INTERFACE} mode tap vnet_hdr{user}"))?;
+        if self.plan.unprivileged {
+            gateway.ip(&format!("link set {UPLINK_INTERFACE} up"))?;
+        }
         for interface in ["wire0", UPLINK_INTERFACE] {
             gateway.ip(&format!("link set {interface} master br0"))?;
         }
@@ -597,12 +486,5 @@ mod tests {
     fn hosts_are_named_by_letters_then_numbers() {
         assert_eq!(host_name("server", 1), "server-b");
         assert_eq!(host_name("server", 26), "server-26");
-    }
-
-    #[test]
-    fn a_vm_has_an_address_and_a_mac_of_its_number() {
-        let vm = VmPlan::new("vm-a", 0, 11);
-        assert_eq!(vm.address().to_string(), "192.0.2.11");
-        assert_eq!(vm.mac(), "52:54:00:77:00:0b");
     }
 }

@@ -12,12 +12,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use wireonce_qemu_tests::Result;
 use wireonce_qemu_tests::cluster::{Plan, VmPlan};
 use wireonce_qemu_tests::guest::Guest;
-use wireonce_qemu_tests::process::{Process, run, wait_until};
-use wireonce_qemu_tests::{Error, Result};
+use wireonce_qemu_tests::process::{run, wait_until};
 
 use crate::bed::{Bed, LIMIT};
+use crate::sniffer::Sniffer;
 
 /// The ports of forged frames, and of the honest ones after them.
 const FORGED: u32 = 40666;
@@ -88,7 +89,7 @@ fn a_lying_vm_is_stopped_at_its_port() {
     generator.send(&mut a, BROADCAST, BROADCASTS, "dst_mac ff:ff:ff:ff:ff:ff").unwrap();
     // Honest frames, after all the others: the sniffer is awake and has seen what there was.
     generator.send(&mut a, HONEST, COUNT, "").unwrap();
-    let log = sniffer.wait_for(HONEST, COUNT).unwrap();
+    let log = sniffer.wait_for("honest frames", |log| count(log, HONEST) >= COUNT).unwrap();
     let passed = count(&log, BROADCAST);
     let stormed = dropped(&bed, "storm").unwrap() - before;
     assert!((1..BROADCASTS).contains(&passed), "{passed} of {BROADCASTS} passed");
@@ -199,33 +200,6 @@ fn load_modules(bed: &Bed, guest: &mut Guest) -> Result<()> {
         guest.run(&fetch, LIMIT)?;
     }
     Ok(())
-}
-
-/// Sees every frame of the outside's wire.
-struct Sniffer {
-    tcpdump: Process,
-}
-
-impl Sniffer {
-    fn start(bed: &Bed) -> Result<Self> {
-        let mut command = bed.cluster.outside().command("tcpdump");
-        command.args(["-i", "out0", "-nn", "-e", "-l", "--immediate-mode", "-B", "8192"]);
-        let mut tcpdump = Process::start("sniffer", bed.cluster.dir(), &mut command)?;
-        wait_until("tcpdump listens", LIMIT, || {
-            tcpdump.must_be_alive()?;
-            Ok(tcpdump.log().contains("listening on").then_some(()))
-        })?;
-        Ok(Self { tcpdump })
-    }
-
-    /// What was seen, when `wanted` frames to `port` were.
-    fn wait_for(&self, port: u32, wanted: u64) -> Result<String> {
-        let done = wait_until(&format!("{wanted} honest frames outside"), LIMIT, || {
-            let log = self.tcpdump.log();
-            Ok((count(&log, port) >= wanted).then_some(log))
-        });
-        done.map_err(|error| Error::Unexpected(format!("{error}:\n{}", self.tcpdump.log())))
-    }
 }
 
 /// Lines about frames to a UDP port.

@@ -196,5 +196,9 @@ fn backend_killed(backend_listens: bool) -> Result<()> {
     let line = format!("cd {dir}; for n in $(seq 1 60); do seq 1 20000; done | cmp - received");
     bed.cluster.outside().sh(&line, LIMIT)?;
     bed.must_reach_outside(&mut b)?;
-    bed.must_close()
+    bed.must_close()?;
+    match bed.cluster.stop_daemon(0)? {
+        true => Ok(()),
+        false => Err(Error::Unexpected("SIGTERM did not end the backend with success".to_owned())),
+    }
 }

@@ -12,9 +12,12 @@
 //! | `offloads` | jumbo frames over a small fabric; a guest that takes no offloads gets right checksums |
 //! | `stream` | a gigabyte through a VM and back comes out bit for bit |
 //! | `guard` | a VM that lies is stopped at its port, by name, and nothing of it is seen outside |
+//! | `announce` | a guest that QEMU announces is seen outside |
+//! | `sealed` | a VMM whose memory cannot shrink is accepted where that is required |
 //! | `frontend` | DPDK's front-end: all ring sizes and receive modes; every frame is in the books |
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
 
+mod announce;
 mod bed;
 mod frontend;
 mod guard;
@@ -22,5 +25,7 @@ mod lifetime;
 mod neighbours;
 mod offloads;
 mod queues;
+mod sealed;
+mod sniffer;
 mod steady;
 mod stream;

@@ -28,6 +28,40 @@ fn expect_bad(driver: &mut Driver, head: u32, fault: ChainFault) {
     assert_eq!(ring.pop(&mut chain), Ok(Pop::Empty));
 }
 
+/// A driver that has offered a good chain of one byte at each of `heads`, and its ring.
+fn offered(size: u16, heads: impl IntoIterator<Item = u16>) -> (Driver, SplitRing, Chain) {
+    let mut driver = Driver::new(size);
+    let ring = driver.ring();
+    for head in heads {
+        driver.offer_chain(head, &[(LOW, 1, 0)]);
+    }
+    (driver, ring, Chain::new())
+}
+
+/// `available` chains are offered, of which the first of `heads` are popped, all good.
+#[track_caller]
+fn pop_good(ring: &mut SplitRing, chain: &mut Chain, available: u16, heads: &[u16]) {
+    assert_eq!(ring.available(), Ok(available));
+    for head in heads {
+        assert_eq!(ring.pop(chain), Ok(Pop::Chain));
+        assert_eq!(chain.head(), *head);
+    }
+}
+
+/// Offers head 0, which refers to an indirect table of `len` bytes at `table`. Each entry has a
+/// buffer, flags and the next entry.
+fn offer_indirect(
+    driver: &mut Driver,
+    (table, len): (u64, u32),
+    entries: &[((u64, u32), u16, u16)],
+) {
+    for (address, (buffer, flags, next)) in (table..).step_by(16).zip(entries) {
+        driver.write_descriptor(address, *buffer, *flags, *next);
+    }
+    driver.descriptor(0, (table, len), INDIRECT, 0);
+    driver.offer(0);
+}
+
 #[track_caller]
 fn expect_readable(driver: &Driver, bytes: &[u8]) {
     let mut ring = driver.ring();
@@ -120,31 +154,16 @@ fn avail_idx_jump_breaks_the_ring_for_good() {
 
 #[test]
 fn avail_idx_that_goes_back_breaks_the_ring() {
-    let mut driver = Driver::new(8);
-    let mut ring = driver.ring();
-    driver.offer_chain(0, &[(LOW, 1, 0)]);
-    driver.offer_chain(1, &[(LOW, 1, 0)]);
-    assert_eq!(ring.available(), Ok(2));
-    let mut chain = Chain::new();
-    for _ in 0..2 {
-        assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
-    }
+    let (driver, mut ring, mut chain) = offered(8, 0..2);
+    pop_good(&mut ring, &mut chain, 2, &[0, 1]);
     driver.set_avail_idx(START.wrapping_add(1));
     assert!(matches!(ring.available(), Err(RingError::AvailJump { .. })));
 }
 
 #[test]
 fn inflight_never_exceeds_queue_size() {
-    let mut driver = Driver::new(4);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    for head in 0..4 {
-        driver.offer_chain(head, &[(LOW, 1, 0)]);
-    }
-    assert_eq!(ring.available(), Ok(4));
-    for _ in 0..4 {
-        assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
-    }
+    let (mut driver, mut ring, mut chain) = offered(4, 0..4);
+    pop_good(&mut ring, &mut chain, 4, &[0, 1, 2, 3]);
     assert_eq!(ring.in_flight(), 4);
     // Completed, but not shown to the driver: it cannot know that there is room.
     ring.complete(0, 0);
@@ -154,13 +173,9 @@ fn inflight_never_exceeds_queue_size() {
 
 #[test]
 fn duplicate_inflight_head_is_refused() {
-    let mut driver = Driver::new(8);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    driver.offer_chain(3, &[(LOW, 1, 0)]);
+    let (mut driver, mut ring, mut chain) = offered(8, [3]);
     driver.offer(3);
-    assert_eq!(ring.available(), Ok(2));
-    assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
+    pop_good(&mut ring, &mut chain, 2, &[3]);
     assert_eq!(ring.pop(&mut chain), Err(RingError::HeadInFlight { head: 3 }));
     assert_eq!(ring.available(), Err(RingError::HeadInFlight { head: 3 }));
     // What was served before is still returned.
@@ -171,33 +186,20 @@ fn duplicate_inflight_head_is_refused() {
 
 #[test]
 fn head_may_come_again_once_completed_or_given_back() {
-    let mut driver = Driver::new(8);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    driver.offer_chain(3, &[(LOW, 1, 0)]);
-    assert_eq!(ring.available(), Ok(1));
-    assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
+    let (mut driver, mut ring, mut chain) = offered(8, [3]);
+    pop_good(&mut ring, &mut chain, 1, &[3]);
     ring.undo_pop(1);
     assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
     ring.complete(3, 0);
     ring.publish();
     driver.offer(3);
-    assert_eq!(ring.available(), Ok(1));
-    assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
+    pop_good(&mut ring, &mut chain, 1, &[3]);
 }
 
 #[test]
 fn undo_gives_back_no_more_than_is_in_flight() {
-    let mut driver = Driver::new(8);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    for head in 0..3 {
-        driver.offer_chain(head, &[(LOW, 1, 0)]);
-    }
-    assert_eq!(ring.available(), Ok(3));
-    for _ in 0..3 {
-        assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
-    }
+    let (_driver, mut ring, mut chain) = offered(8, 0..3);
+    pop_good(&mut ring, &mut chain, 3, &[0, 1, 2]);
     ring.complete(0, 0);
     ring.undo_pop(u16::MAX);
     assert_eq!(ring.next_avail(), START.wrapping_add(1));
@@ -219,24 +221,14 @@ fn head_out_of_range_breaks_the_ring() {
 
 #[test]
 fn stop_gives_back_what_is_in_flight() {
-    let mut driver = Driver::new(8);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    for head in 0..3 {
-        driver.offer_chain(head, &[(LOW, 1, 0)]);
-    }
-    assert_eq!(ring.available(), Ok(3));
-    for _ in 0..2 {
-        assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
-    }
+    let (mut driver, mut ring, mut chain) = offered(8, 0..3);
+    pop_good(&mut ring, &mut chain, 3, &[0, 1]);
     ring.complete(0, 0);
     assert_eq!(ring.stop(), START.wrapping_add(1));
     assert_eq!(driver.take_used(), [(0, 0)]);
     // A successor serves the rest.
     let mut successor = driver.ring();
-    assert_eq!(successor.available(), Ok(2));
-    assert_eq!(successor.pop(&mut chain), Ok(Pop::Chain));
-    assert_eq!(chain.head(), 1);
+    pop_good(&mut successor, &mut chain, 2, &[1]);
 }
 
 #[test]
@@ -263,9 +255,7 @@ fn descriptor_loop_is_bad() {
 #[test]
 fn indirect_loop_is_bad() {
     let mut driver = Driver::new(8);
-    driver.write_descriptor(LOW, (HIGH, 1), NEXT, 0);
-    driver.descriptor(0, (LOW, 16), INDIRECT, 0);
-    driver.offer(0);
+    offer_indirect(&mut driver, (LOW, 16), &[((HIGH, 1), NEXT, 0)]);
     expect_bad(&mut driver, 0, ChainFault::TooLong);
 }
 
@@ -295,19 +285,15 @@ fn segments_are_bounded_like_descriptors() {
 #[test]
 fn indirect_table_without_the_feature_is_bad() {
     let mut driver = Driver::with_features(8, 0);
-    driver.write_descriptor(LOW, (HIGH, 1), 0, 0);
-    driver.descriptor(0, (LOW, 16), INDIRECT, 0);
-    driver.offer(0);
+    offer_indirect(&mut driver, (LOW, 16), &[((HIGH, 1), 0, 0)]);
     expect_bad(&mut driver, 0, ChainFault::IndirectNotNegotiated);
 }
 
 #[test]
 fn nested_indirect_table_is_bad() {
     let mut driver = Driver::new(8);
-    driver.write_descriptor(LOW, (LOW + 64, 16), INDIRECT, 0);
     driver.write_descriptor(LOW + 64, (HIGH, 1), 0, 0);
-    driver.descriptor(0, (LOW, 16), INDIRECT, 0);
-    driver.offer(0);
+    offer_indirect(&mut driver, (LOW, 16), &[((LOW + 64, 16), INDIRECT, 0)]);
     expect_bad(&mut driver, 0, ChainFault::NestedIndirect);
 }
 
@@ -324,9 +310,7 @@ fn indirect_descriptor_with_next_is_bad() {
 fn indirect_len_that_is_no_multiple_of_16_is_bad() {
     for len in [0, 1, 15, 17, u32::MAX] {
         let mut driver = Driver::new(8);
-        driver.write_descriptor(LOW, (HIGH, 1), 0, 0);
-        driver.descriptor(0, (LOW, len), INDIRECT, 0);
-        driver.offer(0);
+        offer_indirect(&mut driver, (LOW, len), &[((HIGH, 1), 0, 0)]);
         expect_bad(&mut driver, 0, ChainFault::IndirectLen(len));
     }
 }
@@ -334,9 +318,7 @@ fn indirect_len_that_is_no_multiple_of_16_is_bad() {
 #[test]
 fn indirect_next_out_of_range_is_bad() {
     let mut driver = Driver::new(8);
-    driver.write_descriptor(LOW, (HIGH, 1), NEXT, 2);
-    driver.descriptor(0, (LOW, 32), INDIRECT, 0);
-    driver.offer(0);
+    offer_indirect(&mut driver, (LOW, 32), &[((HIGH, 1), NEXT, 2)]);
     expect_bad(&mut driver, 0, ChainFault::NextOutOfRange { next: 2, size: 2 });
 }
 
@@ -344,8 +326,7 @@ fn indirect_next_out_of_range_is_bad() {
 fn indirect_table_outside_memory_is_bad() {
     for (table, lost) in [(END, END), (END - 8, END), (u64::MAX - 7, u64::MAX - 7)] {
         let mut driver = Driver::new(8);
-        driver.descriptor(0, (table, 16), INDIRECT, 0);
-        driver.offer(0);
+        offer_indirect(&mut driver, (table, 16), &[]);
         expect_bad(&mut driver, 0, ChainFault::Unmapped(Unmapped(lost)));
     }
 }
@@ -367,11 +348,8 @@ fn chained_descriptors_before_an_indirect_table_are_served() {
 fn indirect_table_crosses_regions() {
     let mut driver = Driver::with_features(8, INDIRECT_DESC);
     driver.write(LOW, b"xyz");
-    let table = HIGH - 24;
-    driver.write_descriptor(table, (LOW, 1), NEXT, 1);
-    driver.write_descriptor(table + 16, (LOW + 1, 2), 0, 0);
-    driver.descriptor(0, (table, 32), INDIRECT, 0);
-    driver.offer(0);
+    let entries = [((LOW, 1), NEXT, 1), ((LOW + 1, 2), 0, 0)];
+    offer_indirect(&mut driver, (HIGH - 24, 32), &entries);
     expect_readable(&driver, b"xyz");
 }
 
@@ -394,10 +372,8 @@ fn descriptor_crosses_two_adjacent_regions() {
 fn writable_descriptor_crosses_two_adjacent_regions() {
     let mut driver = Driver::new(8);
     driver.offer_chain(0, &[(HIGH - 3, 12, WRITE)]);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    assert_eq!(ring.available(), Ok(1));
-    assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
+    let (mut ring, mut chain) = (driver.ring(), Chain::new());
+    pop_good(&mut ring, &mut chain, 1, &[0]);
     let mut writer = chain.writer();
     assert_eq!(writer.skip(2), 2);
     assert_eq!(writer.write(b"fore+after!!"), 10);
@@ -459,10 +435,8 @@ fn chain_total_bound() {
     let half = (1 << 32, 0x8000_0000, 0);
     driver.offer_chain(0, &[half, (1 << 32, 0x7fff_ffff, 0)]);
     driver.offer_chain(2, &[half, half]);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    assert_eq!(ring.available(), Ok(2));
-    assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
+    let (mut ring, mut chain) = (driver.ring(), Chain::new());
+    pop_good(&mut ring, &mut chain, 2, &[0]);
     assert_eq!(chain.readable_len(), u32::MAX);
     assert_eq!(ring.pop(&mut chain), Ok(Pop::Bad));
     assert_eq!(ring.last_fault(), Some(ChainFault::TotalLen));
@@ -470,14 +444,10 @@ fn chain_total_bound() {
 
 #[test]
 fn bad_chain_between_good_ones_is_returned_in_its_turn() {
-    let mut driver = Driver::new(8);
-    driver.offer_chain(4, &[(LOW, 1, 0)]);
+    let (mut driver, mut ring, mut chain) = offered(8, [4]);
     driver.offer_chain(0, &[(END, 1, 0)]);
     driver.offer_chain(6, &[(LOW, 1, 0)]);
-    let mut ring = driver.ring();
-    let mut chain = Chain::new();
-    assert_eq!(ring.available(), Ok(3));
-    assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
+    pop_good(&mut ring, &mut chain, 3, &[4]);
     assert_eq!(ring.pop(&mut chain), Ok(Pop::Bad));
     assert_eq!(ring.pop(&mut chain), Ok(Pop::Chain));
     ring.publish();

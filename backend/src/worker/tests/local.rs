@@ -1,7 +1,7 @@
 //! Frames between guests of one worker.
 
 use super::house::{Guest, mac, vnic, worker};
-use wireonce_frame::{MacAddr, sample::Sample};
+use wireonce_frame::{MacAddr, build::rarp_announce, sample::Sample};
 use wireonce_ledger::{Amount, DropReason};
 
 /// A UDP frame from guest `from`, with its own address, to `to`.
@@ -67,6 +67,26 @@ fn a_question_for_a_known_address_is_answered_to_the_asker_alone() {
     assert!(guests[1].received().is_empty());
     let sent = &worker.test_port(1).books.guest_tx;
     assert_eq!(sent.dropped(DropReason::AnsweredHere).frames, 1);
+    worker.assert_closed();
+}
+
+#[test]
+fn an_announcement_reaches_the_network_in_the_guests_name_and_within_its_limit() {
+    let mut worker = worker();
+    let mut guests = [1, 2, 4].map(|id| Guest::start(&mut worker, id));
+    guests.iter_mut().for_each(|guest| guest.post(100));
+    for _ in 0..50 {
+        worker.announce(vnic(1), 0);
+    }
+    worker.test_turn(0);
+    let heard = guests[1].received();
+    assert_eq!(heard.len(), 10, "the vNIC may send 10 a second");
+    assert!(heard.iter().all(|frame| *frame == rarp_announce(mac(1))));
+    assert!(guests[0].received().is_empty(), "the announced one");
+    assert!(guests[2].received().is_empty(), "another network");
+    let sent = &worker.test_port(1).books.guest_tx;
+    assert_eq!(sent.dropped(DropReason::NoSession).frames, 10, "the peer is not connected");
+    assert_eq!(sent.dropped(DropReason::Storm).frames, 40);
     worker.assert_closed();
 }
 

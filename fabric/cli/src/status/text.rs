@@ -294,6 +294,7 @@ mod tests {
             state: VnicState::Running,
             features: vec!["csum".to_owned(), "mrg-rxbuf".to_owned()],
             queue_pairs: 2,
+            memory_sealed: true,
             tx,
             rx: Amount::ZERO,
         };

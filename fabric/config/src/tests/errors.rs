@@ -29,7 +29,7 @@ refused! {
     unknown_key: [("mac = ", "mca = ")] =>
         ":40: [[vnic]] \"vm-b\": key `mca`: unknown key; did you mean `mac`?";
     unknown_key_that_is_like_none: [("trunk = true", "colour = \"red\"")] =>
-        ":56: [[vnic]] \"vm-a\": key `colour`: unknown key; the keys here are id, name, host, network, mac, addresses, socket, socket_mode, queue_pairs, home, standbys, trunk, allow, storm_frames_per_s, offload";
+        ":56: [[vnic]] \"vm-a\": key `colour`: unknown key; the keys here are id, name, host, network, mac, addresses, socket, socket_mode, queue_pairs, home, standbys, trunk, allow, storm_frames_per_s, offload, require_sealed_memory";
     unknown_key_of_offload: [("guest_tso", "guest_tos")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: key `guest_tos`: unknown key; did you mean `guest_tso`?";
     missing_host_table: [("[host]", ""), ("name = \"server-a\"\n", ""), ("private_key_file = \"/etc/wireonce/server-a.key\"\n", ""), ("workers = 2", "")] =>
@@ -132,6 +132,8 @@ refused! {
         ":91: [[uplink]] \"west-1\": key `storm_frames_per_s`: is a string; write a whole number from 1 to 10000000";
     offload_as_a_word: [("{ guest_tso = false }", "false")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: is a boolean, not a table; write `offload = { guest_tso = .. }`";
+    sealed_memory_as_a_number: [("trunk = true", "require_sealed_memory = 1")] =>
+        ":56: [[vnic]] \"vm-a\": key `require_sealed_memory`: is a whole number; write true or false, unquoted";
     driver_word: [("\"packet\"", "\"dpdk\"")] =>
         ":80: [[uplink]] \"east-1\": key `driver`: \"dpdk\" is not known; write \"packet\" or \"tap\"";
     interface_with_a_slash: [("\"eth1\"", "\"eth/1\"")] =>

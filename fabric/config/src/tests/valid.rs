@@ -47,6 +47,13 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn sealed_memory_may_be_required_of_one_vnic() {
+    let config = parse(&edited(&[("trunk = true", "require_sealed_memory = true")])).unwrap();
+    let required = |id| config.vnic(VnicId::new(id).unwrap()).unwrap().require_sealed_memory;
+    assert!(required(1002) && !required(1003));
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let config = parse(&edited(&[
         ("workers = 2\n", ""),
@@ -71,6 +78,7 @@ fn what_is_left_out_has_its_default() {
     let uplink = config.uplink(UplinkId(3)).unwrap();
     assert_eq!(uplink.storm_frames_per_s, schema::STORM_FRAMES_PER_S_DEFAULT);
     assert_eq!(vnic.allow, Allow::default());
+    assert!(!vnic.require_sealed_memory);
     assert!(!vnic.trunk && vnic.guest_tso && vnic.home.is_none() && vnic.addresses.is_empty());
     let VnicPlace::Local(socket) = &vnic.place else { panic!("vm-c is local") };
     assert_eq!(socket.mode, SocketMode::Listen);

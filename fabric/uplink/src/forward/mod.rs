@@ -4,8 +4,8 @@
 //! ```text
 //!   from the fabric: owned by the peer? headers, offload ─▶ source MAC ─▶ link control,
 //!                    tags ─▶ out on the network's VLAN
-//!   from outside:    link control ─▶ VLAN → network ─▶ reflection ─▶ headers, offload
-//!                    ─▶ unicast: vNIC whose home this is / group: designated uplink only
+//!   from outside:    headers ─▶ link control, tags ─▶ VLAN → network ─▶ reflection ─▶ offload,
+//!                    length ─▶ unicast: vNIC whose home this is / group: designated uplink only
 //! ```
 //!
 //! A peer may have been broken into, and so may anyone outside: what arrives is
