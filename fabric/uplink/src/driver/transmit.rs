@@ -9,13 +9,28 @@
 //! ring owns until the kernel has read it. Queueing needs no ring, so that frames
 //! can be queued while a fabric completion is being taken apart. Behind the bound
 //! the port is busy, and the caller drops.
+//!
+//! A large frame that nothing waits in front of is written at once, from where it
+//! lies: what a batch saves is little against its copy.
 
 use super::vlan::{self, MACS_LEN};
 use crate::{books::Owner, sys::VNET_LEN};
-use std::os::fd::{AsRawFd, OwnedFd};
+use rustix::{
+    io::Errno,
+    net::{self, SendAncillaryBuffer, SendFlags},
+};
+use std::{
+    io::IoSlice,
+    os::fd::{AsRawFd, OwnedFd},
+};
 use wireonce_frame::{FRAME_LEN_MAX, FrameRef, VNET_HEADER_LEN};
 use wireonce_ledger::Amount;
 use wireonce_ring::{Completion, Ring, RingError, Token};
+
+/// Frames from this length on are large: a copy costs more than a system call.
+const LARGE_LEN: usize = 8192;
+/// Parts of a frame that one system call takes: those of the fabric and the header.
+const PARTS_MAX: usize = wireonce_wire::GATHER_PARTS_MAX + 1;
 
 /// Frames that may wait or be with the kernel: what three full receive buffers of the
 /// fabric hold if all frames are small.
@@ -133,6 +148,48 @@ impl Transmit {
         Ok(())
     }
 
+    /// Writes a large frame at once, if no frame is before it. `None`: queue it.
+    pub fn send_at_once(
+        &mut self,
+        vnet: [u8; VNET_HEADER_LEN],
+        vlan: Option<u16>,
+        frame: &FrameRef<'_>,
+        booking: Booking,
+    ) -> Option<Sent> {
+        if frame.frame_len() < LARGE_LEN || self.in_flight() > 0 {
+            return None;
+        }
+        let front = Front::new(vnet, vlan, frame);
+        let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+        let mut count = 0;
+        for part in std::iter::once(front.bytes()).chain(frame.parts_from(front.taken)) {
+            *slices.get_mut(count)? = IoSlice::new(part);
+            count += 1;
+        }
+        let slices = slices.get(..count)?;
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        let written = match self.means {
+            Means::Send => {
+                let mut control = SendAncillaryBuffer::default();
+                net::sendmsg(&self.fd, slices, &mut control, SendFlags::DONTWAIT)
+            }
+            Means::Write => rustix::io::writev(&self.fd, slices),
+        };
+        let result =
+            written.map_or_else(Errno::raw_os_error, |n| if n == len { 0 } else { libc::EIO });
+        let outcome = match outcome(result, &vnet) {
+            // The ring waits for room.
+            SentOutcome::Busy => return None,
+            SentOutcome::OffloadRefused(_) => {
+                let mut bytes = Vec::new();
+                compose(&mut bytes, vnet, vlan, frame);
+                SentOutcome::OffloadRefused(bytes)
+            }
+            outcome => outcome,
+        };
+        Some(Sent { booking, outcome })
+    }
+
     /// Moves what is queued to `ring`, in order; it goes to the kernel with the
     /// ring's next `enter`.
     ///
@@ -156,14 +213,10 @@ impl Transmit {
         self.free.push(slot);
         let bytes = completion.sent.unwrap_or_default();
         self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes.len());
-        let outcome = match -completion.result {
-            ..=0 => SentOutcome::Done,
-            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SentOutcome::Busy,
-            libc::EINVAL | libc::EIO | libc::EOPNOTSUPP if has_offload(&bytes) => {
-                return Some(Sent { booking, outcome: SentOutcome::OffloadRefused(bytes) });
-            }
-            errno => SentOutcome::Failed(errno),
-        };
+        let outcome = outcome(-completion.result, &bytes);
+        if let SentOutcome::OffloadRefused(_) = outcome {
+            return Some(Sent { booking, outcome: SentOutcome::OffloadRefused(bytes) });
+        }
         self.keep(bytes);
         Some(Sent { booking, outcome })
     }
@@ -214,32 +267,57 @@ impl Transmit {
     }
 }
 
+/// What a result says, 0 or an errno, of a frame behind the header `vnet`. The bytes of
+/// a refused one are left to the caller.
+fn outcome(errno: i32, vnet: &[u8]) -> SentOutcome {
+    match errno {
+        ..=0 => SentOutcome::Done,
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SentOutcome::Busy,
+        libc::EINVAL | libc::EIO | libc::EOPNOTSUPP if has_offload(vnet) => {
+            SentOutcome::OffloadRefused(Vec::new())
+        }
+        errno => SentOutcome::Failed(errno),
+    }
+}
+
+/// What stands before the first byte of a frame that is written as it is: the header,
+/// and with a VLAN the addresses and the tag.
+struct Front {
+    bytes: [u8; VNET_LEN + MACS_LEN + vlan::TAG_LEN as usize],
+    len: usize,
+    /// Bytes of the frame that are in it.
+    taken: usize,
+}
+
+impl Front {
+    fn new(mut vnet: [u8; VNET_HEADER_LEN], vlan: Option<u16>, frame: &FrameRef<'_>) -> Self {
+        let mut front = Self { bytes: [0; _], len: VNET_LEN, taken: 0 };
+        if let Some(vlan) = vlan {
+            vlan::shift_in(&mut vnet);
+            let (addresses, tag) = front.bytes[VNET_LEN..].split_at_mut(MACS_LEN);
+            front.taken = frame.copy_at(0, addresses);
+            tag.copy_from_slice(&vlan::tag(vlan));
+            front.len = front.bytes.len();
+        }
+        front.bytes[..VNET_LEN].copy_from_slice(&vnet[..VNET_LEN]);
+        front
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// Header, addresses, tag, rest.
 fn compose(
     bytes: &mut Vec<u8>,
-    mut vnet: [u8; VNET_HEADER_LEN],
+    vnet: [u8; VNET_HEADER_LEN],
     vlan: Option<u16>,
     frame: &FrameRef<'_>,
 ) {
-    if vlan.is_some() {
-        vlan::shift_in(&mut vnet);
-    }
-    bytes.extend_from_slice(&vnet[..VNET_LEN]);
-    let Some(vlan) = vlan else {
-        frame.parts().iter().for_each(|part| bytes.extend_from_slice(part));
-        return;
-    };
-    let mut macs_left = MACS_LEN;
-    for part in frame.parts() {
-        let (macs, rest) = part.split_at(macs_left.min(part.len()));
-        bytes.extend_from_slice(macs);
-        let before = macs_left;
-        macs_left -= macs.len();
-        if before > 0 && macs_left == 0 {
-            bytes.extend_from_slice(&vlan::tag(vlan));
-        }
-        bytes.extend_from_slice(rest);
-    }
+    let front = Front::new(vnet, vlan, frame);
+    bytes.extend_from_slice(front.bytes());
+    frame.parts_from(front.taken).for_each(|part| bytes.extend_from_slice(part));
 }
 
 /// True if the virtio-net header in front asks for anything.

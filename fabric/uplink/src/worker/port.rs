@@ -79,7 +79,10 @@ impl UplinkPort {
             return;
         }
         let booking = Booking { owner, amount };
-        if self.driver.transmit().queue(out.vnet, out.vlan, frame, booking).is_err() {
+        let transmit = self.driver.transmit();
+        if let Some(sent) = transmit.send_at_once(out.vnet, out.vlan, frame, booking) {
+            self.finish(books, sent);
+        } else if transmit.queue(out.vnet, out.vlan, frame, booking).is_err() {
             account.drop(DropReason::UplinkBusy, amount);
         }
     }
@@ -325,6 +328,45 @@ mod tests {
             assert_eq!(port.snapshot().software_segmented, 1);
             let account = books.at(booking.owner, Stage::UplinkTx);
             assert_eq!(account.output, booking.amount);
+            assert_eq!(account.open_frames(), 0);
+        });
+    }
+
+    #[test]
+    fn a_large_frame_goes_at_once_but_never_before_an_earlier_one() {
+        let Some(inside) = Namespace::new() else { return };
+        let Some(outside) = Namespace::new() else { return };
+        inside.veth("up0", &outside, "out0");
+        let listener = outside.run(|| Raw::open("out0"));
+        inside.run(|| {
+            let mut ring = Ring::new().unwrap();
+            let mut port = port(&mut ring);
+            let mut books = Books::default();
+            let owner = Owner::vnic(vnic(1));
+            let id = port.uplink.id;
+            let (vnet, large) = tcp_segment(STRANGER, mac(1), 30_000);
+            let mut send = |port: &mut UplinkPort, bytes: &[u8], vnet, vlan| {
+                // In pieces, as the fabric hands them over.
+                let parts: Vec<&[u8]> = bytes.chunks(1400).collect();
+                let frame = FrameRef::new(&parts, Offload::default());
+                let amount = Amount::frame(bytes.len(), 1);
+                port.send(&mut books, owner, amount, &Out { uplink: id, vlan, vnet }, &frame);
+                port.driver.transmit().in_flight()
+            };
+            let small = &large[..60];
+            assert_eq!(send(&mut port, &large, vnet, Some(20)), 0, "went at once");
+            assert_eq!(send(&mut port, &large, vnet, None), 0, "went at once");
+            assert_eq!(send(&mut port, small, PLAIN, None), 1, "waits for the batch");
+            assert_eq!(send(&mut port, &large, vnet, None), 2, "waits behind it");
+            settle(&mut port, &mut ring, &mut books);
+
+            for len in [large.len(), large.len(), small.len(), large.len()] {
+                let (_, seen) = listener.read();
+                assert_eq!(seen.len(), len);
+                assert_eq!(seen[..], large[..len], "untagged by the kernel");
+            }
+            let account = books.at(owner, Stage::UplinkTx);
+            assert_eq!(account.output.frames, 4);
             assert_eq!(account.open_frames(), 0);
         });
     }
