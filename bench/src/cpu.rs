@@ -5,8 +5,9 @@
 //! softirqs is charged to the thread that they interrupt: a sender pays for the receive path of
 //! a veth there. What is left over runs in `ksoftirqd`, whose time [`softirq_threads_us`] gives.
 
-use std::collections::BTreeMap;
 use std::fs;
+
+use crate::machine::Ticks;
 
 /// CPU time that all threads of the processes had until now, in microseconds. Threads that ended
 /// are not in it.
@@ -60,36 +61,53 @@ fn parse_stat(pid: u32, stat: &str) -> Option<Process> {
     Some(Process { pid, parent, name })
 }
 
-/// CPU time of everybody else: processes that neither are this one nor descend from it.
+/// CPU time of everybody else: what the processors did, less what this process, its descendants
+/// and the kernel's threads did. Others may begin and end in between and are in it all the same.
 #[derive(Debug)]
 pub struct Strangers {
-    before_us: BTreeMap<u32, f64>,
+    busy_us: f64,
+    ours_us: f64,
 }
 
 impl Strangers {
     /// Starts the count.
     #[must_use]
     pub fn watch() -> Self {
-        Self { before_us: strangers_us() }
+        Self { busy_us: busy_us(), ours_us: ours_us() }
     }
 
-    /// CPU time that strangers had since then, in microseconds. One that both began and ended in
-    /// between is not in it.
+    /// CPU time that strangers had since then, in microseconds: to a few clock ticks.
     #[must_use]
     pub fn time_us(&self) -> f64 {
-        let since = |(pid, us): (&u32, &f64)| us - self.before_us.get(pid).copied().unwrap_or(0.0);
-        strangers_us().iter().map(since).map(|us| us.max(0.0)).sum()
+        let busy_us = busy_us() - self.busy_us;
+        (busy_us - (ours_us() - self.ours_us)).max(0.0)
     }
 }
 
-fn strangers_us() -> BTreeMap<u32, f64> {
+/// Length of a clock tick as `/proc` counts them (USER_HZ, 100 on all of Linux), in microseconds.
+const TICK_US: f64 = 10_000.0;
+
+/// Time in which some processor was busy, stolen time included.
+fn busy_us() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    Ticks::parse(&stat).map_or(0.0, |ticks| ticks.busy() as f64 * TICK_US)
+}
+
+/// CPU time of this process, of its descendants, of children that it has outlived, and of the
+/// kernel's threads, which work for those who are measured.
+fn ours_us() -> f64 {
     let all = processes();
-    let ours = descendants(&all, std::process::id());
-    // Kernel threads descend from process 2; they work for those who are measured.
-    let kernel = descendants(&all, 2);
-    let is_stranger = |pid: &u32| !ours.contains(pid) && !kernel.contains(pid);
-    let pids = all.iter().map(|process| process.pid).filter(is_stranger);
-    pids.map(|pid| (pid, process_us(pid))).collect()
+    let mut pids = descendants(&all, std::process::id());
+    pids.extend(descendants(&all, 2));
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    processes_us(&pids) + outlived_ticks(&stat).unwrap_or(0) as f64 * TICK_US
+}
+
+/// Time of children that were waited for: `cutime` and `cstime` (proc(5)).
+fn outlived_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(13).map_while(|field| field.parse::<u64>().ok());
+    Some(fields.next()? + fields.next()?)
 }
 
 /// `root` and all that descend from it.
@@ -115,14 +133,21 @@ mod tests {
         while processes_us(&own) < before + 2_000.0 {
             sum = std::hint::black_box(sum + 1);
         }
-        assert!(!strangers_us().contains_key(&own[0]));
-        assert!(strangers_us().contains_key(&1), "process 1 is no child of a test");
+        let strangers = Strangers::watch();
+        let (busy, ours) = (strangers.busy_us, strangers.ours_us);
+        assert!(ours >= before + 2_000.0 && busy > 0.0, "{strangers:?}");
     }
 
     #[test]
     fn a_name_with_brackets_does_not_hide_the_parent() {
         let seen = parse_stat(7, "7 (a) R (b)) S 42 7 7 0").unwrap();
         assert_eq!(seen, Process { pid: 7, parent: 42, name: "a) R (b)".to_owned() });
+    }
+
+    #[test]
+    fn children_that_ended_are_counted() {
+        let stat = "7 (a b) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 700 8000 20 0 1 0 5";
+        assert_eq!(outlived_ticks(stat), Some(8700));
     }
 
     #[test]

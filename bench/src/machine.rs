@@ -101,7 +101,7 @@ pub fn wait_idle(limit: Duration) -> bool {
 
 /// Time of all processors together, in clock ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Ticks {
+pub(crate) struct Ticks {
     idle: u64,
     all: u64,
 }
@@ -113,11 +113,16 @@ impl Ticks {
 
     /// The first line: user nice system idle iowait irq softirq steal guest guest_nice; the last
     /// two are in the first two already.
-    fn parse(stat: &str) -> Option<Self> {
+    pub(crate) fn parse(stat: &str) -> Option<Self> {
         let fields = stat.lines().next()?.split_whitespace().skip(1).take(8);
         let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
         let idle = fields.get(3)? + fields.get(4)?;
         Some(Self { idle, all: fields.iter().sum() })
+    }
+
+    /// All but idle, since the machine started.
+    pub(crate) fn busy(self) -> u64 {
+        self.all.saturating_sub(self.idle)
     }
 
     fn busy_since(self, before: Self) -> f64 {

@@ -55,3 +55,23 @@ fn vm_vm() {
 fn sealed() {
     run("sealed").unwrap();
 }
+
+#[test]
+fn uplink() {
+    run("uplink").unwrap();
+}
+
+#[test]
+fn idle() {
+    run("idle").unwrap();
+}
+
+#[test]
+fn victim() {
+    run("victim").unwrap();
+}
+
+#[test]
+fn scaling() {
+    run("scaling").unwrap();
+}

@@ -116,7 +116,7 @@ impl Ours {
             direct: true,
             encrypted: setup.encrypted,
             fabric_offloads: setup.offloads,
-            ..ClusterPlan::new("encap", 2)
+            ..ClusterPlan::new(if setup.encrypted { "sealed" } else { "encap" }, 2)
         };
         let mut cluster = Cluster::build(plan.vm(sender()).vm(receiver()), &bench.binary)?;
         cluster.start()?;
@@ -224,7 +224,8 @@ impl OvsEncap {
         let socket = ovs.vxlan_host(near, Wire::near_address(), Wire::far_address())?;
         let mut front = front_end(bench, setup);
         front.connect_to(&socket);
-        let front = Load::start(&front, &format!("{name}-front"), bench.dir())?;
+        let mut front = Load::start(&front, &format!("{name}-front"), bench.dir())?;
+        front.first_frames(|_| Ok(behind.sink.datagrams() > 0))?;
         ovs.pause()?;
         Ok(Self { front, ovs, behind })
     }
