@@ -3,15 +3,21 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wireonce_qemu_tests::Result;
 use wireonce_qemu_tests::cluster::VmPlan;
 use wireonce_qemu_tests::netns::Netns;
+use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::testpmd::{Console, End, Forward, Memory, Testpmd};
 
 use crate::case::Times;
 use crate::cpu::{processes_us, softirq_threads_us};
+
+/// A switch may take seconds to notice a guest.
+const FIRST_LIMIT: Duration = Duration::from_secs(20);
+/// How often frames are looked for.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// Where frames go.
 #[derive(Debug, Clone)]
@@ -108,6 +114,26 @@ impl Load {
     /// testpmd does not answer.
     pub fn end(&mut self) -> Result<()> {
         self.console.command("stop").map(drop)
+    }
+
+    /// Forwards until `arrived` says that frames come through, so that all that is set up with the
+    /// first frame is set up. Then stops.
+    ///
+    /// # Errors
+    /// None came through in 20 s, or testpmd does not answer.
+    pub fn first_frames(
+        &mut self,
+        mut arrived: impl FnMut(&[PortRates]) -> Result<bool>,
+    ) -> Result<()> {
+        self.begin()?;
+        let console = &mut self.console;
+        let done = wait_until("the first frames", FIRST_LIMIT, || {
+            thread::sleep(FIRST_LOOK);
+            let rates = parse_rates(&console.command("show port stats all")?);
+            Ok(arrived(&rates)?.then_some(()))
+        });
+        self.end()?;
+        done
     }
 
     /// The rates of all ports since the last time.

@@ -55,3 +55,8 @@ fn vm_vm() {
 fn sealed() {
     run("sealed").unwrap();
 }
+
+#[test]
+fn uplink() {
+    run("uplink").unwrap();
+}

@@ -48,6 +48,10 @@ pub enum Forward {
     Mac,
     /// Sends back what comes.
     Io,
+    /// Sends back what comes, with its checksums made and, if so told, its segmentation asked for.
+    Csum,
+    /// Sends back what comes to whom it came from: MACs, IP addresses and ports change places.
+    FiveTupleSwap,
 }
 
 /// Where its packet buffers are.
@@ -228,6 +232,8 @@ impl Forward {
             Self::RxOnly => "rxonly",
             Self::Mac => "mac",
             Self::Io => "io",
+            Self::Csum => "csum",
+            Self::FiveTupleSwap => "5tswap",
         }
     }
 }

@@ -42,6 +42,19 @@ impl Ovs {
     /// The package openvswitch-switch-dpdk is missing, or the switch does not start; the message
     /// has the end of its log.
     pub fn start(netns: &Netns, dir: &Path, name: &str, cpu: u32) -> Result<Self> {
+        Self::start_by(netns, dir, name, cpu, false)
+    }
+
+    /// As [`Self::start`], with super-frames between guests and packet sockets
+    /// (`userspace-tso-enable`).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with_tso(netns: &Netns, dir: &Path, name: &str, cpu: u32) -> Result<Self> {
+        Self::start_by(netns, dir, name, cpu, true)
+    }
+
+    fn start_by(netns: &Netns, dir: &Path, name: &str, cpu: u32, tso: bool) -> Result<Self> {
         let dir = fresh_dir(dir.join(name))?;
         let file = |name: &str| dir.join(name).display().to_string();
         run(Command::new("ovsdb-tool").args(["create", &file("conf.db"), SCHEMA]), LIMIT)?;
@@ -53,7 +66,7 @@ impl Ovs {
             database.must_be_alive()?;
             Ok(dir.join("db.sock").exists().then_some(()))
         })?;
-        configure(&dir, cpu)?;
+        configure(&dir, cpu, tso)?;
         let mut vswitchd = netns.command(VSWITCHD);
         vswitchd.arg(format!("unix:{}", file("db.sock")));
         vswitchd.arg(format!("--unixctl={}", file("vs.ctl"))).arg("-vconsole:info");
@@ -103,6 +116,14 @@ impl Ovs {
     pub fn add_afxdp(&self, bridge: &str, interface: &str) -> Result<()> {
         let options = ["type=afxdp", "options:use-need-wakeup=false", "options:xdp-mode=native"];
         self.add_port(bridge, interface, &options)
+    }
+
+    /// Adds an interface of the namespace by a packet socket.
+    ///
+    /// # Errors
+    /// The kernel or the switch does not take it.
+    pub fn add_system(&self, bridge: &str, interface: &str) -> Result<()> {
+        self.add_port(bridge, interface, &["type=system"])
     }
 
     /// Adds a VXLAN tunnel with the network number 100.
@@ -191,7 +212,7 @@ fn io(path: &Path, source: std::io::Error) -> Error {
 }
 
 /// What has to stand in the database before the switch starts.
-fn configure(dir: &Path, cpu: u32) -> Result<()> {
+fn configure(dir: &Path, cpu: u32, tso: bool) -> Result<()> {
     let mask = format!("{:#x}", 1u64 << cpu.min(63));
     vsctl(dir, &["--no-wait", "init"])?;
     let settings = [
@@ -200,6 +221,7 @@ fn configure(dir: &Path, cpu: u32) -> Result<()> {
         "other_config:dpdk-extra=\"--in-memory --no-pci\"".to_owned(),
         format!("other_config:dpdk-lcore-mask={mask}"),
         format!("other_config:pmd-cpu-mask={mask}"),
+        format!("other_config:userspace-tso-enable={tso}"),
     ];
     let mut args = vec!["--no-wait", "set", "Open_vSwitch", "."];
     args.extend(settings.iter().map(String::as_str));

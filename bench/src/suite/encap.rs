@@ -224,7 +224,8 @@ impl OvsEncap {
         let socket = ovs.vxlan_host(near, Wire::near_address(), Wire::far_address())?;
         let mut front = front_end(bench, setup);
         front.connect_to(&socket);
-        let front = Load::start(&front, &format!("{name}-front"), bench.dir())?;
+        let mut front = Load::start(&front, &format!("{name}-front"), bench.dir())?;
+        front.first_frames(|_| Ok(behind.sink.datagrams() > 0))?;
         ovs.pause()?;
         Ok(Self { front, ovs, behind })
     }

@@ -18,6 +18,7 @@ pub mod encap;
 pub(crate) mod ledger;
 pub mod queue;
 pub mod sealed;
+pub mod uplink;
 pub mod vm_vm;
 
 /// A handshake takes milliseconds; a lost first datagram, a second.
@@ -35,7 +36,8 @@ pub struct Suite {
 }
 
 /// All suites, in the order of `all`.
-pub const SUITES: &[Suite] = &[queue::SUITE, encap::SUITE, vm_vm::SUITE, sealed::SUITE];
+pub const SUITES: &[Suite] =
+    &[queue::SUITE, encap::SUITE, vm_vm::SUITE, uplink::SUITE, sealed::SUITE];
 
 /// A case that is not set up yet.
 pub struct Plan {

@@ -12,6 +12,8 @@
 //! are on their way than rings hold: that is the rate without loss.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::thread;
+use std::time::Duration;
 
 use wireonce_qemu_tests::cluster::{Cluster, Plan as ClusterPlan, VmPlan};
 use wireonce_qemu_tests::netns::Offloads;
@@ -119,7 +121,13 @@ impl Guests {
             [0, 2]
         };
         let load = Load::start(&pmd, &format!("{name}-guests"), bench.dir())?;
-        Ok(Self { load, setup, ports })
+        let mut guests = Self { load, setup, ports };
+        if !setup.in_turn {
+            guests.load.first_frames(|rates| {
+                Ok(ports.iter().any(|port| rates.get(*port).is_some_and(|port| port.rx_pps > 0.0)))
+            })?;
+        }
+        Ok(guests)
     }
 
     fn round(&mut self, times: Times, pids: &[u32]) -> Result<Sample> {
@@ -186,6 +194,9 @@ impl Contender for Ours {
     }
 }
 
+/// Time in which a switch notices its guests.
+const SETTLE: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 struct Peer {
     guests: Guests,
@@ -202,6 +213,9 @@ impl Peer {
         let b = Ovs::start(&wire.far, bench.dir(), "ovs-b", cpu)?;
         let sockets = (a.vxlan_host(&wire.near, near, far)?, b.vxlan_host(&wire.far, far, near)?);
         let guests = Guests::start(bench, setup, [&sockets.0, &sockets.1], "vmvm-peer")?;
+        if setup.in_turn {
+            thread::sleep(SETTLE);
+        }
         a.pause()?;
         b.pause()?;
         Ok(Self { guests, switches: [a, b], _wire: wire })
