@@ -60,3 +60,8 @@ fn sealed() {
 fn uplink() {
     run("uplink").unwrap();
 }
+
+#[test]
+fn idle() {
+    run("idle").unwrap();
+}

@@ -15,6 +15,7 @@ use crate::result::{CaseResult, LIMITS, Pair, Results};
 use crate::round;
 
 pub mod encap;
+pub mod idle;
 pub(crate) mod ledger;
 pub mod queue;
 pub mod sealed;
@@ -37,7 +38,7 @@ pub struct Suite {
 
 /// All suites, in the order of `all`.
 pub const SUITES: &[Suite] =
-    &[queue::SUITE, encap::SUITE, vm_vm::SUITE, uplink::SUITE, sealed::SUITE];
+    &[queue::SUITE, encap::SUITE, vm_vm::SUITE, uplink::SUITE, sealed::SUITE, idle::SUITE];
 
 /// A case that is not set up yet.
 pub struct Plan {
