@@ -80,6 +80,8 @@ pub struct Testpmd {
     pub mergeable: bool,
     /// Offer VIRTIO_F_IN_ORDER (a front-end).
     pub in_order: bool,
+    /// The front-end listens at its socket and the back-end connects.
+    pub listens: bool,
     /// The MAC address of a front-end, as text.
     pub mac: Option<String>,
     /// The destination MAC of what it sends, as text.
@@ -109,6 +111,7 @@ impl Testpmd {
             queue_size: 1024,
             mergeable: true,
             in_order: true,
+            listens: false,
             mac: None,
             peer_mac: None,
             addresses: None,
@@ -214,6 +217,9 @@ impl Testpmd {
                     u8::from(self.mergeable),
                     u8::from(self.in_order),
                 );
+                if self.listens {
+                    device += ",server=1";
+                }
                 if let Some(mac) = &self.mac {
                     device += &format!(",mac={mac}");
                 }

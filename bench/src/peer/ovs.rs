@@ -108,6 +108,17 @@ impl Ovs {
         Ok(self.dir.join(port))
     }
 
+    /// Adds a port that connects to a front-end's socket: the only kind that takes super-frames.
+    ///
+    /// # Errors
+    /// The switch does not take it.
+    pub fn add_vhost_client(&self, bridge: &str, port: &str) -> Result<PathBuf> {
+        let socket = self.dir.join(format!("{port}.server"));
+        let path = format!("options:vhost-server-path={}", socket.display());
+        self.add_port(bridge, port, &["type=dpdkvhostuserclient", &path])?;
+        Ok(socket)
+    }
+
     /// Adds an interface of the namespace by AF_XDP. Virtual interfaces need no wake-up
     /// (Documentation/intro/install/afxdp.rst).
     ///

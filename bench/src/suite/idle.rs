@@ -1,8 +1,8 @@
 //! `idle`: what vNICs cost whose guests do nothing.
 //!
 //! Each vNIC has a front-end whose driver runs and neither sends nor receives. CPU time is that of
-//! the whole daemon, as a share of one processor; memory is what it has for itself (anonymous, and the
-//! switch's huge pages, which it cannot do without), by the number of vNICs.
+//! the whole daemon, as a share of one processor; memory is what it shares with
+//! nobody, huge pages included, by the number of vNICs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -81,12 +81,12 @@ fn attach(bench: &Bench, guests: &[(PathBuf, String)], name: &str) -> Result<Vec
 }
 
 /// CPU time and memory of process `pid` while nothing happens.
-fn look(pid: u32, count: u8, times: Times, pages: HugePages) -> Result<Sample> {
+fn look(pid: u32, count: u8, times: Times) -> Result<Sample> {
     thread::sleep(times.warm_up);
     let (started, before_us) = (Instant::now(), processes_us(&[pid]));
     thread::sleep(times.window * WINDOWS);
     let share = (processes_us(&[pid]) - before_us) / (started.elapsed().as_secs_f64() * 1e6);
-    let memory = own_memory(pid, pages)? as f64 / MIB;
+    let memory = own_memory(pid)? as f64 / MIB;
     Ok(Sample {
         values: vec![share * 100.0, memory / f64::from(count)],
         cpu_us_per_frame: None,
@@ -94,30 +94,20 @@ fn look(pid: u32, count: u8, times: Times, pages: HugePages) -> Result<Sample> {
     })
 }
 
-/// Whose huge pages a process has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HugePages {
-    /// The guests': it only maps them.
-    Guests,
-    /// Its own, and the guests': the switch has made most of them.
-    Own,
-}
-
-/// Memory of a process that it does not share, in bytes.
-fn own_memory(pid: u32, pages: HugePages) -> Result<u64> {
-    let path = format!("/proc/{pid}/status");
+/// Memory of a process that it shares with nobody, in bytes: what guests share with it is theirs.
+fn own_memory(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path)
         .map_err(|source| Error::Io { what: format!("cannot read {path}"), source })?;
-    Ok(memory_of(&text, pages))
+    Ok(memory_of(&text))
 }
 
-fn memory_of(status: &str, pages: HugePages) -> u64 {
+fn memory_of(smaps: &str) -> u64 {
     let kib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let line = smaps.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
     };
-    let huge = if pages == HugePages::Own { kib("HugetlbPages:") } else { 0 };
-    (kib("RssAnon:") + huge) * 1024
+    (kib("Anonymous:") + kib("Private_Hugetlb:")) * 1024
 }
 
 #[derive(Debug)]
@@ -152,7 +142,7 @@ impl Ours {
 
 impl Contender for Ours {
     fn round(&mut self, times: Times) -> Result<Sample> {
-        look(self.pid, self.count, times, HugePages::Guests)
+        look(self.pid, self.count, times)
     }
 }
 
@@ -182,7 +172,7 @@ impl Peer {
 impl Contender for Peer {
     fn round(&mut self, times: Times) -> Result<Sample> {
         self.ovs.resume()?;
-        let sample = look(self.ovs.pid(), self.count, times, HugePages::Own);
+        let sample = look(self.ovs.pid(), self.count, times);
         self.ovs.pause()?;
         sample
     }
@@ -193,10 +183,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_memory_is_the_anonymous_and_the_huge_pages() {
-        let status =
-            "VmRSS:\t  900 kB\nRssAnon:\t  100 kB\nRssShmem: 800 kB\nHugetlbPages: 2048 kB\n";
-        assert_eq!(memory_of(status, HugePages::Own), 2148 * 1024);
-        assert_eq!(memory_of(status, HugePages::Guests), 100 * 1024);
+    fn own_memory_is_anonymous_or_in_huge_pages_that_nobody_shares() {
+        let smaps = "Rss: 900 kB\nAnonymous: 100 kB\nShared_Hugetlb: 4096 kB\n\
+            Private_Hugetlb: 2048 kB\n";
+        assert_eq!(memory_of(smaps), 2148 * 1024);
     }
 }

@@ -36,7 +36,8 @@ const BULK_PAYLOAD: u16 = 44 * 1448;
 const OUTSIDE_MAC: [u8; 6] = [0x52, 0x54, 0, 0x99, 0, 1];
 const OUTSIDE_INTERFACE: &str = "out0";
 const VM: &str = "vm-a";
-const UPLINK: &str = "uplink-1";
+/// The port of the outside's sender.
+const OUTSIDE_PORT: usize = 3;
 
 /// What the guest's port is told for bulk; a capture file's port knows no offloads.
 const ASK_FOR_SEGMENTATION: [&str; 6] = [
@@ -134,10 +135,11 @@ struct Guest {
 }
 
 impl Guest {
+    /// `socket` is where it connects or, if so told, listens.
     fn start(
         bench: &Bench,
         setup: Setup,
-        socket: &Path,
+        (socket, listens): (&Path, bool),
         outside: &Netns,
         name: &str,
     ) -> Result<Self> {
@@ -152,6 +154,7 @@ impl Guest {
             (Way::In, mix) => from_outside(&pcap, mix)?,
         };
         pmd.connect_to(socket);
+        pmd.listens = listens;
         pmd.memory = Memory::Huge;
         pmd.cpu = cpu;
         pmd.mac = Some(vm().mac());
@@ -226,7 +229,8 @@ impl Ours {
         }
         super::wait_links(&cluster, 0)?;
         let socket = cluster.vnic_socket(VM);
-        let guest = Guest::start(bench, setup, &socket, cluster.outside(), "uplink-ours")?;
+        let outside = cluster.outside();
+        let guest = Guest::start(bench, setup, (&socket, false), outside, "uplink-ours")?;
         Ok(Self { guest, cluster, pids })
     }
 }
@@ -249,10 +253,7 @@ impl Contender for Ours {
                 let out = ledger::rate(gateway, VM, "uplink-tx", ledger::Side::Output)?;
                 (seen.port(0).tx_pps, out)
             }
-            Way::In => {
-                let offered = ledger::rate(gateway, UPLINK, "uplink-rx", ledger::Side::Input)?;
-                (offered, guest.received(&seen))
-            }
+            Way::In => (seen.port(OUTSIDE_PORT).tx_pps, guest.received(&seen)),
         };
         Ok(Sample {
             values: vec![setup.value(got)],
@@ -291,9 +292,13 @@ impl Peer {
         } else {
             ovs.add_afxdp("br-guest", UPLINK_INTERFACE)?;
         }
-        let socket = ovs.add_vhost("br-guest", "vhost0")?;
+        let socket = if bulk {
+            ovs.add_vhost_client("br-guest", "vhost0")?
+        } else {
+            ovs.add_vhost("br-guest", "vhost0")?
+        };
         ovs.join("br-guest", "vhost0", UPLINK_INTERFACE)?;
-        let mut guest = Guest::start(bench, setup, &socket, &outside, "uplink-ovs")?;
+        let mut guest = Guest::start(bench, setup, (&socket, bulk), &outside, "uplink-ovs")?;
         guest.load.first_frames(|rates| match setup.way {
             Way::Out => Ok(Reading::take(&outside, OUTSIDE_INTERFACE, "rx_packets")?.count > 0),
             Way::In => Ok(rates.first().is_some_and(|port| port.rx_pps > 0.0)),
@@ -308,10 +313,9 @@ impl Contender for Peer {
         self.ovs.resume()?;
         let Self { guest, ovs, outside, .. } = self;
         let setup = guest.setup;
-        let counter = if setup.way == Way::Out { "rx_packets" } else { "tx_packets" };
         let mut wire = Vec::new();
         let seen = guest.load.measure(times, &[ovs.pid()], |_| {
-            wire.push(Reading::take(outside, OUTSIDE_INTERFACE, counter)?);
+            wire.push(Reading::take(outside, OUTSIDE_INTERFACE, "rx_packets")?);
             Ok(())
         });
         ovs.pause()?;
@@ -322,7 +326,7 @@ impl Contender for Peer {
         let wire = after.per_s_since(before);
         let (offered, got) = match setup.way {
             Way::Out => (seen.port(0).tx_pps, wire),
-            Way::In => (wire, guest.received(&seen)),
+            Way::In => (seen.port(OUTSIDE_PORT).tx_pps, guest.received(&seen)),
         };
         Ok(Sample {
             values: vec![setup.value(got)],
