@@ -112,8 +112,20 @@ fn rules(extent: Extent) -> Rules {
 /// # Errors
 /// The process is gone, or there is no such processor.
 pub fn pin_process(pid: u32, cpu: u32) -> Result<()> {
+    taskset(&["-a"], pid, cpu)
+}
+
+/// Keeps one thread on processor `cpu`.
+///
+/// # Errors
+/// The thread is gone, or there is no such processor.
+pub fn pin_thread(tid: u32, cpu: u32) -> Result<()> {
+    taskset(&[], tid, cpu)
+}
+
+fn taskset(args: &[&str], id: u32, cpu: u32) -> Result<()> {
     let mut command = Command::new("taskset");
-    command.args(["-a", "-p", "-c"]).arg(cpu.to_string()).arg(pid.to_string());
+    command.args(args).args(["-p", "-c"]).arg(cpu.to_string()).arg(id.to_string());
     run(&mut command, LIMIT).map(drop)
 }
 

@@ -134,6 +134,22 @@ impl Rival {
         Self::new(name, start(), goals)
     }
 
+    /// Ours in another state, to compare with.
+    ///
+    /// # Errors
+    /// It could not be set up: unlike a peer, it has no excuse.
+    pub fn ours<C: Contender + 'static>(
+        bench: &Bench,
+        name: &str,
+        goals: &[Goal],
+        start: impl FnOnce() -> Result<C>,
+    ) -> Result<Self> {
+        if bench.alone {
+            return Ok(Self::absent(name, "left out on request", goals));
+        }
+        Ok(Self::new(name, Ok(start()?), goals))
+    }
+
     /// A peer that was set up, or could not be.
     #[must_use]
     pub fn new<C: Contender + 'static>(name: &str, side: Result<C>, goals: &[Goal]) -> Self {

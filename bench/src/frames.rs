@@ -80,10 +80,7 @@ pub fn write_pcap(path: &Path, flow: &Flow, mix: Mix, turns: u16, ports: u16) ->
         for len in mix.lens() {
             let port = 1024 + number % ports.max(1);
             number = number.wrapping_add(1);
-            let frame = match mix {
-                Mix::Tcp(_) => tcp(flow, port, len),
-                _ => udp(flow, port, len),
-            };
+            let frame = frame(flow, mix, port, len);
             let len = u32::from(len);
             [0, 0, len, len].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
             bytes.extend(frame);
@@ -91,6 +88,20 @@ pub fn write_pcap(path: &Path, flow: &Flow, mix: Mix, turns: u16, ports: u16) ->
     }
     fs::write(path, bytes)
         .map_err(|source| Error::Io { what: format!("cannot write {}", path.display()), source })
+}
+
+/// The first frame of `mix`.
+#[must_use]
+pub fn build(flow: &Flow, mix: Mix) -> Vec<u8> {
+    let len = mix.lens().first().copied().unwrap_or(64);
+    frame(flow, mix, 1024, len)
+}
+
+fn frame(flow: &Flow, mix: Mix, port: u16, len: u16) -> Vec<u8> {
+    match mix {
+        Mix::Tcp(_) => tcp(flow, port, len),
+        _ => udp(flow, port, len),
+    }
 }
 
 /// A UDP frame of `len` bytes; no UDP checksum (RFC 768: zero is none).

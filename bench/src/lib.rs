@@ -23,6 +23,7 @@
 //! | [`machine`] | idleness, and the distance of the processors |
 //! | [`cpu`] | CPU time of processes, ours and others' |
 //! | [`frames`] | what is sent, as capture files |
+//! | [`driver`] | a guest's driver that keeps a pace and can misbehave |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
@@ -33,6 +34,7 @@
 pub mod bench;
 pub mod case;
 pub mod cpu;
+pub mod driver;
 pub mod frames;
 pub mod load;
 pub mod machine;

@@ -65,3 +65,13 @@ fn uplink() {
 fn idle() {
     run("idle").unwrap();
 }
+
+#[test]
+fn victim() {
+    run("victim").unwrap();
+}
+
+#[test]
+fn scaling() {
+    run("scaling").unwrap();
+}

@@ -116,7 +116,7 @@ impl Ours {
             direct: true,
             encrypted: setup.encrypted,
             fabric_offloads: setup.offloads,
-            ..ClusterPlan::new("encap", 2)
+            ..ClusterPlan::new(if setup.encrypted { "sealed" } else { "encap" }, 2)
         };
         let mut cluster = Cluster::build(plan.vm(sender()).vm(receiver()), &bench.binary)?;
         cluster.start()?;

@@ -18,12 +18,17 @@ pub mod encap;
 pub mod idle;
 pub(crate) mod ledger;
 pub mod queue;
+pub mod scaling;
 pub mod sealed;
 pub mod uplink;
+pub mod victim;
 pub mod vm_vm;
 
 /// A handshake takes milliseconds; a lost first datagram, a second.
 const LINK_LIMIT: Duration = Duration::from_secs(20);
+
+/// Cases of each suite that a smoke test runs: the others differ in numbers only.
+const QUICK_CASES: usize = 2;
 
 /// A suite: its name, what it is about, and its cases.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +42,16 @@ pub struct Suite {
 }
 
 /// All suites, in the order of `all`.
-pub const SUITES: &[Suite] =
-    &[queue::SUITE, encap::SUITE, vm_vm::SUITE, uplink::SUITE, sealed::SUITE, idle::SUITE];
+pub const SUITES: &[Suite] = &[
+    queue::SUITE,
+    encap::SUITE,
+    vm_vm::SUITE,
+    uplink::SUITE,
+    sealed::SUITE,
+    idle::SUITE,
+    victim::SUITE,
+    scaling::SUITE,
+];
 
 /// A case that is not set up yet.
 pub struct Plan {
@@ -93,7 +106,8 @@ pub fn run(
     report.note(LIMITS);
     for suite in suites {
         report.title(&format!("{}: {}", suite.name, suite.about));
-        let plans = (suite.cases)(bench).into_iter();
+        let cases_max = if bench.is_quick() { QUICK_CASES } else { usize::MAX };
+        let plans = (suite.cases)(bench).into_iter().take(cases_max);
         for plan in plans.filter(|plan| only.is_none_or(|only| plan.name.contains(only))) {
             results.cases.extend(run_case(plan, bench, report));
         }

@@ -38,15 +38,19 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
 fn case(bench: &Bench, bytes: u16, note: &str) -> Result<Case> {
     let cores = bench.cores();
     let vm = VmPlan::new(VM, 0, 11);
-    let address = NOBODY.1.parse().map_err(|_| Error::Unexpected("an address".to_owned()))?;
-    let nobody = Place { mac: NOBODY.0.to_owned(), address };
-    let front = txonly(&vm, &nobody, cores.load, bytes);
+    let front = txonly(&vm, &nobody()?, cores.load, bytes);
     let peer = Rival::start(bench, dpdk_vhost::NAME, &[Goal::RatioAtLeast(1.0)], || {
         DpdkVhost::start(&front, cores, bench.dir(), &format!("queue-{bytes}"))
     });
     let ours = Ours::start(bench, vm, front.clone())?;
     let case = Case::new("", "Mpps", ours).against(peer);
     Ok(if note.is_empty() { case } else { case.note(note) })
+}
+
+/// Where frames go that are to be dropped.
+pub(super) fn nobody() -> Result<Place> {
+    let address = NOBODY.1.parse().map_err(|_| Error::Unexpected("an address".to_owned()))?;
+    Ok(Place { mac: NOBODY.0.to_owned(), address })
 }
 
 #[derive(Debug)]

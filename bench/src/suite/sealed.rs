@@ -21,8 +21,8 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
 fn encap(bench: &Bench, bytes: u16, goal: f64) -> Result<Case> {
     let clear = Setup::clear(bytes, false);
     let sealed = Ours::start(bench, Setup { encrypted: true, ..clear })?;
-    let rival = Rival::start(bench, "ours, encryption off", &[Goal::RatioAtLeast(goal)], || {
+    let rival = Rival::ours(bench, "ours, encryption off", &[Goal::RatioAtLeast(goal)], || {
         Ours::start(bench, clear)
-    });
+    })?;
     Ok(Case::new("", clear.unit(), sealed).against(rival))
 }

@@ -67,7 +67,8 @@ fn vms() -> [VmPlan; 2] {
     [VmPlan::new("vm-a", 0, 11), VmPlan::new("vm-b", 1, 12)]
 }
 
-fn ipv4(vm: &VmPlan) -> Ipv4Addr {
+/// A VM's address.
+pub(super) fn ipv4(vm: &VmPlan) -> Ipv4Addr {
     match vm.address() {
         IpAddr::V4(address) => address,
         IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
