@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 /// CPU time that all threads of the processes had until now, in microseconds. Threads that ended
 /// are not in it.
@@ -20,7 +21,13 @@ fn process_us(pid: u32) -> f64 {
     tasks.flatten().filter_map(|task| schedstat_us(&task.path().join("schedstat"))).sum()
 }
 
-fn schedstat_us(path: &std::path::Path) -> Option<f64> {
+/// CPU time that one thread of this process had until now, in microseconds; zero if it ended.
+#[must_use]
+pub fn thread_us(id: i32) -> f64 {
+    schedstat_us(Path::new(&format!("/proc/self/task/{id}/schedstat"))).unwrap_or(0.0)
+}
+
+fn schedstat_us(path: &Path) -> Option<f64> {
     let text = fs::read_to_string(path).ok()?;
     let ns: u64 = text.split_whitespace().next()?.parse().ok()?;
     Some(ns as f64 / 1e3)

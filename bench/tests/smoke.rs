@@ -75,3 +75,8 @@ fn victim() {
 fn scaling() {
     run("scaling").unwrap();
 }
+
+#[test]
+fn bulk() {
+    run("bulk").unwrap();
+}

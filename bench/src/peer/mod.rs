@@ -3,3 +3,4 @@
 pub mod dpdk_vhost;
 pub mod kernel_vxlan;
 pub mod ovs;
+pub mod vxlan;

@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::result::{CaseResult, LIMITS, Pair, Results};
 use crate::round;
 
+pub mod bulk;
 pub mod encap;
 pub mod idle;
 pub(crate) mod ledger;
@@ -51,6 +52,7 @@ pub const SUITES: &[Suite] = &[
     idle::SUITE,
     victim::SUITE,
     scaling::SUITE,
+    bulk::SUITE,
 ];
 
 /// A case that is not set up yet.
