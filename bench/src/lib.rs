@@ -27,6 +27,7 @@
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`tapend`] | a vNIC that the kernel's own TCP drives |
 //! | [`tcp`] | TCP between two namespaces, with what it cost |
+//! | [`round_trip`] | request and response |
 //! | [`inside`] | threads of this process inside a namespace |
 //! | [`bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
@@ -46,6 +47,7 @@ pub mod peer;
 pub mod plot;
 pub mod result;
 pub mod round;
+pub mod round_trip;
 pub mod sink;
 pub mod stats;
 pub mod suite;

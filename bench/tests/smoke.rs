@@ -80,3 +80,8 @@ fn scaling() {
 fn bulk() {
     run("bulk").unwrap();
 }
+
+#[test]
+fn guest() {
+    run("guest").unwrap();
+}

@@ -16,6 +16,7 @@ use crate::round;
 
 pub mod bulk;
 pub mod encap;
+pub mod guest;
 pub mod idle;
 pub(crate) mod ledger;
 pub mod queue;
@@ -53,6 +54,7 @@ pub const SUITES: &[Suite] = &[
     victim::SUITE,
     scaling::SUITE,
     bulk::SUITE,
+    guest::SUITE,
 ];
 
 /// A case that is not set up yet.
