@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -39,7 +39,7 @@ pub fn start<T: Send + 'static>(
     cpu: u32,
     work: impl FnOnce(Ready) -> Result<T> + Send + 'static,
 ) -> Result<(JoinHandle<Result<T>>, i32)> {
-    let path = Path::new(NAMES).join(netns.name());
+    let path = path(netns);
     let (ready, is_ready) = sync_channel(1);
     let body = move || {
         enter(&path)?;
@@ -59,8 +59,13 @@ pub fn start<T: Send + 'static>(
     }
 }
 
+/// Where the namespace can be opened.
+pub(crate) fn path(netns: &Netns) -> PathBuf {
+    Path::new(NAMES).join(netns.name())
+}
+
 /// Moves the calling thread into the namespace at `path`, for good.
-fn enter(path: &Path) -> Result<()> {
+pub(crate) fn enter(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(io_error(&format!("cannot open {}", path.display())))?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|error| io_error(&format!("cannot enter {}", path.display()))(error.into()))

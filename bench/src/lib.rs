@@ -26,8 +26,10 @@
 //! | [`driver`] | a guest's driver that keeps a pace and can misbehave |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`tapend`] | a vNIC that the kernel's own TCP drives |
+//! | [`tap_bed`] | our path between such ends |
 //! | [`tcp`] | TCP between two namespaces, with what it cost |
 //! | [`round_trip`] | request and response |
+//! | [`impair`] | loss and reordering between hosts |
 //! | [`inside`] | threads of this process inside a namespace |
 //! | [`bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
@@ -40,6 +42,7 @@ pub mod case;
 pub mod cpu;
 pub mod driver;
 pub mod frames;
+pub mod impair;
 pub mod inside;
 pub mod load;
 pub mod machine;
@@ -52,6 +55,7 @@ pub mod sink;
 pub mod stats;
 pub mod suite;
 pub mod table;
+pub mod tap_bed;
 pub mod tapend;
 pub mod tcp;
 pub mod wire;

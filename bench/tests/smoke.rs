@@ -85,3 +85,13 @@ fn bulk() {
 fn guest() {
     run("guest").unwrap();
 }
+
+#[test]
+fn latency() {
+    run("latency").unwrap();
+}
+
+#[test]
+fn lossy() {
+    run("lossy").unwrap();
+}

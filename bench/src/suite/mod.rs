@@ -18,7 +18,9 @@ pub mod bulk;
 pub mod encap;
 pub mod guest;
 pub mod idle;
+pub mod latency;
 pub(crate) mod ledger;
+pub mod lossy;
 pub mod queue;
 pub mod scaling;
 pub mod sealed;
@@ -55,6 +57,8 @@ pub const SUITES: &[Suite] = &[
     scaling::SUITE,
     bulk::SUITE,
     guest::SUITE,
+    latency::SUITE,
+    lossy::SUITE,
 ];
 
 /// A case that is not set up yet.

@@ -1,67 +1,46 @@
 //! The loop between TAP and rings: it looks at both until neither has anything, then sleeps.
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_memory::{ReadVolatile, VolatileMemoryError, WriteVolatile};
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::EventFd;
 use wireonce_qemu_tests::Result;
 
+use super::Wake;
 use super::front::Front;
 use super::queue::BUFFER_LEN;
 use super::tap::{HEADER_LEN, Tap};
-use crate::io_error;
 
 /// Frames of one direction before the other has its turn.
 const BATCH: usize = 32;
 
-/// What an event is about.
-const TAP: u64 = 0;
-const OTHER: u64 = 1;
+/// The mark of the TAP, and of all else.
+const TAP: usize = 0;
+const OTHER: usize = 1;
 
 /// The state of one thread.
 pub(super) struct Relay {
     tap: Tap,
     front: Front,
-    stop: Arc<AtomicBool>,
-    events: Epoll,
+    wake: Wake,
     /// The TAP may have a frame.
     tap_ready: bool,
 }
 
 impl Relay {
-    pub(super) fn new(
-        tap: Tap,
-        front: Front,
-        stop: Arc<AtomicBool>,
-        bell: &EventFd,
-    ) -> Result<Self> {
-        let events = Epoll::new().map_err(io_error("cannot make an epoll"))?;
-        let fds = [
-            (tap.file.as_raw_fd(), TAP),
-            (front.receive.call.as_raw_fd(), OTHER),
-            (front.transmit.call.as_raw_fd(), OTHER),
-            (bell.as_raw_fd(), OTHER),
-        ];
-        for (fd, what) in fds {
-            // Changes only: a TAP is read until it is empty, and counters need no reading.
-            let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, what);
-            events
-                .ctl(ControlOperation::Add, fd, event)
-                .map_err(io_error("cannot wait for a descriptor"))?;
-        }
-        Ok(Self { tap, front, stop, events, tap_ready: true })
+    pub(super) fn new(tap: Tap, front: Front, wake: Wake) -> Result<Self> {
+        wake.add(tap.file.as_raw_fd(), TAP)?;
+        wake.add(front.receive.call.as_raw_fd(), OTHER)?;
+        wake.add(front.transmit.call.as_raw_fd(), OTHER)?;
+        Ok(Self { tap, front, wake, tap_ready: true })
     }
 
     pub(super) fn run(&mut self) -> Result<()> {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.wake.is_over() {
             let outward = self.outward()?;
             let inward = self.inward()?;
             if !outward && !inward {
                 if !self.has_news()? {
-                    self.sleep()?;
+                    self.tap_ready |= self.wake.sleep()? & 1 << TAP != 0;
                 }
                 self.disable_calls()?;
             }
@@ -119,17 +98,6 @@ impl Relay {
         let received = receive.enable_calls(memory)?;
         let room = transmit.is_full() && transmit.enable_calls(memory)?;
         Ok(received || room || (self.tap_ready && !transmit.is_full()))
-    }
-
-    fn sleep(&mut self) -> Result<()> {
-        let mut events = [EpollEvent::default(); 4];
-        let count = match self.events.wait(-1, &mut events) {
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => 0,
-            Err(error) => return Err(io_error("cannot wait for frames")(error)),
-        };
-        self.tap_ready |= events.iter().take(count).any(|event| event.data() == TAP);
-        Ok(())
     }
 
     fn disable_calls(&self) -> Result<()> {

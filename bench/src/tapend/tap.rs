@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -17,29 +16,23 @@ pub(super) const HEADER_LEN: usize = 12;
 /// Frames that wait in a TAP before it drops: some hundred super-frames.
 const QUEUE_FRAMES: u32 = 4096;
 
-/// Makes the TAP `interface` in `netns`, up, with an address of prefix length 24.
+/// Makes the TAP `interface` in `netns` and sets it up.
 ///
 /// # Errors
 /// `ip` refuses it.
-pub fn make_tap(
-    netns: &Netns,
-    interface: &str,
-    mac: &str,
-    address: IpAddr,
-    mtu: u32,
-) -> Result<()> {
+pub fn make_tap(netns: &Netns, interface: &str, mtu: u32) -> Result<()> {
     netns.ip(&format!("tuntap add {interface} mode tap vnet_hdr"))?;
     netns.ip(&format!(
-        "link set {interface} address {mac} mtu {mtu} txqueuelen {QUEUE_FRAMES} addrgenmode none up"
+        "link set {interface} mtu {mtu} txqueuelen {QUEUE_FRAMES} addrgenmode none up"
     ))?;
-    netns.add_address(interface, address, 24)
+    Ok(())
 }
 
 /// An open TAP; reads and writes never wait.
 #[derive(Debug)]
-pub struct Tap {
+pub(super) struct Tap {
     /// Each read or write is one frame, behind its header.
-    pub file: File,
+    pub(super) file: File,
 }
 
 impl Tap {
@@ -48,7 +41,7 @@ impl Tap {
     ///
     /// # Errors
     /// It is in use, or we may not.
-    pub fn open(interface: &str) -> Result<Self> {
+    pub(super) fn open(interface: &str) -> Result<Self> {
         attach(interface)
             .map(|file| Self { file })
             .map_err(io_error(&format!("cannot attach the TAP {interface}")))
