@@ -5,7 +5,7 @@
 //!                     ├─▶ dropped          one in N, by chance
 //!                     └─▶ late0 ─ thread ─▶ bridge         one in N, by chance, some 0.2 ms late
 //! ```
-//! A relay between sockets carries 1-2 Gb/s here and would be what is measured. The filter costs
+//! A relay between sockets, one system call a datagram, would be what is measured. The filter costs
 //! what a rule costs, treats everybody's datagrams alike, and only those that are to be late leave
 //! the kernel.
 
@@ -50,7 +50,7 @@ impl Trouble {
     ///
     /// # Errors
     /// There is no `nft`, or the kernel does not know what it asks for.
-    pub fn bring(self, fabric: &Fabric, cpu: u32) -> Result<Troubled> {
+    pub fn bring(self, fabric: &Fabric, cpu: Option<u32>) -> Result<Troubled> {
         let netns = fabric.netns();
         let ports = [Fabric::port(0), Fabric::port(1)];
         for port in &ports {
@@ -91,7 +91,7 @@ fn ruleset(ports: &[String], rule: &str) -> String {
 }
 
 /// A port of the bridge that gets nothing from it: only what the rule sends there.
-fn make_late(netns: &Netns, cpu: u32) -> Result<TapLate> {
+fn make_late(netns: &Netns, cpu: Option<u32>) -> Result<TapLate> {
     make_tap(netns, LATE, 1500)?;
     netns.ip(&format!("link set {LATE} master br0"))?;
     netns.ip(&format!(

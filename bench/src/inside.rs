@@ -28,7 +28,7 @@ impl Ready {
     }
 }
 
-/// Starts a thread in `netns` on processor `cpu` and waits until it says that it is ready. Returns
+/// Starts a thread in `netns` on processor `cpu` (`None`: anywhere) and waits until it says that it is ready. Returns
 /// it and its id.
 ///
 /// # Errors
@@ -36,14 +36,16 @@ impl Ready {
 pub fn start<T: Send + 'static>(
     netns: &Netns,
     name: &str,
-    cpu: u32,
+    cpu: Option<u32>,
     work: impl FnOnce(Ready) -> Result<T> + Send + 'static,
 ) -> Result<(JoinHandle<Result<T>>, i32)> {
     let path = path(netns);
     let (ready, is_ready) = sync_channel(1);
     let body = move || {
         enter(&path)?;
-        if !pin_this_thread(cpu) {
+        if let Some(cpu) = cpu
+            && !pin_this_thread(cpu)
+        {
             return Err(Error::Unexpected(format!("no thread can be put on processor {cpu}")));
         }
         work(Ready(ready))

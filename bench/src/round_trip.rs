@@ -82,8 +82,8 @@ impl RoundTrips {
 pub struct Asker<'a> {
     /// The namespace of the one who asks.
     pub netns: &'a Netns,
-    /// Its processor.
-    pub cpu: u32,
+    /// Its processor; `None`: any.
+    pub cpu: Option<u32>,
     /// The pause between an answer and the next request.
     pub gap: Duration,
 }
@@ -208,7 +208,7 @@ impl Echo {
     ///
     /// # Errors
     /// No socket.
-    pub fn start(netns: &Netns, ip: IpAddr, cpu: u32) -> Result<Self> {
+    pub fn start(netns: &Netns, ip: IpAddr, cpu: Option<u32>) -> Result<Self> {
         /// The echo service's own (RFC 862).
         const PORT: u16 = 7;
         let address = SocketAddr::new(ip, PORT);

@@ -3,9 +3,8 @@
 //! ```text
 //!   [end 1] ─ TAP ══ TAP end ─┐
 //!   [end 2] ─ TAP ══ TAP end ─┴═ backend ── fabric ── gateway ══ TAP ─ [far end: the gateway's own namespace]
-//!   └──────────────── device core ─────┘             └────── load core ─────┘
+//!   └─────────── near side ────────────┘             └────── far side ──────┘
 //! ```
-//! Each side has a core, with all that works for that side.
 
 use std::net::IpAddr;
 
@@ -17,6 +16,7 @@ use wireonce_qemu_tests::netns::{Netns, Offloads};
 
 use crate::bench::{Bench, pin_process};
 use crate::cpu::{processes_us, softirq_threads_us, thread_us};
+use crate::machine::Sides;
 use crate::suite::wait_links;
 use crate::tapend::{TapEnd, make_tap};
 
@@ -67,7 +67,7 @@ impl TapBed {
     ///
     /// # Errors
     /// Something does not start.
-    pub fn start(bench: &Bench, tag: &str, setup: Setup) -> Result<Self> {
+    pub fn start(bench: &Bench, tag: &str, setup: Setup, sides: Sides) -> Result<Self> {
         let mut plan = ClusterPlan {
             driver: UplinkDriver::Tap,
             encrypted: setup.sealed,
@@ -83,18 +83,18 @@ impl TapBed {
         gateway.add_address(UPLINK_INTERFACE, cluster.outside_address(), 24)?;
         cluster.start()?;
 
-        let cores = bench.cores();
         let pids = [BACKEND, GATEWAY].map(|host| cluster.daemon_pid(host).unwrap_or_default());
         let [backend, gateway] = pids;
-        pin_process(backend, cores.device)?;
-        pin_process(gateway, cores.load)?;
+        for (pid, cpu) in [(backend, sides.near), (gateway, sides.far)] {
+            cpu.map_or(Ok(()), |cpu| pin_process(pid, cpu))?;
+        }
         let mut ends = Vec::new();
         for vm in &cluster.plan().vms {
             let netns = Netns::new(tag, &vm.name)?;
             make_tap(&netns, TAP, cluster.plan().network_mtu)?;
             netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
             netns.add_address(TAP, vm.address(), 24)?;
-            let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(&vm.name), cores.device)?;
+            let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(&vm.name), sides.near)?;
             ends.push((end, netns));
         }
         wait_links(&cluster, BACKEND)?;

@@ -27,13 +27,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it in `netns` on processor `cpu`; its log goes to `dir`.
+    /// Starts it in `netns` on processor `cpu`, or anywhere; its log goes to `dir`.
     ///
     /// # Errors
     /// It does not listen in time.
-    pub fn start(netns: &Netns, cpu: u32, dir: &Path) -> Result<Self> {
-        let mut command = pinned(netns, cpu);
-        command.args(["iperf3", "-s", "-p", &PORT.to_string()]);
+    pub fn start(netns: &Netns, cpu: Option<u32>, dir: &Path) -> Result<Self> {
+        let mut command = iperf3(netns, cpu);
+        command.args(["-s", "-p", &PORT.to_string()]);
         let process = Process::start(&format!("iperf3-{}", netns.name()), dir, &mut command)?;
         wait_served(&mut &*netns, PORT)?;
         Ok(Self { _process: process })
@@ -82,11 +82,11 @@ impl Seen {
 ///
 /// # Errors
 /// iperf3 fails or takes much longer than the test.
-pub fn send(netns: &Netns, cpu: u32, load: Load, times: Times) -> Result<Seen> {
+pub fn send(netns: &Netns, cpu: Option<u32>, load: Load, times: Times) -> Result<Seen> {
     let seconds = seconds(times);
-    let mut command = pinned(netns, cpu);
+    let mut command = iperf3(netns, cpu);
     // Cubic: a host whose default is BBR paces itself and hides what is measured.
-    command.args(["iperf3", "-J", "-C", "cubic", "-c", &load.to.to_string()]);
+    command.args(["-J", "-C", "cubic", "-c", &load.to.to_string()]);
     command.args(["-p", &PORT.to_string(), "-t", &seconds.to_string()]);
     command.args(["-P", &load.flows.to_string()]);
     if load.reverse {
@@ -101,9 +101,10 @@ pub fn seconds(times: Times) -> u64 {
     (times.window.as_millis().div_ceil(1000)).try_into().unwrap_or(1).max(1)
 }
 
-fn pinned(netns: &Netns, cpu: u32) -> Command {
+fn iperf3(netns: &Netns, cpu: Option<u32>) -> Command {
+    let Some(cpu) = cpu else { return netns.command("iperf3") };
     let mut command = netns.command("taskset");
-    command.args(["-c", &cpu.to_string()]);
+    command.args(["-c", &cpu.to_string(), "iperf3"]);
     command
 }
 

@@ -87,7 +87,7 @@ impl Vxlan {
     /// ```
     /// # Errors
     /// `ip` refuses something.
-    pub fn add_end(&mut self, cpu: u32) -> Result<()> {
+    pub fn add_end(&mut self, cpu: Option<u32>) -> Result<()> {
         let number = self.ends.len();
         if number == 0 {
             self.near.ip(&format!("addr flush dev {INTERFACE}"))?;

@@ -4,8 +4,10 @@
 //!   ours:  iperf3 ─ TAP ══ TAP end ══ backend ── fabric ── gateway ══ TAP ─ iperf3
 //!   peer:  iperf3 ─────────────── VXLAN ────── fabric ───── VXLAN ─────────── iperf3
 //! ```
-//! Each side has a core. `out` is from the vNIC to the uplink. See [`crate::tapend`] for what the TAP
+//! `out` is from the vNIC to the uplink. See [`crate::tapend`] for what the TAP
 //! end is and is not.
+
+use std::net::IpAddr;
 
 use wireonce_qemu_tests::Result;
 
@@ -13,7 +15,7 @@ use super::{Plan, Suite};
 use crate::bench::Bench;
 use crate::case::{Case, Contender, Fact, Goal, Rival, Sample, Times};
 use crate::cpu::softirq_threads_us;
-use crate::machine::Cores;
+use crate::machine::Sides;
 use crate::peer::vxlan::{self, Vxlan};
 use crate::tap_bed::{Costs, Setup, TapBed};
 use crate::tcp::{self, Load, Seen, Server};
@@ -25,19 +27,47 @@ pub const SUITE: Suite =
 /// What stands beside every figure of this kind.
 pub(super) const NOTE: &str = "CPU is of both sides, iperf3 included, for each 64 KiB";
 
-fn cases(_bench: &Bench) -> Vec<Plan> {
+fn cases(bench: &Bench) -> Vec<Plan> {
     let mut plans = Vec::new();
-    for wire in [false, true] {
-        for flows in [1, 8] {
+    let mut add = |suffix: &str, load: Flows, wire: bool| {
+        let Flows { count, way, sides } = load;
+        let word = if count == 1 { "flow" } else { "flows" };
+        let pinned = if sides == Sides::ANYWHERE { "" } else { super::PINNED };
+        let name = format!("bulk{suffix} {count} {word} {}{pinned}", way.name());
+        plans.push(Plan::new(&name, move |bench| case(bench, load, wire)));
+    };
+    let sides = Sides::ANYWHERE;
+    for (suffix, wire) in [("", false), ("-wire", true)] {
+        for count in [1, 8] {
             for way in [Way::Out, Way::In] {
-                let suffix = if wire { "-wire" } else { "" };
-                let word = if flows == 1 { "flow" } else { "flows" };
-                let name = format!("bulk{suffix} {flows} {word} {}", way.name());
-                plans.push(Plan::new(&name, move |bench| case(bench, flows, way, wire)));
+                add(suffix, Flows { count, way, sides }, wire);
             }
         }
     }
+    for count in [1, 8] {
+        add("", Flows { count, way: Way::Out, sides: Sides::apart(bench.cores()) }, false);
+    }
     plans
+}
+
+/// A load of TCP connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flows {
+    /// Side by side.
+    pub(super) count: u32,
+    /// Which way the bytes go.
+    pub(super) way: Way,
+    /// Where the sides run.
+    pub(super) sides: Sides,
+}
+
+impl Flows {
+    /// One, from the vNIC, nothing pinned.
+    pub(super) const ONE_OUT: Self = Self { count: 1, way: Way::Out, sides: Sides::ANYWHERE };
+
+    fn to(self, to: IpAddr) -> Load {
+        Load { to, flows: self.count, reverse: self.way == Way::In }
+    }
 }
 
 /// Which way the bytes go.
@@ -58,15 +88,15 @@ impl Way {
     }
 }
 
-fn case(bench: &Bench, flows: u32, way: Way, wire: bool) -> Result<Case> {
+fn case(bench: &Bench, flows: Flows, wire: bool) -> Result<Case> {
     let setup = Setup { wire, ..Setup::default() };
-    let ours = Bulk::start(bench, "bulk", setup, flows, way)?;
+    let ours = Bulk::start(bench, "bulk", setup, flows)?;
     let peer = Rival::start(bench, vxlan::NAME, &[Goal::RatioAtLeast(1.0)], || {
         let vxlan = Vxlan::start("bulkvx", &setup.offloads())?;
         if wire {
             vxlan.cut_before_wire()?;
         }
-        Peer::start(bench, vxlan, flows, way)
+        Peer::start(bench, vxlan, flows)
     });
     Ok(Case::new("", "Gb/s", ours).note(NOTE).against(peer))
 }
@@ -75,10 +105,10 @@ fn case(bench: &Bench, flows: u32, way: Way, wire: bool) -> Result<Case> {
 ///
 /// # Errors
 /// Ours does not start.
-pub(super) fn sealed(bench: &Bench, way: Way) -> Result<Case> {
+pub(super) fn sealed(bench: &Bench) -> Result<Case> {
     let start = |tag: &str, sealed: bool| {
         let setup = Setup { sealed, ..Setup::default() };
-        Bulk::start(bench, tag, setup, 1, way)
+        Bulk::start(bench, tag, setup, Flows::ONE_OUT)
     };
     let ours = start("bulkseal", true)?;
     let rival = Rival::start(bench, "ours, encryption off", &[Goal::RatioAtLeast(0.6)], || {
@@ -93,32 +123,23 @@ pub(super) struct Bulk {
     _server: Server,
     /// The path.
     pub(super) bed: TapBed,
-    cores: Cores,
-    flows: u32,
-    way: Way,
+    flows: Flows,
 }
 
 impl Bulk {
-    pub(super) fn start(
-        bench: &Bench,
-        tag: &str,
-        setup: Setup,
-        flows: u32,
-        way: Way,
-    ) -> Result<Self> {
-        let bed = TapBed::start(bench, tag, setup)?;
-        let cores = bench.cores();
-        let server = Server::start(bed.far()?, cores.load, bench.dir())?;
-        Ok(Self { _server: server, bed, cores, flows, way })
+    pub(super) fn start(bench: &Bench, tag: &str, setup: Setup, flows: Flows) -> Result<Self> {
+        let bed = TapBed::start(bench, tag, setup, flows.sides)?;
+        let server = Server::start(bed.far()?, flows.sides.far, bench.dir())?;
+        Ok(Self { _server: server, bed, flows })
     }
 }
 
 impl Contender for Bulk {
     fn round(&mut self, times: Times) -> Result<Sample> {
-        let Self { bed, cores, flows, way, .. } = self;
-        let load = Load { to: bed.far_address(), flows: *flows, reverse: *way == Way::In };
+        let Self { bed, flows, .. } = self;
+        let load = flows.to(bed.far_address());
         let before = bed.costs();
-        let seen = bed.explain(tcp::send(bed.end(0), cores.device, load, times))?;
+        let seen = bed.explain(tcp::send(bed.end(0), flows.sides.near, load, times))?;
         let costs = bed.costs().since(before);
         Ok(Sample {
             values: vec![seen.bps / 1e9],
@@ -150,25 +171,21 @@ pub(super) struct Peer {
     _server: Server,
     /// The hosts.
     pub(super) vxlan: Vxlan,
-    cores: Cores,
-    flows: u32,
-    way: Way,
+    flows: Flows,
 }
 
 impl Peer {
-    pub(super) fn start(bench: &Bench, vxlan: Vxlan, flows: u32, way: Way) -> Result<Self> {
-        let cores = bench.cores();
-        let server = Server::start(vxlan.far(), cores.load, bench.dir())?;
-        Ok(Self { _server: server, vxlan, cores, flows, way })
+    pub(super) fn start(bench: &Bench, vxlan: Vxlan, flows: Flows) -> Result<Self> {
+        let server = Server::start(vxlan.far(), flows.sides.far, bench.dir())?;
+        Ok(Self { _server: server, vxlan, flows })
     }
 }
 
 impl Contender for Peer {
     fn round(&mut self, times: Times) -> Result<Sample> {
-        let load =
-            Load { to: Vxlan::far_address(), flows: self.flows, reverse: self.way == Way::In };
+        let load = self.flows.to(Vxlan::far_address());
         let before_us = softirq_threads_us();
-        let seen = tcp::send(self.vxlan.near(), self.cores.device, load, times)?;
+        let seen = tcp::send(self.vxlan.near(), self.flows.sides.near, load, times)?;
         let softirq_us = softirq_threads_us() - before_us;
         Ok(Sample {
             values: vec![seen.bps / 1e9],

@@ -175,20 +175,20 @@ impl Guests {
     }
 
     /// Round trips from the outside to the first guest's kernel, nothing else going on.
-    fn latency(&self, cpu: u32, outside: Outside<'_>, times: Times) -> Result<[f64; 3]> {
+    fn latency(&self, outside: Outside<'_>, times: Times) -> Result<[f64; 3]> {
         let Some(IpAddr::V4(to)) = self.vms.first().map(VmPlan::address) else {
             return Err(Error::Unexpected("no guest with an IPv4 address".to_owned()));
         };
-        let asker = Asker { netns: outside.netns, cpu, gap: Duration::ZERO };
+        let asker = Asker { netns: outside.netns, cpu: None, gap: Duration::ZERO };
         asker.icmp(to, times)?.quantiles()
     }
 
     /// What comes behind TCP in the list of figures.
-    fn rest(&mut self, cpu: u32, outside: Outside<'_>, times: Times) -> Result<Vec<f64>> {
+    fn rest(&mut self, outside: Outside<'_>, times: Times) -> Result<Vec<f64>> {
         let small = [Way::Out, Way::In].map(|way| self.small(way, outside, times));
         let [out_pps, in_pps] = small;
         let mut values = vec![out_pps? / 1e3, in_pps? / 1e3];
-        values.extend(self.latency(cpu, outside, times)?);
+        values.extend(self.latency(outside, times)?);
         Ok(values)
     }
 }
@@ -203,7 +203,6 @@ struct Ours {
     // VMs end before what carries them.
     guests: Guests,
     cluster: Cluster,
-    load_cpu: u32,
 }
 
 const BACKEND: usize = 0;
@@ -231,7 +230,7 @@ impl Ours {
             cluster.wait_answer(guest, cluster.outside_address())?;
         }
         let guests = Guests { all, vms: vms.to_vec(), plan };
-        Ok(Self { guests, cluster, load_cpu: bench.cores().load })
+        Ok(Self { guests, cluster })
     }
 
     fn daemons_us(&self) -> f64 {
@@ -255,7 +254,7 @@ impl Contender for Ours {
         let after = self.cluster.status(BACKEND)?;
 
         let mut values = vec![out_bps / 1e9, in_bps / 1e9];
-        values.extend(self.guests.rest(self.load_cpu, outside, times)?);
+        values.extend(self.guests.rest(outside, times)?);
         let mut facts = signals("out", &before, &between);
         facts.extend(signals("in", &between, &after));
         let units = out_bps / 8.0 * self.guests.plan.seconds(times) as f64 / UNIT_BYTES;
@@ -287,7 +286,6 @@ struct Peer {
     guests: Guests,
     // Behind the guests: they end first.
     bed: Around,
-    load_cpu: u32,
 }
 
 impl Peer {
@@ -295,7 +293,7 @@ impl Peer {
         let plan = bench.guests;
         let QemuTap { guests, around } = QemuTap::start(vms, plan.pairs, image, accel)?;
         let guests = Guests { all: guests, vms: vms.to_vec(), plan };
-        Ok(Self { guests, bed: around, load_cpu: bench.cores().load })
+        Ok(Self { guests, bed: around })
     }
 }
 
@@ -305,7 +303,7 @@ impl Contender for Peer {
         let out_bps = self.guests.tcp(Way::Out, outside, times)?;
         let in_bps = self.guests.tcp(Way::In, outside, times)?;
         let mut values = vec![out_bps / 1e9, in_bps / 1e9];
-        values.extend(self.guests.rest(self.load_cpu, outside, times)?);
+        values.extend(self.guests.rest(outside, times)?);
         Ok(Sample { values, cpu_us_per_frame: None, facts: Vec::new() })
     }
 }

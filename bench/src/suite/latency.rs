@@ -4,7 +4,7 @@
 //!   ours:  asker ─ TAP ══ TAP end ══ backend ── fabric ── gateway ══ TAP ─ echo
 //!   peer:  asker ─ TAP ══ copier ══ TAP ─ bridge ─ VXLAN ── fabric ── VXLAN ─ echo
 //! ```
-//! One side's core asks, the other's answers. Beside bulk, another vNIC of the same server sends TCP
+//! Beside bulk, another vNIC of the same server sends TCP
 //! through the same backend (or bridge) to the same far end as fast as it can.
 
 use std::fmt::Debug;
@@ -18,7 +18,7 @@ use wireonce_qemu_tests::{Error, Result};
 use super::{Plan, Suite};
 use crate::bench::Bench;
 use crate::case::{Case, Contender, Fact, Figure, Goal, Rival, Sample, Times};
-use crate::machine::Cores;
+use crate::machine::Sides;
 use crate::peer::vxlan::{self, Vxlan};
 use crate::round_trip::{Asker, Echo};
 use crate::tap_bed::{Setup, TapBed};
@@ -42,21 +42,25 @@ enum Mode {
     BesideBulk,
 }
 
-fn cases(_bench: &Bench) -> Vec<Plan> {
-    let modes = [
-        ("latency idle", Mode::Busy),
-        ("latency one a ms", Mode::Asleep),
-        ("latency beside bulk", Mode::BesideBulk),
-    ];
-    let plan = |(name, mode): (&str, Mode)| Plan::new(name, move |bench| case(bench, mode));
-    modes.into_iter().map(plan).collect()
+fn cases(bench: &Bench) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for (pinned, sides) in [("", Sides::ANYWHERE), (super::PINNED, Sides::apart(bench.cores()))] {
+        for (name, mode) in [
+            ("latency idle", Mode::Busy),
+            ("latency one a ms", Mode::Asleep),
+            ("latency beside bulk", Mode::BesideBulk),
+        ] {
+            let name = format!("{name}{pinned}");
+            plans.push(Plan::new(&name, move |bench| case(bench, mode, sides)));
+        }
+    }
+    plans
 }
 
-fn case(bench: &Bench, mode: Mode) -> Result<Case> {
-    let cores = bench.cores();
+fn case(bench: &Bench, mode: Mode, sides: Sides) -> Result<Case> {
     let ends = 1 + u8::from(mode == Mode::BesideBulk);
     let setup = Setup { ends, ..Setup::default() };
-    let ours = Talk::start(bench, TapBed::start(bench, "latency", setup)?, mode)?;
+    let ours = Talk::start(bench, TapBed::start(bench, "latency", setup, sides)?, sides, mode)?;
     let p99 = match mode {
         Mode::BesideBulk => Goal::AtMost(5000.0),
         Mode::Busy | Mode::Asleep => Goal::RatioAtMost(1.5),
@@ -65,9 +69,9 @@ fn case(bench: &Bench, mode: Mode) -> Result<Case> {
     let peer = Rival::start(bench, vxlan::TAP_NAME, &goals, || {
         let mut vxlan = Vxlan::start("latencyvx", &setup.offloads())?;
         for _ in 0..ends {
-            vxlan.add_end(cores.device)?;
+            vxlan.add_end(sides.near)?;
         }
-        Talk::start(bench, vxlan, mode)
+        Talk::start(bench, vxlan, sides, mode)
     });
     let mut figures =
         vec![Figure::new("p50", "us"), Figure::new("p99", "us"), Figure::new("p99.9", "us")];
@@ -132,16 +136,15 @@ struct Talk<P> {
     echo: Echo,
     _server: Server,
     path: P,
-    cores: Cores,
+    sides: Sides,
     mode: Mode,
 }
 
 impl<P: Path> Talk<P> {
-    fn start(bench: &Bench, path: P, mode: Mode) -> Result<Self> {
-        let cores = bench.cores();
-        let echo = Echo::start(path.far()?, path.far_address(), cores.load)?;
-        let server = Server::start(path.far()?, cores.load, bench.dir())?;
-        Ok(Self { echo, _server: server, path, cores, mode })
+    fn start(bench: &Bench, path: P, sides: Sides, mode: Mode) -> Result<Self> {
+        let echo = Echo::start(path.far()?, path.far_address(), sides.far)?;
+        let server = Server::start(path.far()?, sides.far, bench.dir())?;
+        Ok(Self { echo, _server: server, path, sides, mode })
     }
 
     fn ask(&self, times: Times) -> Result<Sample> {
@@ -149,7 +152,7 @@ impl<P: Path> Talk<P> {
             Mode::Asleep => Duration::from_millis(1),
             Mode::Busy | Mode::BesideBulk => Duration::ZERO,
         };
-        let asker = Asker { netns: self.path.end(0), cpu: self.cores.device, gap };
+        let asker = Asker { netns: self.path.end(0), cpu: self.sides.near, gap };
         let seen = asker.udp(self.echo.address, times)?;
         let facts = vec![
             Fact::new("answers", seen.us.len() as f64, ""),
@@ -163,7 +166,7 @@ impl<P: Path> Talk<P> {
         let neighbour = self.path.end(1);
         let load = Load { to: self.path.far_address(), flows: 1, reverse: false };
         let window = BULK_LEAD + times.warm_up + times.window + BULK_LEAD;
-        let cpu = self.cores.device;
+        let cpu = self.sides.near;
         thread::scope(|scope| {
             let bulk =
                 scope.spawn(move || tcp::send(neighbour, cpu, load, Times { window, ..times }));

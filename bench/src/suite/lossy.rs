@@ -11,7 +11,7 @@
 
 use wireonce_qemu_tests::Result;
 
-use super::bulk::{Bulk, NOTE, Peer, Way};
+use super::bulk::{Bulk, Flows, NOTE, Peer};
 use super::{Plan, Suite};
 use crate::bench::Bench;
 use crate::case::{Case, Contender, Goal, Rival, Sample, Times};
@@ -41,15 +41,14 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
 
 fn case(bench: &Bench, trouble: Trouble) -> Result<Case> {
     let setup = Setup { wire: true, direct: false, ..Setup::default() };
-    let cpu = bench.cores().load;
-    let ours = Bulk::start(bench, "lossy", setup, 1, Way::Out)?;
-    let troubled = trouble.bring(ours.bed.cluster().fabric(), cpu)?;
+    let ours = Bulk::start(bench, "lossy", setup, Flows::ONE_OUT)?;
+    let troubled = trouble.bring(ours.bed.cluster().fabric(), None)?;
     let ours = Lossy { inner: ours, _troubled: Some(troubled) };
     let peer = Rival::start(bench, vxlan::NAME, &[Goal::RatioAtLeast(1.0)], || {
         let vxlan = Vxlan::start_bridged("lossyvx", setup.offloads())?;
         vxlan.cut_before_wire()?;
-        let troubled = vxlan.fabric().map(|fabric| trouble.bring(fabric, cpu)).transpose()?;
-        Ok(Lossy { inner: Peer::start(bench, vxlan, 1, Way::Out)?, _troubled: troubled })
+        let troubled = vxlan.fabric().map(|fabric| trouble.bring(fabric, None)).transpose()?;
+        Ok(Lossy { inner: Peer::start(bench, vxlan, Flows::ONE_OUT)?, _troubled: troubled })
     });
     Ok(Case::new("", "Gb/s", ours).note(NOTE).against(peer))
 }

@@ -61,6 +61,10 @@ pub const SUITES: &[Suite] = &[
     lossy::SUITE,
 ];
 
+/// Behind the name of a case whose two sides have a processor each; in others, the scheduler
+/// places all.
+const PINNED: &str = ", a core each side";
+
 /// A case that is not set up yet.
 pub struct Plan {
     /// Its name, the suite's first.

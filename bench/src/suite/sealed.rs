@@ -2,7 +2,7 @@
 
 use wireonce_qemu_tests::Result;
 
-use super::bulk::{self, Way};
+use super::bulk;
 use super::encap::{Ours, Setup};
 use super::{Plan, Suite};
 use crate::bench::Bench;
@@ -17,7 +17,7 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
         Plan::new(&format!("sealed encap {bytes} B"), move |bench| encap(bench, bytes, goal))
     };
     let mut plans: Vec<_> = [(64, 0.7), (1450, 0.5)].into_iter().map(plan).collect();
-    plans.push(Plan::new("sealed bulk 1 flow out", |bench| bulk::sealed(bench, Way::Out)));
+    plans.push(Plan::new("sealed bulk 1 flow out", bulk::sealed));
     plans
 }
 

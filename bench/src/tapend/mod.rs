@@ -62,7 +62,7 @@ impl TapEnd {
     ///
     /// # Errors
     /// The TAP is not there, or the backend refuses something.
-    pub fn start(netns: &Netns, interface: &str, socket: &Path, cpu: u32) -> Result<Self> {
+    pub fn start(netns: &Netns, interface: &str, socket: &Path, cpu: Option<u32>) -> Result<Self> {
         let (interface, socket) = (interface.to_owned(), socket.to_owned());
         let mover = Mover::start(netns, cpu, move |wake, ready| {
             let tap = Tap::open(&interface)?;
@@ -103,7 +103,7 @@ impl TapPair {
     ///
     /// # Errors
     /// A TAP is not there.
-    pub fn start(a: &Netns, b: &Netns, interface: &str, cpu: u32) -> Result<Self> {
+    pub fn start(a: &Netns, b: &Netns, interface: &str, cpu: Option<u32>) -> Result<Self> {
         let interface = interface.to_owned();
         let second = inside::path(b);
         let mover = Mover::start(a, cpu, move |wake, ready| {
@@ -129,7 +129,7 @@ impl TapLate {
     ///
     /// # Errors
     /// The TAP is not there.
-    pub fn start(netns: &Netns, interface: &str, hold: Duration, cpu: u32) -> Result<Self> {
+    pub fn start(netns: &Netns, interface: &str, hold: Duration, cpu: Option<u32>) -> Result<Self> {
         let interface = interface.to_owned();
         let mover = Mover::start(netns, cpu, move |wake, ready| {
             let tap = Tap::open(&interface)?;
@@ -162,7 +162,7 @@ struct Mover {
 impl Mover {
     fn start(
         netns: &Netns,
-        cpu: u32,
+        cpu: Option<u32>,
         work: impl FnOnce(Wake, Ready) -> Result<()> + Send + 'static,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
