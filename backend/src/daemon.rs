@@ -152,6 +152,9 @@ impl Daemon for Backend {
         }
         status.counters = self.host.counters(&fabric);
         status.counters.insert("broken_rings".to_owned(), broken_rings);
+        let sum = |count: fn(&worker::Snapshot) -> u64| snapshots.iter().map(count).sum();
+        status.counters.insert("guest_kicks".to_owned(), sum(|s| s.signals.kicks));
+        status.counters.insert("guest_calls".to_owned(), sum(|s| s.signals.calls));
         for device in devices.into_values() {
             for (reason, count) in device.refusals {
                 *status.counters.entry(format!("vhost_user_{reason}")).or_default() += count;

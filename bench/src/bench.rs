@@ -29,6 +29,17 @@ pub enum Extent {
     Quick,
 }
 
+/// The VMs of the suite `guest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestPlan {
+    /// How many, side by side.
+    pub vms: u8,
+    /// Queue pairs, processors and TCP connections of each.
+    pub pairs: u16,
+    /// How long each load takes; `None`: as long as a round's window.
+    pub seconds: Option<u32>,
+}
+
 /// A run of the bench.
 #[derive(Debug)]
 pub struct Bench {
@@ -40,6 +51,8 @@ pub struct Bench {
     pub extent: Extent,
     /// Measure ours only: for profiles.
     pub alone: bool,
+    /// The VMs of the suite `guest`.
+    pub guests: GuestPlan,
     dir: TempDir,
     _huge_pages: Setting,
 }
@@ -63,6 +76,7 @@ impl Bench {
             rules: rules(extent),
             extent,
             alone: false,
+            guests: GuestPlan { vms: 1, pairs: 1, seconds: None },
             dir: TempDir::new("bench")?,
             _huge_pages: reserve_huge_pages(HUGE_PAGES_MB)?,
         })

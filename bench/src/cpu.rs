@@ -6,6 +6,7 @@
 //! a veth there. What is left over runs in `ksoftirqd`, whose time [`softirq_threads_us`] gives.
 
 use std::fs;
+use std::path::Path;
 
 use crate::machine::Ticks;
 
@@ -21,7 +22,13 @@ fn process_us(pid: u32) -> f64 {
     tasks.flatten().filter_map(|task| schedstat_us(&task.path().join("schedstat"))).sum()
 }
 
-fn schedstat_us(path: &std::path::Path) -> Option<f64> {
+/// CPU time that one thread of this process had until now, in microseconds; zero if it ended.
+#[must_use]
+pub fn thread_us(id: i32) -> f64 {
+    schedstat_us(Path::new(&format!("/proc/self/task/{id}/schedstat"))).unwrap_or(0.0)
+}
+
+fn schedstat_us(path: &Path) -> Option<f64> {
     let text = fs::read_to_string(path).ok()?;
     let ns: u64 = text.split_whitespace().next()?.parse().ok()?;
     Some(ns as f64 / 1e3)

@@ -25,25 +25,47 @@
 //! | [`frames`] | what is sent, as capture files |
 //! | [`driver`] | a guest's driver that keeps a pace and can misbehave |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
+//! | [`tapend`] | a vNIC that the kernel's own TCP drives |
+//! | [`tap_bed`] | our path between such ends |
+//! | [`tcp`] | TCP between two namespaces, with what it cost |
+//! | [`round_trip`] | request and response |
+//! | [`impair`] | loss and reordering between hosts |
+//! | [`inside`] | threads of this process inside a namespace |
 //! | [`bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
 //! | [`result`], [`table`], [`plot`] | what comes out |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod bench;
 pub mod case;
 pub mod cpu;
 pub mod driver;
 pub mod frames;
+pub mod impair;
+pub mod inside;
 pub mod load;
 pub mod machine;
 pub mod peer;
 pub mod plot;
 pub mod result;
 pub mod round;
+pub mod round_trip;
 pub mod sink;
 pub mod stats;
 pub mod suite;
 pub mod table;
+pub mod tap_bed;
+pub mod tapend;
+pub mod tcp;
 pub mod wire;
+
+use std::io;
+
+use wireonce_qemu_tests::Error;
+
+/// Names what was being done when the operating system refused.
+pub(crate) fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error {
+    let what = what.to_owned();
+    move |source| Error::Io { what, source }
+}

@@ -28,6 +28,27 @@ impl Default for Cores {
     }
 }
 
+/// Where the sides of a path run, each with all that works for it; `None` leaves it to the
+/// scheduler. The same for us and for a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// The processor of the side that begins: guests and the device beside them.
+    pub near: Option<u32>,
+    /// The processor of the other side.
+    pub far: Option<u32>,
+}
+
+impl Sides {
+    /// Wherever the scheduler puts them.
+    pub const ANYWHERE: Self = Self { near: None, far: None };
+
+    /// A processor for each side.
+    #[must_use]
+    pub fn apart(cores: Cores) -> Self {
+        Self { near: Some(cores.device), far: Some(cores.load) }
+    }
+}
+
 /// What the figures were measured on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {

@@ -75,3 +75,23 @@ fn victim() {
 fn scaling() {
     run("scaling").unwrap();
 }
+
+#[test]
+fn bulk() {
+    run("bulk").unwrap();
+}
+
+#[test]
+fn guest() {
+    run("guest").unwrap();
+}
+
+#[test]
+fn latency() {
+    run("latency").unwrap();
+}
+
+#[test]
+fn lossy() {
+    run("lossy").unwrap();
+}

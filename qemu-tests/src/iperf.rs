@@ -73,6 +73,14 @@ pub struct Throughput {
 /// It does not start.
 pub fn serve(place: &mut impl Place, port: u16) -> Result<()> {
     place.shell(&format!("iperf3 -s -1 -p {port} >/dev/null 2>&1 </dev/null &"), LIMIT)?;
+    wait_served(place, port)
+}
+
+/// Waits until something at `place` listens at the TCP port.
+///
+/// # Errors
+/// Nothing does within 20 s.
+pub fn wait_served(place: &mut impl Place, port: u16) -> Result<()> {
     // The kernel's table of sockets shows the listener without spending the one test.
     let wanted = format!(":{port:04X} ");
     wait_until("iperf3's server", LIMIT, || {

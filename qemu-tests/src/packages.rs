@@ -32,6 +32,7 @@ pub const BENCH: &[&str] = &[
     "ethtool",
     "iperf3",
     "iproute2",
+    "nftables",
     "openvswitch-switch-dpdk",
     "qemu-system-x86",
 ];

@@ -45,6 +45,7 @@ mod turns;
 pub(crate) use command::Command;
 pub(crate) use handle::PortHandle;
 pub(crate) use inward::worker_of;
+use snapshot::Signals;
 pub(crate) use snapshot::{PortSnapshot, Snapshot};
 pub(crate) use tokens::FABRIC_TOKEN_KIND;
 
@@ -101,6 +102,7 @@ pub(crate) struct Worker {
     /// When open trains are sent though guests have more.
     flush_by_us: u64,
     spin: Spin,
+    signals: Signals,
     started: Instant,
 }
 
@@ -147,6 +149,7 @@ impl Worker {
             next_port: 0,
             flush_by_us: 0,
             spin: Spin::default(),
+            signals: Signals::default(),
             started: Instant::now(),
         })
     }

@@ -125,6 +125,7 @@ impl Worker {
             .filter(|queue| queue.common.generation == completion.token.generation);
         // A kick of a ring that was stopped since is nobody's.
         let Some(queue) = queue else { return Ok(()) };
+        self.signals.kicks += 1;
         queue.ready = true;
         queue.ring.ring_mut().disable_kicks();
         // We cancel only polls of rings that are gone, so this one ended by itself.
@@ -203,6 +204,7 @@ impl Worker {
                 let Some(fd) = common.take_interrupt() else { continue };
                 let token = ring_token(INTERRUPT, index, ring, common.generation);
                 self.ring.signal(fd, token)?;
+                self.signals.calls += 1;
             }
         }
         Ok(())

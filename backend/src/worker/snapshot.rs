@@ -13,6 +13,16 @@ pub(crate) struct Snapshot {
     /// Accounts of what came from the fabric, by source endpoint bits.
     pub(crate) sources: Vec<(u64, Account)>,
     pub(crate) fabric: FabricSnapshot,
+    pub(crate) signals: Signals,
+}
+
+/// How often guests and worker had to wake each other.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Signals {
+    /// Wake-ups by guests; several kicks before one is looked at are one.
+    pub(crate) kicks: u64,
+    /// Interrupts to guests.
+    pub(crate) calls: u64,
 }
 
 /// One vNIC's state and counters.
@@ -33,6 +43,7 @@ impl Worker {
             ports: self.ports.iter().map(port_snapshot).collect(),
             sources: sources(&self.sources),
             fabric: self.fabric.snapshot(),
+            signals: self.signals,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use wireonce_bench::bench::{Bench, Extent};
+use wireonce_bench::bench::{Bench, Extent, GuestPlan};
 use wireonce_bench::result::Results;
 use wireonce_bench::{plot, suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
@@ -38,6 +38,15 @@ struct Options {
     /// Measure ours without its peers, as for a profile.
     #[arg(long)]
     alone: bool,
+    /// `guest`: VMs side by side.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    vms: u8,
+    /// `guest`: queue pairs, processors and TCP connections of each VM.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    pairs: u16,
+    /// `guest`: how long each load takes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: Option<u32>,
     /// Install no packages: stop and list what is missing.
     #[arg(long)]
     no_install: bool,
@@ -79,6 +88,8 @@ fn run(name: &str, options: &Options) -> Result<Results> {
     let extent = if options.quick { Extent::Quick } else { Extent::Full { rounds } };
     let mut bench = Bench::new(binary, extent)?;
     bench.alone = options.alone;
+    let Options { vms, pairs, seconds, .. } = *options;
+    bench.guests = GuestPlan { vms, pairs, seconds };
     let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report);
     report.title("Results");
     println!("{}", table::render(&results));

@@ -3,3 +3,5 @@
 pub mod dpdk_vhost;
 pub mod kernel_vxlan;
 pub mod ovs;
+pub mod qemu_tap;
+pub mod vxlan;

@@ -14,9 +14,13 @@ use crate::machine::Machine;
 use crate::result::{CaseResult, LIMITS, Pair, Results};
 use crate::round;
 
+pub mod bulk;
 pub mod encap;
+pub mod guest;
 pub mod idle;
+pub mod latency;
 pub(crate) mod ledger;
+pub mod lossy;
 pub mod queue;
 pub mod scaling;
 pub mod sealed;
@@ -51,7 +55,15 @@ pub const SUITES: &[Suite] = &[
     idle::SUITE,
     victim::SUITE,
     scaling::SUITE,
+    bulk::SUITE,
+    guest::SUITE,
+    latency::SUITE,
+    lossy::SUITE,
 ];
+
+/// Behind the name of a case whose two sides have a processor each; in others, the scheduler
+/// places all.
+const PINNED: &str = ", a core each side";
 
 /// A case that is not set up yet.
 pub struct Plan {

@@ -2,6 +2,7 @@
 
 use wireonce_qemu_tests::Result;
 
+use super::bulk;
 use super::encap::{Ours, Setup};
 use super::{Plan, Suite};
 use crate::bench::Bench;
@@ -15,7 +16,9 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
     let plan = |(bytes, goal): (u16, f64)| {
         Plan::new(&format!("sealed encap {bytes} B"), move |bench| encap(bench, bytes, goal))
     };
-    [(64, 0.7), (1450, 0.5)].into_iter().map(plan).collect()
+    let mut plans: Vec<_> = [(64, 0.7), (1450, 0.5)].into_iter().map(plan).collect();
+    plans.push(Plan::new("sealed bulk 1 flow out", bulk::sealed));
+    plans
 }
 
 fn encap(bench: &Bench, bytes: u16, goal: f64) -> Result<Case> {
