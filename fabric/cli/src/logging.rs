@@ -17,6 +17,9 @@ pub(crate) fn start() {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter())
         .with_ansi(io::stderr().is_terminal())
+        // A line that cannot be written (a full disk, a reader that went away) is lost. To
+        // report that on the same standard error would end the process.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     // Fails only if logging has been started before, which is as good.
     let _ = if env::var_os("JOURNAL_STREAM").is_some() {

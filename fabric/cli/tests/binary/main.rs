@@ -4,3 +4,5 @@
 mod bad_input;
 #[cfg(test)]
 mod keys;
+#[cfg(test)]
+mod logging;
