@@ -31,7 +31,7 @@
 //! | [`round_trip`] | request and response |
 //! | [`impair`] | loss and reordering between hosts |
 //! | [`inside`] | threads of this process inside a namespace |
-//! | [`bench`] | what all suites share: the program, pages, folders |
+//! | [`mod@bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
 //! | [`result`], [`table`], [`plot`] | what comes out |

@@ -18,6 +18,8 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | [`cargo`] | cargo, from a program that cargo runs |
+//! | [`interrupt`] | Ctrl-C: clean up, then end |
 //! | [`process`] | run a command with a time limit; keep a child with its log |
 //! | [`watchdog`] | what is left behind when this process dies, is cleaned up |
 //! | [`netns`] | namespaces, veth pairs, the fabric bridge |
@@ -30,9 +32,11 @@
 //! | [`report`] | progress for people |
 #![forbid(unsafe_code)]
 
+pub mod cargo;
 pub mod cluster;
 pub mod guest;
 pub mod impair;
+pub mod interrupt;
 pub mod iperf;
 pub mod netns;
 pub mod packages;

@@ -16,15 +16,16 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Context, Error, Result};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
-/// The writing end of the pipe. Rust opens pipes close-on-exec: no child can hold it open.
-static PIPE: Mutex<Option<ChildStdin>> = Mutex::new(None);
+/// The watchdog, with the writing end of the pipe. Rust opens pipes close-on-exec: no child can
+/// hold it open.
+static WATCHDOG: Mutex<Option<Child>> = Mutex::new(None);
 
 /// From now on process `pid` is killed when this process ends.
 ///
@@ -132,6 +133,18 @@ impl Drop for TempDir {
     }
 }
 
+/// Undoes now what is still written down, for a process that is about to end: returns when all of
+/// it is gone. Nothing can be written down any more; who tries waits for ever.
+pub(crate) fn undo_all() -> MutexGuard<'static, impl Sized> {
+    let mut watchdog = lock();
+    if let Some(child) = watchdog.as_mut() {
+        drop(child.stdin.take());
+        // If it cannot be waited for, there is nothing more to do.
+        let _gone = child.wait();
+    }
+    watchdog
+}
+
 /// The start time of process `pid` in clock ticks since boot: with the id it names one process.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
@@ -143,11 +156,11 @@ pub fn start_time(pid: u32) -> Option<u64> {
 
 /// Sends one line to the watchdog, starting it if need be.
 fn tell(line: &str) -> Result<()> {
-    let mut pipe = lock();
-    if pipe.is_none() {
-        *pipe = Some(start()?);
+    let mut watchdog = lock();
+    if watchdog.is_none() {
+        *watchdog = Some(start()?);
     }
-    match pipe.as_mut() {
+    match watchdog.as_mut().and_then(|child| child.stdin.as_mut()) {
         Some(pipe) => writeln!(pipe, "{line}").context(|| "cannot tell the watchdog".to_owned()),
         None => Ok(()),
     }
@@ -156,18 +169,18 @@ fn tell(line: &str) -> Result<()> {
 /// Tells the watchdog, if there is one, that something is undone. Undoing twice does no harm, so a
 /// failure is of no consequence.
 fn forget(kind: &str, name: &str) {
-    if let Some(pipe) = lock().as_mut() {
+    if let Some(pipe) = lock().as_mut().and_then(|child| child.stdin.as_mut()) {
         let _harmless = writeln!(pipe, "- {kind} {name}");
     }
 }
 
-fn lock() -> MutexGuard<'static, Option<ChildStdin>> {
-    PIPE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Option<Child>> {
+    WATCHDOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn start() -> Result<ChildStdin> {
-    // Nobody waits for it: it outlives this process by a moment on purpose.
-    let child = Command::new("/bin/sh")
+fn start() -> Result<Child> {
+    // Mostly nobody waits for it: it outlives this process by a moment on purpose.
+    Command::new("/bin/sh")
         .args(["-c", SCRIPT, "wireonce-watchdog"])
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -175,8 +188,7 @@ fn start() -> Result<ChildStdin> {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .context(|| "cannot start the watchdog".to_owned())?;
-    child.stdin.ok_or_else(|| Error::Unexpected("the watchdog has no pipe".to_owned()))
+        .context(|| "cannot start the watchdog".to_owned())
 }
 
 #[cfg(test)]

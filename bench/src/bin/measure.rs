@@ -9,7 +9,7 @@ use wireonce_bench::result::Results;
 use wireonce_bench::{plot, suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::report::Report;
-use wireonce_qemu_tests::{Error, Result, packages};
+use wireonce_qemu_tests::{Error, Result, interrupt, packages};
 
 /// Measures wireonce and its peers on this machine, in one run and in turn.
 #[derive(Debug, Parser)]
@@ -79,6 +79,7 @@ fn run(name: &str, options: &Options) -> Result<Results> {
         let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
         return Err(Error::Unexpected(why.to_owned()));
     }
+    interrupt::clean_up_first()?;
     packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),

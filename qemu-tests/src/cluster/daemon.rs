@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::cargo;
 use crate::error::{Context, Error, Result};
 use crate::guest::image::target_dir;
 use crate::netns::Netns;
@@ -36,8 +37,7 @@ pub fn daemon_binary(profile: Profile) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(OVERRIDE) {
         return Ok(path.into());
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo::command();
     command.args(["build", "--package", "wireonce"]);
     let folder = match profile {
         Profile::Dev => "debug",

@@ -16,7 +16,7 @@ use tour::Tour;
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::guest::image::target_dir;
 use wireonce_qemu_tests::report::Report;
-use wireonce_qemu_tests::{Error, Result, packages};
+use wireonce_qemu_tests::{Error, Result, interrupt, packages};
 
 /// The demo ends by itself after this time, whatever hangs.
 const TOTAL_LIMIT: Duration = Duration::from_secs(180);
@@ -29,6 +29,12 @@ fn main() -> ExitCode {
     let report = Report::new();
     report.title("wireonce demo: two servers, one gateway, two VMs");
     let mut seen = DemoResult::default();
+    // What cannot be written is found before the run that it would be the result of.
+    if let Some(path) = &options.json
+        && let Err(error) = seen.write(path)
+    {
+        return finish(Err(error));
+    }
     let outcome = run(&options, &report, &mut seen);
     seen.seconds = report.elapsed().as_secs_f64();
     seen.ok = outcome.is_ok() && seen.ledger_closed;
@@ -47,6 +53,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options, report: &Report, seen: &mut DemoResult) -> Result<()> {
+    if let Some(binary) = options.binary.as_ref().filter(|binary| !binary.is_file()) {
+        return Err(Error::Unexpected(format!("--binary {}: no such file", binary.display())));
+    }
+    interrupt::clean_up_first()?;
     report.step("packages", || {
         packages::ensure(packages::DEMO, !options.no_install, |text| report.note(text))?;
         Ok::<_, Error>(((), packages::DEMO.join(" ")))

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use wireonce_qemu_tests::guest::image::target_dir;
-use wireonce_qemu_tests::packages;
+use wireonce_qemu_tests::{cargo, packages};
 
-use crate::tools::{DENY, NEXTEST, Tool, cargo};
+use crate::tools::{DENY, NEXTEST, Tool};
 
 /// One step: a cargo command.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Step {
 
     /// Runs it with its output shown.
     pub(crate) fn run(&self) -> Outcome {
-        let mut command = cargo();
+        let mut command = cargo::command();
         command.args(self.args).envs(self.env.iter().copied());
         // Where the sources are, whatever the caller's folder.
         if let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() {

@@ -1,8 +1,6 @@
 //! Cargo subcommands that are no part of a Rust installation.
 
-use std::process::Command;
-
-use wireonce_qemu_tests::{Error, Result};
+use wireonce_qemu_tests::{Error, Result, cargo};
 
 /// A cargo subcommand with the version that is installed if there is none.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +30,7 @@ pub(crate) fn ensure(tool: Tool, may_install: bool, mut tell: impl FnMut(&str)) 
         return Err(Error::Unexpected(format!("missing: install it with `{line}`")));
     }
     tell(&line);
-    let status = cargo().args(args).status();
+    let status = cargo::command().args(args).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Error::Unexpected(format!("`{line}` ended with {status}"))),
@@ -40,12 +38,7 @@ pub(crate) fn ensure(tool: Tool, may_install: bool, mut tell: impl FnMut(&str)) 
     }
 }
 
-/// The cargo that runs us.
-pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
 fn present(tool: Tool) -> bool {
-    let output = cargo().args([tool.subcommand, "--version"]).output();
+    let output = cargo::command().args([tool.subcommand, "--version"]).output();
     output.is_ok_and(|output| output.status.success())
 }
