@@ -6,15 +6,17 @@
 //!   └─────────── near side ────────────┘             └────── far side ──────┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use wireonce_qemu_tests::Result;
 use wireonce_qemu_tests::cluster::{
-    Cluster, Plan as ClusterPlan, UPLINK_INTERFACE, UplinkDriver, VmPlan,
+    Cluster, Plan as ClusterPlan, Status, UPLINK_INTERFACE, UplinkDriver, VmPlan,
 };
 use wireonce_qemu_tests::netns::{Netns, Offloads};
 
 use crate::bench::{Bench, pin_process};
+use crate::case::Fact;
 use crate::cpu::{processes_us, softirq_threads_us, thread_us};
 use crate::machine::Sides;
 use crate::suite::wait_links;
@@ -142,6 +144,16 @@ impl TapBed {
         })
     }
 
+    /// What the daemons dropped until now.
+    ///
+    /// # Errors
+    /// A daemon does not answer.
+    pub fn drops(&self) -> Result<Drops> {
+        let statuses: Result<Vec<_>> =
+            [BACKEND, GATEWAY].into_iter().map(|host| self.cluster.status(host)).collect();
+        statuses.map(|statuses| Drops::of(&statuses))
+    }
+
     /// What each part used until now.
     #[must_use]
     pub fn costs(&self) -> Costs {
@@ -151,6 +163,41 @@ impl TapBed {
             ends_us: self.ends.iter().map(|(end, _)| thread_us(end.thread_id())).sum(),
             softirq_us: softirq_threads_us(),
         }
+    }
+}
+
+/// Frames that the daemons dropped, by host and reason, and datagrams that the kernel dropped at
+/// their sockets.
+#[derive(Debug, Clone, Default)]
+pub struct Drops(BTreeMap<String, u64>);
+
+impl Drops {
+    fn of(statuses: &[Status]) -> Self {
+        let mut drops = BTreeMap::new();
+        for status in statuses {
+            for (reason, amount) in status.ledger.iter().flat_map(|row| &row.drops) {
+                *drops.entry(format!("{}: {reason}", status.role)).or_default() += amount.frames;
+            }
+            let socket = status.links.iter().filter_map(|link| link.get("socket_drops")?.as_u64());
+            *drops.entry(format!("{}: socket full", status.role)).or_default() +=
+                socket.sum::<u64>();
+        }
+        Self(drops)
+    }
+
+    /// What was dropped since `before`: the sum, then each reason that there was.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Vec<Fact> {
+        let since = |(name, count): (&String, &u64)| {
+            let count = count.saturating_sub(before.0.get(name).copied().unwrap_or(0));
+            (name.clone(), count)
+        };
+        let each: Vec<_> = self.0.iter().map(since).collect();
+        let sum = each.iter().map(|(_, count)| count).sum::<u64>();
+        let mut facts = vec![Fact::new("dropped", sum as f64, "")];
+        let any = each.iter().filter(|(_, count)| *count > 0);
+        facts.extend(any.map(|(name, count)| Fact::new(name, *count as f64, "")));
+        facts
     }
 }
 

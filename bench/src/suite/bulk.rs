@@ -138,13 +138,16 @@ impl Contender for Bulk {
     fn round(&mut self, times: Times) -> Result<Sample> {
         let Self { bed, flows, .. } = self;
         let load = flows.to(bed.far_address());
+        let drops = bed.drops()?;
         let before = bed.costs();
         let seen = bed.explain(tcp::send(bed.end(0), flows.sides.near, load, times))?;
         let costs = bed.costs().since(before);
+        let mut facts = facts(&seen, costs);
+        facts.extend(bed.drops()?.since(&drops));
         Ok(Sample {
             values: vec![seen.bps / 1e9],
             cpu_us_per_frame: seen.per_unit(costs.sum_us() + seen.iperf_us),
-            facts: facts(&seen, costs),
+            facts,
         })
     }
 }
