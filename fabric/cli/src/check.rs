@@ -3,7 +3,7 @@
 use crate::{failure::Failure, output};
 use clap::Parser;
 use std::path::PathBuf;
-use wireonce_config::{Config, Encryption};
+use wireonce_config::{Config, Encryption, Serves};
 use wireonce_link::StaticKey;
 
 /// The command line.
@@ -12,7 +12,7 @@ pub(crate) struct Args {
     /// The configuration file
     file: PathBuf,
     /// Also look whether this machine has what the file names: the key file, the
-    /// directories of sockets, the interfaces
+    /// address and its UDP ports, the directories of sockets, the interfaces
     #[arg(long)]
     host: bool,
 }
@@ -21,21 +21,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(&args.file)?;
     if args.host {
-        machine(&config)?;
+        machine(&config, Serves::Everything)?;
     }
     output::print(&summary(&config))
 }
 
-/// Looks whether this machine has what the configuration names, key included.
-pub(crate) fn machine(config: &Config) -> Result<(), Failure> {
-    config.check_host()?;
-    match StaticKey::load(&config.host.private_key_file) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::Input(format!(
-            "{}: [host] {:?}: key `private_key_file`: {error}",
-            config.origin, config.host.name
-        ))),
-    }
+/// Looks whether this machine has what a program needs that serves what `serves`
+/// says, key included.
+pub(crate) fn machine(config: &Config, serves: Serves) -> Result<(), Failure> {
+    config.check_host(serves)?;
+    let key = StaticKey::load(&config.host.private_key_file)
+        .map_err(|error| Failure::Input(format!("{}: {error}", config.key_file_place())))?;
+    Ok(config.check_own_key(key.public().as_bytes())?)
 }
 
 fn summary(config: &Config) -> String {
@@ -57,6 +54,7 @@ fn summary(config: &Config) -> String {
     text
 }
 
-fn count(number: usize, thing: &str) -> String {
+/// `1 vNIC`, `2 vNICs`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

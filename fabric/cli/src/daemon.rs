@@ -21,7 +21,7 @@ use std::{
     thread,
 };
 use tracing::{error, info, warn};
-use wireonce_config::{Config, Encryption};
+use wireonce_config::{Config, Encryption, Serves};
 use wireonce_ledger::Daemon;
 
 /// The command line of a daemon.
@@ -45,6 +45,14 @@ impl Role {
         match self {
             Self::Backend => "backend",
             Self::Gateway => "gateway",
+        }
+    }
+
+    /// What of this host it serves.
+    fn serves(self) -> Serves {
+        match self {
+            Self::Backend => Serves::Vnics,
+            Self::Gateway => Serves::Uplinks,
         }
     }
 
@@ -79,7 +87,7 @@ pub(crate) fn run<D: Daemon + 'static>(
     start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
 ) -> Result<(), Failure> {
     let config = Arc::new(Config::load(&args.config)?);
-    check::machine(&config)?;
+    check::machine(&config, role.serves())?;
     let signals = Signals::block_stopping()
         .map_err(|error| Failure::Runtime(format!("signals cannot be blocked: {error}")))?;
     logging::start();
@@ -91,6 +99,9 @@ pub(crate) fn run<D: Daemon + 'static>(
     );
     note_capabilities(role);
     note_encryption(&config);
+    if let Some(unserved) = unserved(role, &config) {
+        info!("{unserved}");
+    }
     supervise(role, &config, signals, start)
 }
 
@@ -186,6 +197,21 @@ fn note_encryption(config: &Config) {
     }
 }
 
+/// What the file places on this host and another daemon has to serve.
+fn unserved(role: Role, config: &Config) -> Option<String> {
+    let (number, thing, verb) = match role {
+        Role::Backend => (config.local_uplinks().count(), "uplink", "gateway"),
+        Role::Gateway => (config.local_vnics().count(), "vNIC", "backend"),
+    };
+    let need = if number == 1 { "needs" } else { "need" };
+    (number > 0).then(|| {
+        let what = check::count(number, thing);
+        format!(
+            "{what} of this host {need} `wireonce {verb}`, with a file, key and ports of its own"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +273,26 @@ mod tests {
         let done = supervise(Role::Gateway, &config, signals, start);
         assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "no memory"));
         assert!(!config.host.control_socket.exists());
+    }
+
+    #[test]
+    fn what_another_daemon_has_to_serve_is_said() {
+        let config = |vnics: u32| {
+            let mut text = "[host]\nname = \"a\"\nprivate_key_file = \"/k\"\n[fabric]\naddress = \
+                 \"127.0.0.1\"\n[[network]]\nname = \"blue\"\nvni = 1\n"
+                .to_owned();
+            for id in 1..=vnics {
+                text.push_str(&format!(
+                    "[[vnic]]\nid = {id}\nname = \"v{id}\"\nhost = \"a\"\nnetwork = \"blue\"\n\
+                     mac = \"52:54:00:00:00:0{id}\"\nsocket = \"/run/{id}.sock\"\n"
+                ));
+            }
+            Config::parse(&text, "test.toml").unwrap()
+        };
+        assert_eq!(unserved(Role::Gateway, &config(0)), None);
+        assert_eq!(unserved(Role::Backend, &config(2)), None);
+        let said = unserved(Role::Gateway, &config(2)).unwrap();
+        assert!(said.starts_with("2 vNICs of this host need `wireonce backend`"), "{said}");
     }
 
     #[test]

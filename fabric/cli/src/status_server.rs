@@ -170,7 +170,7 @@ fn admit<D: Daemon + 'static>(mut stream: UnixStream, shared: &Arc<Shared<D>>) {
     if shared.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
         shared.clients.fetch_sub(1, Ordering::Relaxed);
         let _ = stream.set_nonblocking(true);
-        let _ = stream.write(&refusal("too many clients; ask again"));
+        let _ = stream.write(&refusal(&too_many()));
         return;
     }
     let served = Arc::clone(shared);
@@ -249,6 +249,10 @@ fn status<D: Daemon>(shared: &Shared<D>) -> Vec<u8> {
         encryption: (*encryption).to_owned(),
         ..daemon.status()
     })
+}
+
+fn too_many() -> String {
+    format!("{CLIENTS_MAX} clients are served at a time, and as many are; ask again later")
 }
 
 fn refusal(error: &str) -> Vec<u8> {
@@ -369,6 +373,9 @@ mod tests {
         }
         let mut reply = String::new();
         BufReader::new(UnixStream::connect(path).unwrap()).read_line(&mut reply).unwrap();
-        assert_eq!(reply, "{\"error\":\"too many clients; ask again\"}\n");
+        assert_eq!(
+            reply,
+            "{\"error\":\"16 clients are served at a time, and as many are; ask again later\"}\n"
+        );
     }
 }

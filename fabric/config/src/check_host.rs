@@ -1,62 +1,195 @@
-//! What only the machine can tell: interfaces, key file, sockets.
+//! What only the machine can tell: address, ports, interfaces, key file, sockets.
 
 use crate::{
     Config, ConfigError, Driver, SocketMode,
     error::{Fault, Parts},
+    schema::WORKER_PORTS,
 };
 use rustix::net::netdevice::name_to_index;
 use rustix::{
+    fs::{Access, access},
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
 };
 use std::{
     fs::{self, File},
     io::{self, ErrorKind},
-    net::{Ipv4Addr, UdpSocket},
+    iter,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::unix::fs::FileTypeExt,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long a port may stay taken after the daemon that had it was killed: the kernel
+/// gives back what an `io_uring` holds some time after its process is gone.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(1);
+/// How often a taken port is tried again.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(5);
+
+/// What of a host a program serves, and so what has to be there for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// The vNICs: a backend.
+    Vnics,
+    /// The uplinks: a gateway.
+    Uplinks,
+    /// Either: everything that the file places on this host is looked at.
+    Everything,
+}
 
 impl Config {
     /// Looks whether this machine has what the configuration needs: the private key,
-    /// free sockets in existing directories, and the interfaces of local uplinks.
+    /// the fabric's address with free ports, free sockets in directories that can be
+    /// written, and the interfaces of local uplinks.
     ///
-    /// Makes and removes nothing.
+    /// Makes and removes nothing. A port that is taken is tried again for a second.
     ///
     /// # Errors
     /// The first thing that is missing or in use.
-    pub fn check_host(&self) -> Result<(), ConfigError> {
-        let host = format!("[host] {:?}", self.host.name);
-        let error = |table: &str, key: &str, fault| -> ConfigError {
-            let (table, key) = (Some(table.to_owned()), Some(key.to_owned()));
-            Parts { origin: self.origin.clone(), line: None, table, key, fault }.into()
+    pub fn check_host(&self, serves: Serves) -> Result<(), ConfigError> {
+        let host = self.host_title();
+        let in_host = |key, done: Result<(), Fault>| done.map_err(|f| self.error(&host, key, f));
+        in_host("private_key_file", check_key_file(&self.host.private_key_file))?;
+        in_host("control_socket", check_free_socket(&self.host.control_socket))?;
+        self.check_fabric()?;
+        if serves != Serves::Uplinks {
+            self.check_vnics()?;
+        }
+        if serves != Serves::Vnics {
+            self.check_uplinks()?;
+        }
+        if serves == Serves::Uplinks && self.local_uplinks().next().is_none() {
+            let problem = "no uplink is on this host, so there is nothing for a gateway to do";
+            let remedy = "give an [[uplink]] this `host`, a `driver` and an `interface`";
+            return Err(self.error(&host, "name", Fault::new(problem, remedy)));
+        }
+        Ok(())
+    }
+
+    /// Looks whether `own`, this host's public key, is given as a peer's: a host that
+    /// takes itself for another never gets a link.
+    ///
+    /// # Errors
+    /// The peer that has it.
+    pub fn check_own_key(&self, own: &[u8; 32]) -> Result<(), ConfigError> {
+        let Some(peer) = self.peers.iter().find(|peer| peer.public_key == *own) else {
+            return Ok(());
         };
-        check_key_file(&self.host.private_key_file)
-            .map_err(|fault| error(&host, "private_key_file", fault))?;
-        check_free_socket(&self.host.control_socket)
-            .map_err(|fault| error(&host, "control_socket", fault))?;
+        let fault = Fault::new(
+            format!("it is this host's own, of {}", self.host.private_key_file.display()),
+            "give the key that `wireonce pubkey FILE` prints on that peer",
+        );
+        Err(self.error(&format!("[[peer]] {:?}", peer.name), "public_key", fault))
+    }
+
+    /// The start of an error about the private key's content, up to what is wrong.
+    #[must_use]
+    pub fn key_file_place(&self) -> String {
+        let (origin, table) = (&self.origin, self.host_title());
+        let line = self.lines.get(&table, "private_key_file");
+        let line = line.map_or(String::new(), |line| format!(":{line}"));
+        format!("{origin}{line}: {table}: key `private_key_file`")
+    }
+
+    fn check_fabric(&self) -> Result<(), ConfigError> {
+        let error = |key, fault| Err(self.error("[fabric]", key, fault));
+        let address = self.fabric.address;
+        if let Err(refused) = UdpSocket::bind((address, 0)) {
+            let problem = match refused.kind() {
+                ErrorKind::AddrNotAvailable => format!("{address} is no address of this host"),
+                _ => format!("{address} cannot be used: {}", text(&refused)),
+            };
+            return error("address", Fault::new(problem, "give an address that `ip addr` shows"));
+        }
+        let deadline = Instant::now() + PREDECESSOR_LIMIT;
+        for port in self.own_ports() {
+            if let Err(refused) = try_port(SocketAddr::new(address, port), deadline) {
+                let problem = match refused.kind() {
+                    ErrorKind::AddrInUse => format!("UDP port {port} of {address} is in use"),
+                    _ => format!("UDP port {port} of {address}: {}", text(&refused)),
+                };
+                let last = self.own_ports().last().unwrap_or(port);
+                let remedy = format!(
+                    "free the ports {} to {last}, or give another `port`",
+                    self.fabric.port
+                );
+                return error("port", Fault::new(problem, remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// The UDP ports that a daemon binds: the control port, and of each worker's ports
+    /// one for each path.
+    fn own_ports(&self) -> impl Iterator<Item = u16> {
+        let first = self.fabric.port;
+        let paths = u16::from(self.fabric.paths);
+        let data = (0..self.host.workers).flat_map(move |worker| {
+            (0..paths).filter_map(move |path| {
+                first.checked_add(1 + worker.saturating_mul(WORKER_PORTS) + path)
+            })
+        });
+        iter::once(first).chain(data)
+    }
+
+    fn check_vnics(&self) -> Result<(), ConfigError> {
         for (vnic, socket) in self.local_vnics() {
             let checked = match socket.mode {
                 SocketMode::Listen => check_free_socket(&socket.path),
                 SocketMode::Connect => check_directory(&socket.path),
             };
             let table = format!("[[vnic]] {:?}", vnic.name);
-            checked.map_err(|fault| error(&table, "socket", fault))?;
+            checked.map_err(|fault| self.error(&table, "socket", fault))?;
         }
+        Ok(())
+    }
+
+    fn check_uplinks(&self) -> Result<(), ConfigError> {
         for (uplink, port) in self.local_uplinks() {
             let table = format!("[[uplink]] {:?}", uplink.name);
             check_interface(port.driver, &port.interface)
-                .map_err(|fault| error(&table, "interface", fault))?;
+                .map_err(|fault| self.error(&table, "interface", fault))?;
         }
         Ok(())
+    }
+
+    fn host_title(&self) -> String {
+        format!("[host] {:?}", self.host.name)
+    }
+
+    fn error(&self, table: &str, key: &'static str, fault: Fault) -> ConfigError {
+        let line = self.lines.get(table, key);
+        let (table, key) = (Some(table.to_owned()), Some(key.to_owned()));
+        Parts { origin: self.origin.clone(), line, table, key, fault }.into()
+    }
+}
+
+/// Takes the port and gives it back at once. It may still be a killed daemon's.
+fn try_port(local: SocketAddr, deadline: Instant) -> io::Result<()> {
+    loop {
+        match UdpSocket::bind(local) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(PREDECESSOR_POLL);
+            }
+            bound => return bound.map(drop),
+        }
     }
 }
 
 fn check_key_file(path: &Path) -> Result<(), Fault> {
     let shown = path.display();
-    match File::open(path).and_then(|file| file.metadata()) {
-        Ok(file) if file.is_file() => Ok(()),
-        Ok(_) => Err(Fault::new(format!("{shown} is not a file"), "name the private key file")),
+    // Not opened before it is known for a file: opening a FIFO would wait for a writer.
+    let opened = fs::metadata(path).and_then(|found| match found.is_file() {
+        true => File::open(path).map(|_| true),
+        false => Ok(false),
+    });
+    match opened {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            Err(Fault::new(format!("{shown} is not a regular file"), "name the private key file"))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Fault::new(
             format!("{shown} does not exist"),
             format!("run `wireonce keygen {shown}`"),
@@ -72,6 +205,7 @@ fn check_key_file(path: &Path) -> Result<(), Fault> {
 /// dead process's socket is in the way.
 fn check_free_socket(path: &Path) -> Result<(), Fault> {
     check_directory(path)?;
+    check_writable(path)?;
     let shown = path.display();
     let kind = match fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
@@ -115,6 +249,17 @@ fn check_directory(path: &Path) -> Result<(), Fault> {
             Err(Fault::new(problem, remedy))
         }
     }
+}
+
+/// A socket can be made in the directory of `path`.
+fn check_writable(path: &Path) -> Result<(), Fault> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    let shown = directory.display();
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
+        let why = text(&errno.into());
+        let problem = format!("no socket can be made in the directory {shown}: {why}");
+        Fault::new(problem, "let this user write there or give another path")
+    })
 }
 
 /// A packet socket needs its interface now; a TAP device is made if need be.

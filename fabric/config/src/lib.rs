@@ -15,6 +15,7 @@
 
 mod check_host;
 mod error;
+mod lines;
 mod model;
 mod nearest;
 mod reader;
@@ -27,7 +28,9 @@ mod vnics;
 #[cfg(test)]
 mod tests;
 
+pub use check_host::Serves;
 pub use error::ConfigError;
+pub use lines::Lines;
 pub use model::{
     Allow, Config, Driver, Encryption, Fabric, FabricMtu, Host, Network, Outside, Peer, Port,
     SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,

@@ -1,5 +1,6 @@
 //! The configuration after every name has become what it names.
 
+use crate::lines::Lines;
 use ipnet::IpNet;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -29,6 +30,8 @@ pub struct Config {
     pub uplinks: Vec<Arc<Uplink>>,
     /// All vNICs, this host's and the others', in file order.
     pub vnics: Vec<Arc<Vnic>>,
+    /// Where in the file the keys stand that only the machine can prove wrong.
+    pub lines: Lines,
 }
 
 /// This host, or rather one daemon on it.

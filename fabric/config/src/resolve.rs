@@ -9,9 +9,13 @@
 
 use crate::{
     error::{ConfigError, Fault},
+    lines::Lines,
     model::{Config, Fabric, Host, Network, Outside, Peer, Port, Uplink, UplinkPlace},
     reader::{At, File},
-    schema::{CONTROL_SOCKET_DIR, RawConfig, RawFabric, RawHost, RawNetwork, RawPeer, RawUplink},
+    schema::{
+        CONTROL_SOCKET_DIR, RawConfig, RawFabric, RawHost, RawNetwork, RawPeer, RawUplink,
+        WORKER_PORTS,
+    },
     unique::{Unique, unknown},
 };
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
@@ -23,6 +27,8 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
         Some(path) => path.value.clone(),
         None => PathBuf::from(CONTROL_SOCKET_DIR).join(format!("{}.sock", host.name.value)),
     };
+    check_ports(file, "[fabric]", &fabric.port, host.workers)?;
+    let lines = Lines::new(&host, &fabric, &peers, &uplinks, &vnics);
     let peers = resolve_peers(file, &host, &fabric, peers)?;
     let mut resolver = Resolver::new(file, &host.name.value, &peers);
     resolver.uplinks(uplinks)?;
@@ -33,13 +39,13 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
         origin: origin.to_owned(),
         host: Host {
             name: host.name.value,
-            private_key_file: host.private_key_file,
+            private_key_file: host.private_key_file.value,
             workers: host.workers,
             control_socket,
         },
         fabric: Fabric {
             address: fabric.address.value,
-            port: fabric.port,
+            port: fabric.port.value,
             paths: fabric.paths,
             mtu: fabric.mtu,
             encryption: fabric.encryption,
@@ -48,7 +54,25 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
         networks,
         uplinks,
         vnics,
+        lines,
     })
+}
+
+/// The workers' ports follow the control port, and 65535 is the last port.
+fn check_ports(file: &File, title: &str, port: &At<u16>, workers: u16) -> Result<(), ConfigError> {
+    let needed = workers.saturating_mul(WORKER_PORTS);
+    if port.value.checked_add(needed).is_some() {
+        return Ok(());
+    }
+    let fault = Fault::new(
+        format!(
+            "{} leaves no room for the {needed} ports that follow it, {WORKER_PORTS} for each \
+             worker",
+            port.value
+        ),
+        format!("give at most {}", u16::MAX.saturating_sub(needed)),
+    );
+    Err(file.error(port.line, title, Some("port"), fault))
 }
 
 fn resolve_peers(
@@ -72,7 +96,7 @@ fn resolve_peers(
     );
     let here = format!("this host, {:?}", host.name.value);
     names.claim("[host]", &here, &host.name)?;
-    let own = (fabric.address.value, fabric.port);
+    let own = (fabric.address.value, fabric.port.value);
     addresses.claim_shown("[fabric]", &here, own, fabric.address.line, "")?;
 
     let mut peers = Vec::with_capacity(raw.len());
@@ -94,9 +118,11 @@ fn resolve_peers(
             );
             return Err(file.error(raw.address.line, &raw.title, Some("address"), fault));
         }
-        let place = (raw.address.value, raw.port);
+        // How many workers it has, only its own file knows: at least one.
+        check_ports(file, &raw.title, &raw.port, 1)?;
+        let place = (raw.address.value, raw.port.value);
         let line = raw.address.line;
-        let shown = format!("{} port {} is", raw.address.value, raw.port);
+        let shown = format!("{} port {} is", raw.address.value, raw.port.value);
         addresses.claim_shown(&raw.title, &owner, place, line, &shown)?;
         let line = raw.public_key.line;
         keys.claim_shown(&raw.title, &owner, raw.public_key.value, line, "it is")?;
@@ -104,7 +130,7 @@ fn resolve_peers(
             index,
             name: raw.name.value,
             address: raw.address.value,
-            port: raw.port,
+            port: raw.port.value,
             public_key: raw.public_key.value,
         }));
     }

@@ -48,6 +48,8 @@ pub const VNICS_MAX: usize = 65_536;
 pub const ADDRESSES_MAX: usize = 64;
 /// Most standbys of one vNIC.
 pub const STANDBYS_MAX: usize = 8;
+/// UDP ports that each worker has, used or not; they follow the control port.
+pub const WORKER_PORTS: u16 = 8;
 /// Largest file, in bytes.
 pub const FILE_LEN_MAX: usize = 64 << 20;
 
@@ -61,15 +63,17 @@ pub(crate) struct RawConfig {
 }
 
 pub(crate) struct RawHost {
+    pub(crate) title: String,
+    pub(crate) line: usize,
     pub(crate) name: At<String>,
-    pub(crate) private_key_file: PathBuf,
+    pub(crate) private_key_file: At<PathBuf>,
     pub(crate) workers: u16,
     pub(crate) control_socket: Option<At<PathBuf>>,
 }
 
 pub(crate) struct RawFabric {
     pub(crate) address: At<IpAddr>,
-    pub(crate) port: u16,
+    pub(crate) port: At<u16>,
     pub(crate) paths: u8,
     pub(crate) mtu: FabricMtu,
     pub(crate) encryption: Encryption,
@@ -79,7 +83,7 @@ pub(crate) struct RawPeer {
     pub(crate) title: String,
     pub(crate) name: At<String>,
     pub(crate) address: At<IpAddr>,
-    pub(crate) port: u16,
+    pub(crate) port: At<u16>,
     pub(crate) public_key: At<[u8; 32]>,
 }
 
@@ -153,8 +157,10 @@ pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, Con
 fn host(section: &Section<'_>) -> Result<RawHost, ConfigError> {
     let key_file = "\"/etc/wireonce/server-a.key\"";
     Ok(RawHost {
+        title: section.title().to_owned(),
+        line: section.line(),
         name: section.required("name", "\"server-a\"", name)?,
-        private_key_file: section.required("private_key_file", key_file, absolute_path)?.value,
+        private_key_file: section.required("private_key_file", key_file, absolute_path)?,
         workers: or(section.optional("workers", integer(1..=WORKERS_MAX))?, 1),
         control_socket: section.optional("control_socket", socket_path)?,
     })
@@ -305,8 +311,10 @@ fn storm_frames_per_s(section: &Section<'_>) -> Result<u32, ConfigError> {
     Ok(or(limit, STORM_FRAMES_PER_S_DEFAULT))
 }
 
-fn port(section: &Section<'_>) -> Result<u16, ConfigError> {
-    Ok(or(section.optional("port", integer(1..=u16::MAX))?, PORT_DEFAULT))
+/// The port; one that is not written stands where its table begins.
+fn port(section: &Section<'_>) -> Result<At<u16>, ConfigError> {
+    let port = section.optional("port", integer(1..=u16::MAX))?;
+    Ok(port.unwrap_or(At { value: PORT_DEFAULT, line: section.line() }))
 }
 
 fn fabric_mtu(value: &DeValue<'_>) -> Result<FabricMtu, Fault> {

@@ -10,7 +10,7 @@ use crate::{
 use clap::Parser;
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::{fs::FileTypeExt, net::UnixStream},
     path::{Path, PathBuf},
     thread,
@@ -106,21 +106,54 @@ fn socket(args: &Args) -> Result<PathBuf, Failure> {
 fn ask(socket: &Path) -> Result<Status, Failure> {
     let shown = socket.display();
     let failed = |what: String| Failure::Runtime(format!("{shown}: {what}"));
-    let mut stream = UnixStream::connect(socket)
-        .map_err(|error| failed(format!("{error}; is the daemon running?")))?;
+    if fs::metadata(socket).is_ok_and(|found| !found.file_type().is_socket()) {
+        let remedy = "name the daemon's control socket";
+        return Err(Failure::Input(format!("{shown}: not a socket; {remedy}")));
+    }
+    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            failed(format!("{error}; root, the daemon's user and the group of its socket may ask"))
+        }
+        _ => failed(format!("{error}; is the daemon running?")),
+    })?;
     let unanswered = |error| failed(format!("no answer: {error}"));
     stream.set_read_timeout(Some(PATIENCE)).map_err(unanswered)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(unanswered)?;
     let mut request = serde_json::to_vec(&Request::Status)
         .map_err(|error| failed(format!("no request: {error}")))?;
     request.push(b'\n');
-    stream.write_all(&request).map_err(unanswered)?;
+    // A daemon that turns clients away does not wait for their requests, and its
+    // reason can be read even so.
+    let asked = stream.write_all(&request);
     let mut answer = Vec::new();
-    BufReader::new(stream.take(ANSWER_LEN_MAX))
-        .read_until(b'\n', &mut answer)
-        .map_err(unanswered)?;
+    let heard = BufReader::new(stream.take(ANSWER_LEN_MAX)).read_until(b'\n', &mut answer);
+    if answer.is_empty() {
+        asked.map_err(unanswered)?;
+    }
+    heard.map_err(unanswered)?;
     if let Ok(refusal) = serde_json::from_slice::<Refusal>(&answer) {
         return Err(failed(refusal.error));
     }
     serde_json::from_slice(&answer).map_err(|error| failed(format!("not a status: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_refusal_is_heard_though_the_request_finds_nobody() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("c");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"{\"error\":\"too many\"}\n").unwrap();
+        });
+        let refused = ask(&path).unwrap_err();
+        server.join().unwrap();
+        let Failure::Runtime(said) = refused else { panic!("{refused:?}") };
+        assert!(said.ends_with(": too many"), "{said}");
+    }
 }

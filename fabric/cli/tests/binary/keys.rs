@@ -33,7 +33,9 @@ fn a_key_that_exists_is_never_overwritten() {
     let made = wireonce(&["keygen", file.to_str().unwrap()]);
     assert_eq!(made.status.code(), Some(2));
     assert!(made.stdout.is_empty());
-    assert_eq!(String::from_utf8(made.stderr).unwrap().lines().count(), 1);
+    let said = String::from_utf8(made.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("existing keys are not overwritten"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
@@ -46,4 +48,19 @@ fn a_file_without_a_key_is_refused() {
     let read = wireonce(&["pubkey", file.to_str().unwrap()]);
     assert_eq!(read.status.code(), Some(2));
     assert!(read.stdout.is_empty());
+}
+
+#[test]
+fn what_is_no_regular_file_is_no_key() {
+    let directory = TempDir::new().unwrap();
+    let fifo = directory.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    // Nobody writes to the FIFO: to open it would be to wait for ever.
+    for path in [directory.path(), "/dev/null".as_ref(), &fifo] {
+        let read = wireonce(&["pubkey", path.to_str().unwrap()]);
+        assert_eq!(read.status.code(), Some(2));
+        let said = String::from_utf8(read.stderr).unwrap();
+        assert!(said.contains(": not a regular file"), "{said}");
+    }
 }

@@ -62,6 +62,10 @@ refused! {
         ":8: [fabric]: key `port`: 65536 is out of range; write a whole number from 1 to 65535";
     negative_port: [("port = 4791", "port = -1")] =>
         ":8: [fabric]: key `port`: -1 is out of range; write a whole number from 1 to 65535";
+    port_without_room_for_the_workers: [("port = 4791", "port = 65520")] =>
+        ":8: [fabric]: key `port`: 65520 leaves no room for the 16 ports that follow it, 8 for each worker; give at most 65519";
+    port_of_a_peer_without_room_for_a_worker: [("port = 4800", "port = 65535")] =>
+        ":21: [[peer]] \"gateway-a\": key `port`: 65535 leaves no room for the 8 ports that follow it, 8 for each worker; give at most 65527";
     too_many_paths: [("paths = 4", "paths = 9")] =>
         ":9: [fabric]: key `paths`: 9 is out of range; write a whole number from 1 to 8";
     fabric_mtu_too_small: [("mtu = 9000", "mtu = 1279")] =>
