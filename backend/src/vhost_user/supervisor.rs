@@ -301,7 +301,8 @@ impl Port {
             self.board.trouble(&format!("cannot accept a VMM: {error}"));
             return self.arm(RETRY);
         }
-        // One at a time. Edge-triggered: each VMM that comes now is reported once.
+        // One at a time. Edge-triggered: each VMM that comes now is reported once, and
+        // whoever is in the queue already, once together.
         if let Some(listener) = &self.listener {
             let each_once = EventSet::IN | EventSet::EDGE_TRIGGERED;
             self.watch(ops, Events::with_data(listener, LISTENER, each_once));
