@@ -240,6 +240,7 @@ impl Judge {
         let memo = self.rings.get_mut(usize::from(index));
         let known = memo.map(|memo| std::mem::replace(&mut memo.addresses, addresses));
         if running >> index & 1 == 0 {
+            self.in_shared_memory(index, [descriptors, used, available])?;
             return Ok(Verdict::Forward);
         }
         // QEMU turns logging of a running ring on and off by sending its
@@ -248,6 +249,23 @@ impl Judge {
             return Ok(Verdict::Done(true));
         }
         Err(Refusal::RingRuns { request: u32::from(message.request), index })
+    }
+
+    /// The daemon refuses such addresses too, but does not say why. The usual
+    /// cause is a VM whose memory no other process can map.
+    fn in_shared_memory(&self, index: u16, addresses: [u64; 3]) -> Result<(), Refusal> {
+        let regions = self.regions.len();
+        if regions == 0 {
+            return Err(Refusal::RingWithoutMemory(index));
+        }
+        let shared = |address: u64| {
+            let mut offsets = self.regions.iter().map(|(it, _)| (address.checked_sub(it.vmm), it));
+            offsets.any(|(offset, it)| offset.is_some_and(|offset| offset < it.size))
+        };
+        match addresses.into_iter().find(|address| !shared(*address)) {
+            Some(address) => Err(Refusal::RingOutsideMemory { index, address, regions }),
+            None => Ok(()),
+        }
     }
 
     fn get_base(&mut self, message: &Message) -> Result<Verdict, Refusal> {

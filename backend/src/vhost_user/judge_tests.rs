@@ -30,6 +30,15 @@ fn addresses(index: u32, flags: u32, base: u64) -> Message {
     Message::new(R_ADDR, payload)
 }
 
+/// A judge of one queue pair whose VMM has shared its first MiB.
+fn judge_with_memory() -> Judge {
+    let mut judge = judge_of(1);
+    let payload = [0u64, 0, 0x10_0000, 0, 0].map(u64::to_ne_bytes).concat();
+    let shared = ask(&mut judge, Message::new(FrontendReq::ADD_MEM_REG, payload));
+    assert_eq!(shared, Ok(Verdict::Forward));
+    judge
+}
+
 /// Judges with no ring running.
 fn ask(judge: &mut Judge, mut message: Message) -> Result<Verdict, &'static str> {
     judge.judge(&mut message, 0).map_err(Refusal::name)
@@ -131,7 +140,7 @@ fn ring_bases_fit_16_bits() {
 
 #[test]
 fn ring_addresses_are_aligned_and_have_no_unknown_flags() {
-    let mut judge = judge_of(1);
+    let mut judge = judge_with_memory();
     assert_eq!(ask(&mut judge, addresses(0, 0, 0x4000)), Ok(Verdict::Forward));
     assert_eq!(ask(&mut judge, addresses(0, 1, 0x4000)), Ok(Verdict::Forward));
     assert_eq!(ask(&mut judge, addresses(0, 2, 0x4000)), Err("ring-addresses"));
@@ -140,10 +149,24 @@ fn ring_addresses_are_aligned_and_have_no_unknown_flags() {
     }
 }
 
+#[test]
+fn each_part_of_a_ring_lies_in_shared_memory() {
+    assert_eq!(ask(&mut judge_of(1), addresses(0, 0, 0x4000)), Err("no-shared-memory"));
+    // Descriptors, available ring at 0x1000 after them, used ring at 0x2000.
+    let mut judge = judge_with_memory();
+    for base in [0, 0x10_0000 - 0x2010] {
+        assert_eq!(ask(&mut judge, addresses(0, 0, base)), Ok(Verdict::Forward), "{base:#x}");
+    }
+    for base in [0x10_0000 - 0x2000, 0x10_0000 - 0x1000, 0x10_0000, !0xffff] {
+        let refused = ask(&mut judge, addresses(0, 0, base));
+        assert_eq!(refused, Err("ring-outside-memory"), "{base:#x}");
+    }
+}
+
 /// CVE-2026-5747: a change after activation.
 #[test]
 fn set_vring_num_addr_base_while_running_is_refused() {
-    let mut judge = judge_of(1);
+    let mut judge = judge_with_memory();
     ask(&mut judge, addresses(0, 0, 0x4000)).unwrap();
     let running = 0b01;
     let mut while_running = |mut message| judge.judge(&mut message, running).map_err(Refusal::name);
@@ -157,7 +180,7 @@ fn set_vring_num_addr_base_while_running_is_refused() {
 /// What QEMU does at the start and end of a migration.
 #[test]
 fn the_same_addresses_again_on_a_running_ring_change_nothing() {
-    let mut judge = judge_of(1);
+    let mut judge = judge_with_memory();
     ask(&mut judge, addresses(0, 0, 0x4000)).unwrap();
     for flags in [1, 0] {
         let verdict = judge.judge(&mut addresses(0, flags, 0x4000), 1).unwrap();

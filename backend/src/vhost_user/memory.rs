@@ -42,6 +42,9 @@ pub(super) fn parse_regions(message: &Message) -> Result<Vec<Region>, Refusal> {
     }
     let count = message.u32_at(0);
     let given = message.payload.len().saturating_sub(8) / 32;
+    if count == 0 && given == 0 {
+        return Err(Refusal::EmptyMemoryTable);
+    }
     if count == 0 || usize::try_from(count) != Ok(given) || given > TABLE_REGIONS_MAX {
         return Err(Refusal::RegionCount(u64::from(count), TABLE_REGIONS_MAX));
     }

@@ -30,6 +30,7 @@
 //! | `book` | when a ring starts and stops |
 //! | `events` | what the worker is told |
 //! | `features` | what is offered |
+//! | `socket_file` | the file of a listening socket |
 //! | `socket` | system calls; the only unsafe code |
 
 mod backend;
@@ -43,6 +44,7 @@ mod message;
 mod refusal;
 mod session;
 mod socket;
+mod socket_file;
 mod status;
 mod supervisor;
 mod vring;

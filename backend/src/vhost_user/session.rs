@@ -23,7 +23,7 @@ use vm_memory::GuestMemoryAtomic;
 
 use super::backend::NetBackend;
 use super::book::Book;
-use super::config::DeviceConfig;
+use super::config::{DeviceConfig, SocketMode};
 use super::events::PortEvents;
 use super::features;
 use super::judge::{Judge, Verdict};
@@ -39,6 +39,13 @@ use crate::virtqueue::GuestMemory;
 /// ring in about one second.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a client of a socket where we listen may be silent before its first message
+/// is complete. QEMU takes 20 ms. Meant against mistakes (a forgotten `socat`, a health
+/// check): they would hold the socket, and the VM that comes next would hang before its
+/// boot. So each read may take as long, and whoever has spoken once may be silent for ever.
+/// Where we connect, nobody else waits, and a QEMU with `server=on,wait=off` may accept late.
+pub(super) const FIRST_MESSAGE: Duration = Duration::from_secs(1);
+
 /// Serves one VMM until it goes, misbehaves, or its socket is shut down.
 pub(super) fn serve(
     vmm: &UnixStream,
@@ -50,21 +57,30 @@ pub(super) fn serve(
     let book = Arc::new(Mutex::new(book));
     let (mut daemon, link) = match start_daemon(config, &book) {
         Ok(started) => started,
-        Err(error) => return board.trouble(&format!("no session could be started: {error}")),
+        Err(error) => {
+            board.attach(false);
+            return board.trouble(&format!("no session could be started: {error}"));
+        }
     };
     board.connected(socket::peer_pid(vmm).unwrap_or(0));
     events.connected();
     let judge = Judge::new(config.clone());
     let mut pump = Pump { vmm, link: &link, config, board, book: &book, events: &**events, judge };
-    if let Err(refusal) = pump.run() {
-        board.refused(refusal);
-    }
+    let refusal = pump.run().err();
+    board.attach(false);
     // The VMM must see the end even if somebody holds another descriptor of it.
     let _ = vmm.shutdown(std::net::Shutdown::Both);
     drop(link);
-    daemon.request_shutdown();
-    // How it ended says nothing that the pump does not know.
-    let _ = daemon.wait();
+    let daemon_refused = matches!(refusal, Some(Refusal::Daemon(_)));
+    if !daemon_refused {
+        daemon.request_shutdown();
+    }
+    let end = daemon.wait();
+    if let Some(refusal) = refusal {
+        // Only the daemon knows why it refused; how it ended says nothing otherwise.
+        let why = end.err().filter(|_| daemon_refused).map(|why| format!(": {why}"));
+        board.refused(refusal, &why.unwrap_or_default());
+    }
     events.disconnected();
     board.disconnected();
 }
@@ -100,10 +116,13 @@ struct Pump<'a> {
 impl Pump<'_> {
     fn run(&mut self) -> Result<(), Refusal> {
         self.negotiate_with_daemon()?;
+        if self.config.mode == SocketMode::Listen {
+            self.vmm.set_read_timeout(Some(FIRST_MESSAGE))?;
+        }
         while let Some(mut message) = self.receive()? {
+            self.vmm.set_read_timeout(None)?;
             self.check_descriptors(&mut message)?;
-            let running = lock(self.book).running();
-            match self.judge.judge(&mut message, running)? {
+            match self.decide(&mut message)? {
                 Verdict::Forward => self.forward(&message)?,
                 Verdict::Done(done) => self.answer_status(&message, done)?,
                 Verdict::Announce => {
@@ -116,6 +135,16 @@ impl Pump<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The judge's verdict. The VMM's own log is better for an answer before the end.
+    fn decide(&mut self, message: &mut Message) -> Result<Verdict, Refusal> {
+        let running = lock(self.book).running();
+        let verdict = self.judge.judge(message, running);
+        if verdict.is_err() && message::answer(message.request) == Answer::Status {
+            self.answer_status(message, false)?;
+        }
+        verdict
     }
 
     /// Switches the daemon to everything it can, above all to answering every message.
@@ -141,6 +170,9 @@ impl Pump<'_> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Refusal::Silent);
+                }
                 other => other?,
             };
             files.append(&mut received.files);
@@ -153,7 +185,10 @@ impl Pump<'_> {
         let header = message::parse_header(&bytes, self.judge.protocol())?;
         let mut payload = vec![0; header.size];
         // A plain read: descriptors sent with the payload are dropped by the kernel.
-        read_exact(self.vmm, &mut payload).map_err(|_| Refusal::Truncated)?;
+        read_exact(self.vmm, &mut payload).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Refusal::Silent,
+            _ => Refusal::Truncated,
+        })?;
         let (request, need_reply) = (header.request, header.need_reply);
         Ok(Some(Message { need_reply, files, ..Message::new(request, payload) }))
     }

@@ -1,6 +1,7 @@
 //! What an operator can see of a device, and the log that a VMM cannot flood.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -52,6 +53,9 @@ pub(super) struct Board {
     status: Mutex<DeviceStatus>,
     limit: Mutex<LogLimit>,
     start: Instant,
+    /// A VMM has the socket: set when it is accepted, cleared when we or it hung up,
+    /// which is before its threads have ended.
+    attached: AtomicBool,
 }
 
 impl Board {
@@ -66,11 +70,26 @@ impl Board {
             status: Mutex::new(status),
             limit: Mutex::new(LogLimit::default()),
             start: Instant::now(),
+            attached: AtomicBool::new(false),
         }
     }
 
     pub(super) fn snapshot(&self) -> DeviceStatus {
         self.status().clone()
+    }
+
+    pub(super) fn attach(&self, attached: bool) {
+        self.attached.store(attached, Ordering::Release);
+    }
+
+    /// Another VMM came. Nothing to say when the first has hung up: a VMM that was
+    /// refused comes back faster than its old session's threads end.
+    pub(super) fn another_came(&self) {
+        if self.attached.load(Ordering::Acquire) {
+            self.trouble(
+                "another VMM is attached; one VMM at a time: the new one waits for its end",
+            );
+        }
     }
 
     pub(super) fn connected(&self, peer_pid: i32) {
@@ -109,10 +128,10 @@ impl Board {
         }
     }
 
-    /// Counts a refusal and writes one line.
-    pub(super) fn refused(&self, refusal: Refusal) {
+    /// Counts a refusal and writes one line; `details` is empty or begins with a colon.
+    pub(super) fn refused(&self, refusal: Refusal, details: &str) {
         *self.status().refusals.entry(refusal.name()).or_default() += 1;
-        self.trouble(&format!("the VMM's session is closed: {refusal}"));
+        self.trouble(&format!("the VMM's session is closed: {refusal}{details}"));
     }
 
     /// Remembers what went wrong and writes at most ten lines in five seconds.
@@ -175,9 +194,9 @@ mod tests {
     #[test]
     fn refusals_are_counted_by_name() {
         let board = Board::new("v", 2);
-        board.refused(Refusal::Unknown(99));
-        board.refused(Refusal::Unknown(98));
-        board.refused(Refusal::Truncated);
+        board.refused(Refusal::Unknown(99), "");
+        board.refused(Refusal::Unknown(98), "");
+        board.refused(Refusal::Truncated, "");
         let status = board.snapshot();
         assert_eq!(status.refusals.get("unknown-message"), Some(&2));
         assert_eq!(status.refusals.get("truncated"), Some(&1));

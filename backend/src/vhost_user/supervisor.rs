@@ -2,8 +2,13 @@
 //!
 //! It accepts, connects and retries, and starts a protocol thread for each
 //! session; it never reads a message, so a VMM that stalls in the middle of one
-//! stalls itself only. A vNIC has one session at a time: while it has one, its
-//! listener is not watched, and the next VMM waits in the listener's queue.
+//! stalls itself only. A vNIC has one session at a time: while it has one, the
+//! next VMM waits in the listener's queue, and the log says so.
+//!
+//! It waits because QEMU copes with that best. Seen with 7.2, with or without
+//! `reconnect`: closed during its start, it connects again at once, 200 times a
+//! second, and complains each time. Waiting, it starts as soon as the first has
+//! gone, which is what a VM that is started anew needs.
 //!
 //! ```text
 //!                  accept / connect                     eventfd "ended"
@@ -14,12 +19,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -36,6 +38,7 @@ use super::config::{DeviceConfig, DeviceError, SocketMode};
 use super::events::PortEvents;
 use super::session;
 use super::socket;
+use super::socket_file::{SocketFile, bind, io_error};
 use super::status::{Board, DeviceStatus};
 
 /// What the supervisor thread runs. Other parts of the process may add their
@@ -264,6 +267,7 @@ impl MutEventSubscriber for Port {
                     // It raised the event as its last deed.
                     let _ = session.thread.join();
                 }
+                self.forget_listener(ops);
                 self.wait_for_vmm(ops, RETRY_SOON);
             }
         }
@@ -282,16 +286,32 @@ impl Port {
 
     fn accept(&mut self, ops: &mut EventOps) {
         let Some(listener) = &self.listener else { return };
+        if lock(&self.session).is_some() {
+            return self.board.another_came();
+        }
         let accepted = listener.accept();
         if matches!(&accepted, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             return;
         }
-        // One at a time; and an error (too many descriptors) would be reported
-        // again and again.
-        let _ = ops.remove(Events::empty(listener));
-        if let Err(error) = accepted.and_then(|(vmm, _)| self.start(vmm)) {
+        let started = accepted.and_then(|(vmm, _)| self.start(vmm));
+        // Reported again and again, an error (too many descriptors) or a VMM that
+        // waits would keep this thread busy.
+        self.forget_listener(ops);
+        if let Err(error) = started {
             self.board.trouble(&format!("cannot accept a VMM: {error}"));
-            self.arm(RETRY);
+            return self.arm(RETRY);
+        }
+        // One at a time. Edge-triggered: each VMM that comes now is reported once, and
+        // whoever is in the queue already, once together.
+        if let Some(listener) = &self.listener {
+            let each_once = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            self.watch(ops, Events::with_data(listener, LISTENER, each_once));
+        }
+    }
+
+    fn forget_listener(&self, ops: &mut EventOps) {
+        if let Some(listener) = &self.listener {
+            let _ = ops.remove(Events::empty(listener));
         }
     }
 
@@ -313,6 +333,7 @@ impl Port {
         let ended = self.ended.try_clone()?;
         let (config, events) = (self.config.clone(), Arc::clone(&self.events));
         let board = Arc::clone(&self.board);
+        board.attach(true);
         let thread = thread::Builder::new()
             .name(format!("vu {}", config.name))
             .stack_size(SESSION_STACK)
@@ -340,56 +361,4 @@ impl Port {
 
 fn lock(slot: &SessionSlot) -> MutexGuard<'_, Option<Session>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A socket file that we made, and remove if it is still ours.
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if ours {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Binds the vNIC's socket. A socket file that nobody answers at is what a
-/// killed backend left behind, and is replaced.
-fn bind(config: &DeviceConfig) -> Result<(UnixListener, SocketFile), DeviceError> {
-    let (name, path) = (&config.name, &config.socket);
-    match fs::symlink_metadata(path) {
-        Err(_) => {}
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(DeviceError::NotASocket { name: name.clone(), socket: path.clone() });
-        }
-        Ok(_) => match socket::connect_to(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path)
-                    .map_err(|error| io_error(name, "remove the stale socket", error))?;
-            }
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                return Err(io_error(name, "see who listens on the socket", error));
-            }
-            answered => {
-                let pid = answered.and_then(|stream| socket::peer_pid(&stream)).unwrap_or(0);
-                let (name, socket) = (name.clone(), path.clone());
-                return Err(DeviceError::InUse { name, socket, pid });
-            }
-        },
-    }
-    let failed = |error| io_error(name, "bind the socket", error);
-    let listener = socket::listen_at(path, config.socket_permissions).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let made = fs::symlink_metadata(path).map_err(failed)?;
-    Ok((listener, SocketFile { path: path.clone(), device: made.dev(), inode: made.ino() }))
-}
-
-fn io_error(name: &str, action: &'static str, source: io::Error) -> DeviceError {
-    DeviceError::Io { name: name.to_owned(), action, source }
 }
