@@ -13,8 +13,8 @@ use crate::case::Times;
 use crate::machine::Cores;
 use crate::round::Rules;
 
-/// Enough for two switches with DPDK and three testpmds, in megabytes.
-const HUGE_PAGES_MB: u32 = 2048;
+/// Two switches with DPDK want 1.3 GB each and make do with less; testpmds want 128 MB each.
+const HUGE_PAGES_MB: [u32; 3] = [4096, 3072, 2048];
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// How much is measured.
@@ -78,7 +78,7 @@ impl Bench {
             alone: false,
             guests: GuestPlan { vms: 1, pairs: 1, seconds: None },
             dir: TempDir::new("bench")?,
-            _huge_pages: reserve_huge_pages(HUGE_PAGES_MB)?,
+            _huge_pages: huge_pages()?,
         })
     }
 
@@ -101,12 +101,20 @@ impl Bench {
     }
 }
 
+/// As many as the kernel gives, of what is of use.
+fn huge_pages() -> Result<Setting> {
+    let [most, some, least] = HUGE_PAGES_MB;
+    reserve_huge_pages(most)
+        .or_else(|_| reserve_huge_pages(some))
+        .or_else(|_| reserve_huge_pages(least))
+}
+
 fn rules(extent: Extent) -> Rules {
     let ms = Duration::from_millis;
     match extent {
         Extent::Full { rounds } => Rules {
             rounds,
-            times: Times { warm_up: ms(500), window: ms(1500) },
+            times: Times { warm_up: ms(400), window: ms(1200) },
             repeats: 2,
             patience: ms(3000),
             cores: Cores::default(),

@@ -1,8 +1,9 @@
 //! `idle`: what vNICs cost whose guests do nothing.
 //!
-//! Each vNIC has a front-end whose driver runs and neither sends nor receives. CPU time is that of
-//! the whole daemon, as a share of one processor; memory is what it shares with
-//! nobody, huge pages included, by the number of vNICs.
+//! Each vNIC has a front-end whose driver runs and neither sends nor receives; the backend has a
+//! link to one other host and keeps it alive. CPU time is that of the whole daemon, as a share of
+//! one processor; memory is what it shares with nobody, huge pages included, by the number of
+//! vNICs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -121,7 +122,7 @@ struct Ours {
 
 impl Ours {
     fn start(bench: &Bench, count: u8) -> Result<Self> {
-        let plan = ClusterPlan { gateways: 0, vms: vms(count), ..ClusterPlan::new("idle", 1) };
+        let plan = ClusterPlan { gateways: 0, vms: vms(count), ..ClusterPlan::new("idle", 2) };
         let mut cluster = Cluster::build(plan, &bench.binary)?;
         cluster.start()?;
         let pid = cluster.daemon_pid(0).unwrap_or_default();
@@ -129,6 +130,7 @@ impl Ours {
         let sockets: Vec<_> =
             vms(count).iter().map(|vm| (cluster.vnic_socket(&vm.name), vm.mac())).collect();
         let guests = attach(bench, &sockets, "idle-ours")?;
+        super::wait_links(&cluster, 0)?;
         wait_until("all drivers run", ATTACH_LIMIT, || {
             let vnics = cluster.status(0)?.vnics;
             let runs = |vnic: &&serde_json::Value| {
