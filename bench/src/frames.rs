@@ -10,6 +10,8 @@ use wireonce_qemu_tests::{Error, Result};
 const IP_END: usize = 34;
 const UDP: u8 = 17;
 const TCP: u8 = 6;
+/// Of all frames, UDP and TCP.
+const SOURCE_PORT: u16 = 1024;
 
 /// From whom to whom.
 #[derive(Debug, Clone, Copy)]
@@ -64,27 +66,22 @@ impl Mix {
     }
 }
 
-/// Writes a capture file with `turns` turns of `mix`; the source port changes from frame to frame
-/// among `ports`.
+/// Writes a capture file with `turns` turns of `mix`; `flows` take the frames in turn.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_pcap(path: &Path, flow: &Flow, mix: Mix, turns: u16, ports: u16) -> Result<()> {
+pub fn write_pcap(path: &Path, flows: &[Flow], mix: Mix, turns: u16) -> Result<()> {
     let mut bytes = Vec::new();
     // pcap(5): magic, version 2.4, zone, accuracy, longest, Ethernet.
     for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
         bytes.extend(word.to_le_bytes());
     }
-    let mut number = 0u16;
-    for _ in 0..turns {
-        for len in mix.lens() {
-            let port = 1024 + number % ports.max(1);
-            number = number.wrapping_add(1);
-            let frame = frame(flow, mix, port, len);
-            let len = u32::from(len);
-            [0, 0, len, len].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-            bytes.extend(frame);
-        }
+    let lens = (0..turns).flat_map(|_| mix.lens());
+    for (len, flow) in lens.zip(flows.iter().cycle()) {
+        let frame = frame(flow, mix, len);
+        let len = u32::from(len);
+        [0, 0, len, len].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        bytes.extend(frame);
     }
     fs::write(path, bytes)
         .map_err(|source| Error::Io { what: format!("cannot write {}", path.display()), source })
@@ -94,21 +91,21 @@ pub fn write_pcap(path: &Path, flow: &Flow, mix: Mix, turns: u16, ports: u16) ->
 #[must_use]
 pub fn build(flow: &Flow, mix: Mix) -> Vec<u8> {
     let len = mix.lens().first().copied().unwrap_or(64);
-    frame(flow, mix, 1024, len)
+    frame(flow, mix, len)
 }
 
-fn frame(flow: &Flow, mix: Mix, port: u16, len: u16) -> Vec<u8> {
+fn frame(flow: &Flow, mix: Mix, len: u16) -> Vec<u8> {
     match mix {
-        Mix::Tcp(_) => tcp(flow, port, len),
-        _ => udp(flow, port, len),
+        Mix::Tcp(_) => tcp(flow, len),
+        _ => udp(flow, len),
     }
 }
 
 /// A UDP frame of `len` bytes; no UDP checksum (RFC 768: zero is none).
-fn udp(flow: &Flow, port: u16, len: u16) -> Vec<u8> {
+fn udp(flow: &Flow, len: u16) -> Vec<u8> {
     let mut frame = ipv4(flow, UDP, len);
     let payload = len.saturating_sub(34);
-    for word in [port, 9, payload, 0] {
+    for word in [SOURCE_PORT, 9, payload, 0] {
         frame.extend(word.to_be_bytes());
     }
     frame.resize(len.into(), 0);
@@ -116,9 +113,9 @@ fn udp(flow: &Flow, port: u16, len: u16) -> Vec<u8> {
 }
 
 /// A TCP frame of `len` bytes: ACK set, no options; whoever segments it makes the checksums.
-fn tcp(flow: &Flow, port: u16, len: u16) -> Vec<u8> {
+fn tcp(flow: &Flow, len: u16) -> Vec<u8> {
     let mut frame = ipv4(flow, TCP, len);
-    frame.extend(port.to_be_bytes());
+    frame.extend(SOURCE_PORT.to_be_bytes());
     frame.extend(9u16.to_be_bytes());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
     frame.resize(len.into(), 0);
@@ -171,12 +168,12 @@ mod tests {
 
     #[test]
     fn a_frame_has_its_length_and_a_checksum_that_adds_up() {
-        for frame in [udp(&flow(), 7, 64), tcp(&flow(), 7, 1514)] {
+        for frame in [udp(&flow(), 64), tcp(&flow(), 1514)] {
             assert_eq!(checksum(&frame[14..34]), 0);
             let ip_len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
             assert_eq!(ip_len, frame.len() - 14);
         }
-        assert_eq!(udp(&flow(), 7, 64).len(), 64);
+        assert_eq!(udp(&flow(), 64).len(), 64);
     }
 
     #[test]
@@ -191,7 +188,7 @@ mod tests {
     fn a_capture_file_has_a_record_for_each_frame() {
         let dir = wireonce_qemu_tests::watchdog::TempDir::new("pcap").unwrap();
         let path = dir.path().join("x.pcap");
-        write_pcap(&path, &flow(), Mix::Fixed(100), 3, 2).unwrap();
+        write_pcap(&path, &[flow()], Mix::Fixed(100), 3).unwrap();
         assert_eq!(fs::read(&path).unwrap().len(), 24 + 3 * (16 + 100));
     }
 }

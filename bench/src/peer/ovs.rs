@@ -177,6 +177,16 @@ impl Ovs {
         Ok(())
     }
 
+    /// Frames from port `from` to `mac` leave by port `to`, whatever [`Self::join`] says.
+    ///
+    /// # Errors
+    /// There is no such bridge or port.
+    pub fn steer(&self, bridge: &str, from: &str, mac: &str, to: &str) -> Result<()> {
+        let target = format!("unix:{}", self.dir.join(format!("{bridge}.mgmt")).display());
+        let flow = format!("priority=40000,in_port={from},dl_dst={mac},actions=output:{to}");
+        run(Command::new("ovs-ofctl").args(["add-flow", &target, &flow]), LIMIT).map(drop)
+    }
+
     /// Lets it have no processor time: it polls without end otherwise.
     ///
     /// # Errors

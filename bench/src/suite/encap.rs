@@ -64,7 +64,8 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
         let setup = Setup::clear(bytes, wire);
         Plan::new(&format!("encap{suffix} {bytes} B"), move |bench| case(bench, setup, wire))
     };
-    [(64, false), (1450, false), (64, true), (1450, true)].into_iter().map(plan).collect()
+    let sizes = [(64, false), (1450, false), (64, true), (1450, true)].into_iter();
+    sizes.map(plan).chain(super::fan_out::cases()).collect()
 }
 
 fn case(bench: &Bench, setup: Setup, wire: bool) -> Result<Case> {

@@ -16,6 +16,7 @@ use crate::round;
 
 pub mod bulk;
 pub mod encap;
+mod fan_out;
 pub mod guest;
 pub mod idle;
 pub mod latency;

@@ -182,7 +182,7 @@ fn bulk(pcap: &Path, mix: Mix) -> Result<Testpmd> {
         source: vm_address(),
         destination: outside_address(),
     };
-    write_pcap(pcap, &flow, mix, 16, 1)?;
+    write_pcap(pcap, &[flow], mix, 16)?;
     let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::Csum);
     pmd.peer_mac = Some(in_text(OUTSIDE_MAC));
     pmd.more_devices.push(format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()));
@@ -200,7 +200,7 @@ fn from_outside(pcap: &Path, mix: Mix) -> Result<Testpmd> {
         source: outside_address(),
         destination: vm_address(),
     };
-    write_pcap(pcap, &flow, mix, 64, 1)?;
+    write_pcap(pcap, &[flow], mix, 64)?;
     let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::Io);
     pmd.more_devices = vec![
         "net_null0,no-rx=1".to_owned(),

@@ -115,7 +115,7 @@ impl Guests {
                     source: ipv4(from),
                     destination: ipv4(to),
                 };
-                write_pcap(&path, &flow, setup.mix, 64, 1)?;
+                write_pcap(&path, &[flow], setup.mix, 64)?;
                 Ok::<_, Error>(format!("net_pcap{number},rx_pcap={},infinite_rx=1", path.display()))
             };
             pmd.more_devices = vec![replay(0, &a, &b)?, other, replay(1, &b, &a)?];
