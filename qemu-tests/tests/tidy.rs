@@ -20,6 +20,7 @@ const WIDE_FILES: &[(&str, &str)] =
 /// Crates that touch memory or system calls; all others forbid `unsafe`.
 const UNSAFE_CRATES: &[(&str, &str)] = &[
     ("backend", "guest memory and the vhost-user adapter"),
+    ("bench", "the settings of the TAP devices that it drives"),
     ("fabric/cli", "signals and limits of the process"),
     ("fabric/link", "socket options and batched system calls"),
     ("fabric/ring", "io_uring"),
