@@ -281,6 +281,15 @@ mod tests {
         port
     }
 
+    /// The uplink's namespace, the other end's, and who listens there.
+    fn wired() -> Option<(Namespace, Namespace, Raw)> {
+        let inside = Namespace::new()?;
+        let outside = Namespace::new()?;
+        inside.veth("up0", &outside, "out0");
+        let listener = outside.run(|| Raw::open("out0"));
+        Some((inside, outside, listener))
+    }
+
     fn settle(port: &mut UplinkPort, ring: &mut Ring, books: &mut Books) {
         port.driver.transmit().submit(ring).unwrap();
         for _ in 0..100 {
@@ -299,10 +308,7 @@ mod tests {
 
     #[test]
     fn what_a_port_refuses_whole_is_cut_in_software_and_the_books_close() {
-        let Some(inside) = Namespace::new() else { return };
-        let Some(outside) = Namespace::new() else { return };
-        inside.veth("up0", &outside, "out0");
-        let listener = outside.run(|| Raw::open("out0"));
+        let Some((inside, _outside, listener)) = wired() else { return };
         inside.run(|| {
             let mut ring = Ring::new().unwrap();
             let mut port = port(&mut ring);
@@ -334,10 +340,7 @@ mod tests {
 
     #[test]
     fn a_large_frame_goes_at_once_but_never_before_an_earlier_one() {
-        let Some(inside) = Namespace::new() else { return };
-        let Some(outside) = Namespace::new() else { return };
-        inside.veth("up0", &outside, "out0");
-        let listener = outside.run(|| Raw::open("out0"));
+        let Some((inside, _outside, listener)) = wired() else { return };
         inside.run(|| {
             let mut ring = Ring::new().unwrap();
             let mut port = port(&mut ring);
