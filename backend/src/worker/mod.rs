@@ -19,7 +19,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `run` | the loop: what happens in which order |
+//! | `run`, `hold` | the loop: what happens in which order; when open trains are sent |
 //! | `turns`, `transmit`, `cost` | whose turn it is; a turn, from a guest to the fabric; what it costs |
 //! | `inward`, `deliver` | from the fabric to the guests |
 //! | `local` | between guests of this process |
@@ -30,6 +30,7 @@ mod command;
 mod cost;
 mod deliver;
 mod handle;
+mod hold;
 mod inward;
 mod local;
 mod mail;
@@ -54,11 +55,13 @@ use crate::{
     virtqueue::{RingError, TxFrame},
 };
 use cost::FLOOD_MAX_NS;
+use hold::Hold;
 use inward::{Inward, Pass};
 use local::Arena;
 use port::Port;
 use rustc_hash::FxHashMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
+use transmit::Way;
 use wireonce_directory::{Directory, Host};
 use wireonce_host::workers::{Inbox, Mailbox, Seat, Spin};
 use wireonce_ledger::Account;
@@ -89,6 +92,8 @@ pub(crate) struct Worker {
     scratch: Vec<u8>,
     /// See [`Inward`]; good for as long as the directory does not change.
     last_pass: Option<Pass>,
+    /// See [`Outward`](transmit::Outward); good for as long.
+    last_way: Option<Way>,
     broken: Vec<(usize, u16, RingError)>,
     /// What the fabric received and has not had its turn.
     arrived: VecDeque<Completion>,
@@ -99,8 +104,7 @@ pub(crate) struct Worker {
     more_mail: bool,
     /// Where the next round starts, so that no port is always first.
     next_port: usize,
-    /// When open trains are sent though guests have more.
-    flush_by_us: u64,
+    hold: Hold,
     spin: Spin,
     signals: Signals,
     started: Instant,
@@ -141,13 +145,14 @@ impl Worker {
             frame: TxFrame::new(),
             scratch: Vec::new(),
             last_pass: None,
+            last_way: None,
             broken: Vec::new(),
             arrived: VecDeque::new(),
             flood_credit_ns: FLOOD_MAX_NS,
             room: false,
             more_mail: false,
             next_port: 0,
-            flush_by_us: 0,
+            hold: Hold::default(),
             spin: Spin::default(),
             signals: Signals::default(),
             started: Instant::now(),

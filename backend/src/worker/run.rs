@@ -6,9 +6,8 @@
 //!    send waits in their own rings. It is bounded, so that the guests have theirs.
 //! 3. Mail ([`super::mail`]): here no ring is in use, so it can be stopped.
 //! 4. Rounds over the guests ([`super::turns`]), which fill trains.
-//! 5. Trains that are still open are sent: only when the guests' rings are found empty,
-//!    or after [`HOLD_US`], so that few sends carry the frames of many turns and of all
-//!    guests. Queues that waited for room in a socket may then try again.
+//! 5. Trains that are still open are sent, unless they are held ([`super::hold`]).
+//!    Queues that waited for room in a socket may then try again.
 //! 6. Guests are shown what they got, all of a turn at once. Rings that turned out to be
 //!    broken are stopped; the others' interrupts go out with the next `enter`.
 
@@ -22,10 +21,6 @@ use tracing::warn;
 use wireonce_host::workers::Work;
 use wireonce_ring::{Completion, RingError, Token, Wait};
 use wireonce_wire::VnicId;
-
-/// Longest that open trains wait for more frames while guests keep sending. A busy
-/// guest's frame waits in its ring for about as long.
-const HOLD_US: u64 = 50;
 
 impl Work for Worker {
     type Command = Command;
@@ -50,9 +45,8 @@ impl Work for Worker {
             }
             self.tick(now_us);
             let sent = self.serve_guests(now_us);
-            worked |= sent;
-            if !sent || now_us >= self.flush_by_us {
-                self.flush_by_us = now_us + HOLD_US;
+            worked |= sent > 0;
+            if self.hold.is_over(sent, now_us) {
                 self.fabric.flush(&mut self.ring, now_us)?;
             }
             self.unblock();
@@ -225,7 +219,7 @@ impl Worker {
             }
             ready |= queue.ready;
         }
-        let waiting = self.more_mail || !self.arrived.is_empty();
+        let waiting = self.more_mail || !self.arrived.is_empty() || self.hold.is_on();
         if ready || waiting || self.spin.is_hot(now_us) {
             return Wait::Poll;
         }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use wireonce_config::Vnic;
 use wireonce_directory::{Directory, Route};
 use wireonce_frame::{
-    FrameSource, HEAD_LEN, Headers, Offload, OffloadFeatures, SliceSource, StormMeter,
+    FrameSource, HEAD_LEN, Headers, MacAddr, Offload, OffloadFeatures, SliceSource, StormMeter,
     build::rarp_announce,
     ecn::{self, Ecn},
     flow::flow_hash,
@@ -43,7 +43,32 @@ pub(super) struct Outward<'a> {
     pub(super) arena: &'a mut Arena,
     pub(super) frame: &'a mut TxFrame,
     pub(super) scratch: &'a mut Vec<u8>,
+    /// Where the frame before went.
+    pub(super) last_way: &'a mut Option<Way>,
     pub(super) now_us: u64,
+}
+
+impl Outward<'_> {
+    /// Where frames of `from` to `destination` go, looked up only when they are others
+    /// than the frame before.
+    fn route(&mut self, from: &Vnic, destination: MacAddr) -> Route {
+        let found =
+            self.last_way.filter(|way| way.destination == destination && way.from == from.id);
+        let way = found.unwrap_or_else(|| {
+            let route = self.directory.route(from, destination);
+            Way { from: from.id, destination, route }
+        });
+        *self.last_way = Some(way);
+        way.route
+    }
+}
+
+/// What the directory says of frames of one vNIC for one destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    from: VnicId,
+    destination: MacAddr,
+    route: Route,
 }
 
 /// How a turn ended.
@@ -165,7 +190,7 @@ impl<'p> Sender<'p> {
             self.flood(out, &headers, offload, amount);
             return Some(());
         }
-        let verdict = match out.directory.route(self.vnic, headers.ethernet.destination) {
+        let verdict = match out.route(self.vnic, headers.ethernet.destination) {
             Route::LocalVnic(to) => {
                 let (start, room) = out.arena.reserve(len);
                 out.frame.read(room);

@@ -29,37 +29,37 @@ impl Worker {
         }
     }
 
-    /// Rounds over the ports with frames to send. Returns whether there were any.
-    pub(super) fn serve_guests(&mut self, now_us: u64) -> bool {
-        let mut worked = false;
+    /// Rounds over the ports with frames to send. Returns how many chains they took.
+    pub(super) fn serve_guests(&mut self, now_us: u64) -> usize {
+        let mut chains = 0;
         for _ in 0..ROUNDS_MAX {
-            let mut any = false;
+            let mut round = 0;
             for step in 0..self.ports.len() {
                 let index = (self.next_port + step) % self.ports.len();
-                any |= self.serve_port(index, now_us);
+                round += self.serve_port(index, now_us);
             }
             self.next_port = self.next_port.wrapping_add(1);
-            worked |= any;
-            if !any {
+            chains += round;
+            if round == 0 {
                 break;
             }
         }
-        worked
+        chains
     }
 
-    /// Gives one port its turn. Returns whether it had anything.
-    pub(super) fn serve_port(&mut self, index: usize, now_us: u64) -> bool {
+    /// Gives one port its turn. Returns how many chains it took.
+    pub(super) fn serve_port(&mut self, index: usize, now_us: u64) -> usize {
         let pairs = {
             let port = &mut self.ports[index];
             let any_ready = port.tx.iter().flatten().any(|q| q.ready && !q.blocked);
             if !any_ready {
-                return false;
+                return 0;
             }
             // A debt from the last turn is paid off first.
             port.credit_ns = (port.credit_ns + QUANTUM_NS).min(QUANTUM_NS);
             port.tx.len()
         };
-        let mut worked = false;
+        let mut chains = 0;
         let first = self.ports[index].next_pair;
         for pair in (first..pairs).chain(0..first) {
             // Whom the credit did not reach is first the next time.
@@ -74,7 +74,7 @@ impl Worker {
             let (ports, mut out) = self.outward(now_us);
             match transmit::turn(&mut ports[index], pair, &mut out) {
                 Ok(turn) => {
-                    worked |= turn.chains > 0;
+                    chains += turn.chains;
                     if let Some(queue) = self.ports[index].tx[pair].as_mut() {
                         queue.blocked = turn.blocked;
                         queue.ready = !turn.empty;
@@ -92,7 +92,7 @@ impl Worker {
             let cost_ns = self.deliver_local();
             self.ports[index].credit_ns -= cost_ns;
         }
-        worked
+        chains
     }
 
     /// Announces a vNIC in its guest's name.
@@ -112,6 +112,7 @@ impl Worker {
             arena: &mut self.arena,
             frame: &mut self.frame,
             scratch: &mut self.scratch,
+            last_way: &mut self.last_way,
             now_us,
         };
         (&mut self.ports, out)
