@@ -90,7 +90,6 @@ fn ring_pop((mut ring, mut frame, mut body): (TxRing, TxFrame, Vec<u8>)) -> Vec<
     while ring.next(&mut frame).expect("a good ring") == Next::Frame {
         let len = frame.frame_len();
         frame.read(&mut body[..len]);
-        ring.done();
     }
     ring.publish_and_notify();
     body

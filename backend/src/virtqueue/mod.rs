@@ -49,6 +49,7 @@
 //! | `areas.rs` | where the parts of a ring lie |
 //! | `ahead.rs` | entries loaded before they are popped |
 //! | `split.rs` | the indices: pop, complete, publish |
+//! | `take.rs` | chains that are only read: popped and completed in one step |
 //! | `walk.rs` | descriptors to segments; checks on chains |
 //! | `chain.rs` | segments, copies in and out |
 //! | `notify.rs` | interrupts and kicks |
@@ -67,6 +68,7 @@ mod rx;
 mod shared;
 pub mod sigbus;
 mod split;
+mod take;
 mod tx;
 mod walk;
 

@@ -127,7 +127,7 @@ struct Popped {
 #[derive(Debug)]
 pub struct SplitRing {
     pub(super) areas: Areas,
-    memory: Arc<MappedMemory>,
+    pub(super) memory: Arc<MappedMemory>,
     hints: Hints,
     size: u16,
     pub(super) event_idx: bool,
@@ -135,10 +135,10 @@ pub struct SplitRing {
     /// The driver's index as last read; entries before it may be popped.
     seen_avail: u16,
     /// What is known of the entries from `next_avail` on.
-    ahead: Ahead,
+    pub(super) ahead: Ahead,
     pub(super) next_avail: u16,
     /// Entries before it are completed, published or not.
-    next_used: u16,
+    pub(super) next_used: u16,
     /// The used index as the driver sees it.
     pub(super) published_used: u16,
     /// `published_used` when notification was last decided.
@@ -149,8 +149,8 @@ pub struct SplitRing {
     in_flight: Box<[u64]>,
     corrected_base: Option<u16>,
     broken: Option<RingError>,
-    last_fault: Option<ChainFault>,
-    bad_chains: u64,
+    pub(super) last_fault: Option<ChainFault>,
+    pub(super) bad_chains: u64,
 }
 
 // SAFETY: the pointers in `areas` lead into `memory`, which is Send; nothing
@@ -281,17 +281,17 @@ impl SplitRing {
     /// [`RingError`] if the head is not in the table or in flight already.
     #[inline]
     pub fn pop(&mut self, chain: &mut Chain) -> Result<Pop, RingError> {
-        let Some((head, first)) = self.take_head()? else { return Ok(Pop::Empty) };
+        let Some((head, first)) = self.pop_entry()? else { return Ok(Pop::Empty) };
         chain.begin(&self.memory, head);
-        Ok(self.append_chain(first, chain))
+        Ok(self.append_popped(first, chain))
     }
 
     /// Like [`Self::pop`], but adds the buffers after those in `chain`, which
     /// keeps its head. A malformed chain adds none.
     #[inline]
     pub(super) fn pop_more(&mut self, chain: &mut Chain) -> Result<Pop, RingError> {
-        let Some((_, first)) = self.take_head()? else { return Ok(Pop::Empty) };
-        Ok(self.append_chain(first, chain))
+        let Some((_, first)) = self.pop_entry()? else { return Ok(Pop::Empty) };
+        Ok(self.append_popped(first, chain))
     }
 
     /// Gives back the last `n` popped chains that are not completed, to be popped
@@ -362,18 +362,24 @@ impl SplitRing {
 
     /// The next head, checked and marked in flight, and its descriptor.
     #[inline]
-    fn take_head(&mut self) -> Result<Option<(u16, Descriptor)>, RingError> {
-        let entry = match self.ahead.get(self.next_avail) {
-            Some(entry) => entry,
-            None if self.next_avail == self.seen_avail => return Ok(None),
-            None => self.look_ahead()?,
-        };
+    fn pop_entry(&mut self) -> Result<Option<(u16, Descriptor)>, RingError> {
+        let Some(entry) = self.next_entry()? else { return Ok(None) };
         if self.set_in_flight(entry.0, true) {
             return Err(self.break_with(RingError::HeadInFlight { head: entry.0 }));
         }
         *self.popped_mut(self.next_avail) = Popped { head: entry.0, rejected: false };
         self.next_avail = self.next_avail.wrapping_add(1);
         Ok(Some(entry))
+    }
+
+    /// The next head, checked, and its descriptor.
+    #[inline]
+    pub(super) fn next_entry(&mut self) -> Result<Option<(u16, Descriptor)>, RingError> {
+        match self.ahead.get(self.next_avail) {
+            Some(entry) => Ok(Some(entry)),
+            None if self.next_avail == self.seen_avail => Ok(None),
+            None => self.look_ahead().map(Some),
+        }
     }
 
     /// Loads the next entries that [`Self::available`] saw; returns the first.
@@ -386,7 +392,31 @@ impl SplitRing {
     }
 
     #[inline]
-    fn append_chain(&mut self, first: Descriptor, chain: &mut Chain) -> Pop {
+    fn append_popped(&mut self, first: Descriptor, chain: &mut Chain) -> Pop {
+        match self.append_chain(first, chain) {
+            Ok(()) => Pop::Chain,
+            Err(fault) => {
+                self.reject_last(fault);
+                Pop::Bad
+            }
+        }
+    }
+
+    /// Adds the buffers of the chain that begins with `first`; a malformed chain adds none.
+    #[inline]
+    pub(super) fn append_chain(
+        &mut self,
+        first: Descriptor,
+        chain: &mut Chain,
+    ) -> Result<(), ChainFault> {
+        if let Some(segment) = self.hints.only_segment(&self.memory, &first) {
+            chain.push(segment, first.is_writable());
+            return Ok(());
+        }
+        self.walk_chain(first, chain)
+    }
+
+    fn walk_chain(&mut self, first: Descriptor, chain: &mut Chain) -> Result<(), ChainFault> {
         let end = chain.mark();
         let walk = Walk {
             memory: &self.memory,
@@ -395,14 +425,7 @@ impl SplitRing {
             indirect_negotiated: self.indirect,
             hints: &mut self.hints,
         };
-        match walk.append(first, chain) {
-            Ok(()) => Pop::Chain,
-            Err(fault) => {
-                chain.truncate(end);
-                self.reject_last(fault);
-                Pop::Bad
-            }
-        }
+        walk.append(first, chain).inspect_err(|_| chain.truncate(end))
     }
 
     #[inline]

@@ -110,7 +110,7 @@ impl FrameSource for TxFrame {
 pub enum Next {
     /// Nothing to send.
     Empty,
-    /// A frame to handle, and then to return with [`TxRing::done`].
+    /// A frame to handle before [`TxRing::publish_and_notify`].
     Frame,
     /// A chain shorter than the virtio-net and the Ethernet header. Like `Long`
     /// and `Bad` it is returned to the guest by itself; count it.
@@ -125,8 +125,8 @@ pub enum Next {
 #[derive(Debug)]
 pub struct TxRing {
     ring: SplitRing,
-    /// Head of the frame that is being handled.
-    current: Option<u16>,
+    /// A frame was taken last, and may still be put back.
+    taken: bool,
 }
 
 impl TxRing {
@@ -135,7 +135,7 @@ impl TxRing {
     /// # Errors
     /// See [`SplitRing::new`].
     pub fn new(memory: Arc<MappedMemory>, config: &RingConfig) -> Result<Self, RingError> {
-        Ok(Self { ring: SplitRing::new(memory, config)?, current: None })
+        Ok(Self { ring: SplitRing::new(memory, config)?, taken: false })
     }
 
     /// The ring beneath, for its indices, counters and kicks.
@@ -144,24 +144,24 @@ impl TxRing {
         &self.ring
     }
 
-    /// The ring beneath. Frames are popped and completed through `self` only.
+    /// The ring beneath. Frames are taken and returned through `self` only.
     pub fn ring_mut(&mut self) -> &mut SplitRing {
         &mut self.ring
     }
 
     /// Loads the next frame into `frame`, looking at the driver's index again
-    /// only when all that it showed before is used up. A frame before this one
-    /// that was not [`done`](Self::done) is, now.
+    /// only when all that it showed before is used up. It goes back to the guest with
+    /// the next [`Self::publish_and_notify`].
     ///
     /// # Errors
     /// [`RingError`] if the ring is broken; stop serving it.
     #[inline]
     pub fn next(&mut self, frame: &mut TxFrame) -> Result<Next, RingError> {
-        self.done();
+        self.taken = false;
         frame.frame_len = 0;
-        let mut pop = self.ring.pop(&mut frame.chain)?;
+        let mut pop = self.ring.take(&mut frame.chain)?;
         if pop == Pop::Empty && self.ring.available()? > 0 {
-            pop = self.ring.pop(&mut frame.chain)?;
+            pop = self.ring.take(&mut frame.chain)?;
         }
         match pop {
             Pop::Empty => Ok(Next::Empty),
@@ -170,49 +170,39 @@ impl TxRing {
         }
     }
 
-    /// Returns the frame that [`Self::next`] gave to the guest.
-    #[inline]
-    pub fn done(&mut self) {
-        if let Some(head) = self.current.take() {
-            self.ring.complete(head, 0);
-        }
-    }
-
     /// Leaves the frame that [`Self::next`] gave in the ring: the next call finds
     /// it again, and copies it again.
     pub fn put_back(&mut self) {
-        if self.current.take().is_some() {
-            self.ring.undo_pop(1);
+        if std::mem::take(&mut self.taken) {
+            self.ring.untake();
         }
     }
 
     /// Shows the guest what was returned; true if it wants an interrupt.
     #[inline]
     pub fn publish_and_notify(&mut self) -> bool {
+        self.taken = false;
         self.ring.publish();
         self.ring.needs_notification()
     }
 
     /// Ends the service; see [`SplitRing::stop`].
     pub fn stop(&mut self) -> u16 {
-        self.current = None;
+        self.taken = false;
         self.ring.stop()
     }
 
     #[inline]
     fn load(&mut self, frame: &mut TxFrame) -> Next {
-        let head = frame.chain.head();
         let chain_len = usize::try_from(frame.chain.readable_len()).unwrap_or(usize::MAX);
-        let refused = match chain_len.checked_sub(VNET_HEADER_LEN) {
+        match chain_len.checked_sub(VNET_HEADER_LEN) {
             Some(frame_len) if frame_len > FRAME_LEN_MAX => Next::Long,
             Some(frame_len) if frame_len >= ETHERNET_HEADER_LEN => {
                 frame.load(frame_len);
-                self.current = Some(head);
-                return Next::Frame;
+                self.taken = true;
+                Next::Frame
             }
             _ => Next::Short,
-        };
-        self.ring.complete(head, 0);
-        refused
+        }
     }
 }

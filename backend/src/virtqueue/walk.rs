@@ -34,6 +34,26 @@ impl Hints {
         std::mem::take(&mut self.walked)
     }
 
+    /// The buffer of `first`, if it is the whole chain and lies near the one before: what
+    /// nearly all chains are.
+    #[inline]
+    pub(super) fn only_segment(
+        &mut self,
+        memory: &MappedMemory,
+        first: &Descriptor,
+    ) -> Option<HostSegment> {
+        let len = usize::try_from(first.len).ok().filter(|len| *len > 0)?;
+        if first.is_indirect() || first.next().is_some() {
+            return None;
+        }
+        let run = memory.run_near(self.buffer, first.address)?;
+        if run.len() < len {
+            return None;
+        }
+        self.walked = self.walked.saturating_add(1);
+        Some(run.truncated(len))
+    }
+
     /// Asks for the first bytes of what `descriptor` leads to: a table, or a header
     /// and the start of a frame.
     #[inline]

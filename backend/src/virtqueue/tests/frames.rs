@@ -42,7 +42,6 @@ fn chain_of_0_to_25_bytes_is_returned_not_wedged() {
     }
     assert_eq!(ring.next(&mut frame), Ok(Next::Frame), "26 bytes are a frame");
     assert_eq!(frame.frame_len(), 14);
-    ring.done();
     assert_eq!(ring.next(&mut frame), Ok(Next::Empty));
     ring.publish_and_notify();
     let expected: Vec<_> = (0..=26).map(|head| (head, 0)).collect();
@@ -89,7 +88,6 @@ fn longest_frame_is_served_and_a_longer_one_is_returned() {
     assert_eq!(frame.frame_len(), FRAME_LEN_MAX);
     assert_eq!(ring.next(&mut frame), Ok(Next::Long));
     assert_eq!(ring.next(&mut frame), Ok(Next::Frame));
-    ring.done();
     ring.publish_and_notify();
     assert_eq!(driver.take_used(), [(0, 0), (1, 0), (2, 0)]);
 }
@@ -102,7 +100,6 @@ fn bad_chain_between_frames_is_returned_and_service_goes_on() {
     let (mut ring, mut frame) = (tx(&driver), TxFrame::new());
     assert_eq!(ring.next(&mut frame), Ok(Next::Bad));
     assert_eq!(ring.next(&mut frame), Ok(Next::Frame));
-    ring.done();
     ring.publish_and_notify();
     assert_eq!(driver.take_used(), [(0, 0), (1, 0)]);
 }
@@ -117,7 +114,6 @@ fn frame_that_is_put_back_comes_again() {
     assert!(ring.publish_and_notify(), "a ring's first decision is always yes");
     assert_eq!(driver.take_used(), []);
     assert_eq!(ring.next(&mut frame), Ok(Next::Frame));
-    ring.done();
     ring.publish_and_notify();
     assert_eq!(driver.take_used(), [(5, 0)]);
 }

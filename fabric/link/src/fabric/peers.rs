@@ -92,16 +92,14 @@ impl Sending {
     /// The path that a block takes: the worker that has the destination, the path by
     /// flow, the class by ECN capability.
     pub(super) fn slot_for(&self, block: &Outbound) -> usize {
-        let workers = u64::from(self.session.remote_workers.max(1));
-        let paths = u32::from(self.session.paths.max(1));
         let key = match block.destination {
             Endpoint::Vnic(id) => id.get(),
             Endpoint::Uplink(_) => u64::from(block.flow_hash >> 16),
             Endpoint::Network(vni) => u64::from(vni.get()),
             Endpoint::Link => 0,
         };
-        let worker = u8::try_from(key % workers).unwrap_or(0);
-        let path = u8::try_from(block.flow_hash % paths).unwrap_or(0);
+        let worker = one_of(self.session.remote_workers, key);
+        let path = one_of(self.session.paths, block.flow_hash.into());
         let class = if block.ecn == Ecn::NotEct { 0 } else { ECT_PATH_BIT };
         tx_slot(worker, path | class)
     }
@@ -137,6 +135,12 @@ impl Sending {
             });
         }
     }
+}
+
+/// `key` modulo `count`; 0 where there is only one, for a division costs as much as ten
+/// other instructions.
+fn one_of(count: u8, key: u64) -> u8 {
+    if count < 2 { 0 } else { u8::try_from(key % u64::from(count)).unwrap_or(0) }
 }
 
 impl Fabric {
