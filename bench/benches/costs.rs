@@ -21,7 +21,7 @@ use wireonce_backend::{
     virtqueue::{Delivered, GuestMemory, MappedMemory, Next, RingConfig, RxRing, TxFrame, TxRing},
 };
 use wireonce_frame::{
-    FrameRef, FrameSource as _, Offload, OffloadFeatures, SliceSource,
+    FrameRef, FrameSource as _, Headers, Offload, OffloadFeatures, SliceSource,
     sample::{SAMPLE_SOURCE, Sample},
 };
 use wireonce_link::{OpeningKey, SealingKey};
@@ -116,8 +116,11 @@ fn guarded() -> (PortPolicy, Vec<u8>) {
 #[library_benchmark]
 #[bench::of_64_bytes(guarded())]
 fn guard((policy, frame): (PortPolicy, Vec<u8>)) -> usize {
-    let pass = |frame: &[u8]| admit(&policy, &[0; 12], frame, frame.len(), OffloadFeatures::ALL);
-    (0..FRAMES).filter(|_| pass(black_box(&frame)).is_ok()).count()
+    let pass = |frame: &[u8]| {
+        let headers = Headers::parse(frame, frame.len()).ok()?;
+        admit(&policy, &[0; 12], &headers, frame, frame.len(), OffloadFeatures::ALL).ok()
+    };
+    (0..FRAMES).filter(|_| pass(black_box(&frame)).is_some()).count()
 }
 
 struct Packing {

@@ -2,7 +2,7 @@
 //! port guard, the storm limit, and answers for known neighbours.
 //!
 //! ```text
-//! guest TX ring --copy--> header, head --admit--> Headers, Offload --> storm --> neighbours --> lookup, shaper, link
+//! guest TX ring --copy--> header, head --parse, admit--> Headers, Offload --> storm --> neighbours --> lookup, shaper, link
 //!                                         | guard                                    |
 //!                                         v                                          v
 //!                                    drop by name                          answer to the guest's RX ring
@@ -26,35 +26,30 @@ pub use policy::{AddressSet, PortPolicy};
 use wireonce_frame::{Headers, Offload, OffloadFeatures, VNET_HEADER_LEN};
 use wireonce_ledger::DropReason;
 
-/// A guest's frame that may go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admitted {
-    /// Its headers.
-    pub headers: Headers,
-    /// The work that it leaves to us, checked and rebuilt.
-    pub offload: Offload,
-}
-
-/// Judges a frame from the guest: headers, port guard, offload, length.
+/// Judges a frame from the guest: port guard, offload, length. Returns the work that
+/// the frame leaves to us, checked and rebuilt.
 ///
 /// `vnet` and `head` are copies that the guest can no longer change; `head` is
-/// the frame's first `min(frame_len, HEAD_LEN)` bytes, and the same bytes must
-/// be sent. `negotiated` are the features that the guest acknowledged.
+/// the frame's first `min(frame_len, HEAD_LEN)` bytes, which `headers` were parsed from,
+/// and the same bytes must be sent. `negotiated` are the features that the guest
+/// acknowledged.
 ///
 /// # Errors
 /// The name under which the frame is dropped.
+// The headers are lent, not returned with the rest: a copy of them costs as much as
+// half of the guard.
 #[inline]
 pub fn admit(
     policy: &PortPolicy,
     vnet: &[u8; VNET_HEADER_LEN],
+    headers: &Headers,
     head: &[u8],
     frame_len: usize,
     negotiated: OffloadFeatures,
-) -> Result<Admitted, DropReason> {
-    let headers = Headers::parse(head, frame_len)?;
-    check_egress(policy, &headers, head)?;
-    let offload = Offload::from_vnet_parsed(vnet, &headers, frame_len, negotiated, policy.mtu)?;
-    Ok(Admitted { headers, offload })
+) -> Result<Offload, DropReason> {
+    check_egress(policy, headers, head)?;
+    let offload = Offload::from_vnet_parsed(vnet, headers, frame_len, negotiated, policy.mtu)?;
+    Ok(offload)
 }
 
 #[cfg(test)]
@@ -62,9 +57,10 @@ mod tests {
     use super::*;
     use wireonce_frame::sample::{SAMPLE_SOURCE, Sample};
 
-    fn admit_with(vnet: [u8; 12], frame: &[u8]) -> Result<Admitted, DropReason> {
+    fn admit_with(vnet: [u8; 12], frame: &[u8]) -> Result<Offload, DropReason> {
         let policy = PortPolicy::strict(SAMPLE_SOURCE, AddressSet::any(), 1500);
-        admit(&policy, &vnet, frame, frame.len(), OffloadFeatures::ALL)
+        let headers = Headers::parse(frame, frame.len())?;
+        admit(&policy, &vnet, &headers, frame, frame.len(), OffloadFeatures::ALL)
     }
 
     #[test]
@@ -81,7 +77,7 @@ mod tests {
         let bad_csum = [1, 0, 0, 0, 0, 0, 35, 0, 6, 0, 0, 0];
         assert_eq!(admit_with(bad_csum, &good), Err(DropReason::BadOffload));
         let csum = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
-        assert!(admit_with(csum, &good).unwrap().offload.checksum.is_some());
+        assert!(admit_with(csum, &good).unwrap().checksum.is_some());
         let tagged = Sample::udp4().tag(0x8100, 1).tag(0x8100, 1).tag(0x8100, 1).build();
         assert_eq!(admit_with(plain, &tagged), Err(DropReason::VlanTag));
     }

@@ -15,7 +15,7 @@ use super::{
     port::{Books, Port, TxQueue},
 };
 use crate::{
-    net::{self, Admitted, Neighbours, PortPolicy},
+    net::{self, Neighbours, PortPolicy},
     virtqueue::{Next, RingError, TxFrame},
 };
 use std::sync::Arc;
@@ -52,14 +52,15 @@ impl Outward<'_> {
     /// Where frames of `from` to `destination` go, looked up only when they are others
     /// than the frame before.
     fn route(&mut self, from: &Vnic, destination: MacAddr) -> Route {
-        let found =
-            self.last_way.filter(|way| way.destination == destination && way.from == from.id);
-        let way = found.unwrap_or_else(|| {
-            let route = self.directory.route(from, destination);
-            Way { from: from.id, destination, route }
-        });
-        *self.last_way = Some(way);
-        way.route
+        if let Some(way) = self.last_way
+            && way.destination == destination
+            && way.from == from.id
+        {
+            return way.route;
+        }
+        let route = self.directory.route(from, destination);
+        *self.last_way = Some(Way { from: from.id, destination, route });
+        route
     }
 }
 
@@ -177,13 +178,14 @@ impl<'p> Sender<'p> {
     fn forward(&mut self, out: &mut Outward<'_>) -> Option<()> {
         let len = out.frame.frame_len();
         let header = out.frame.header();
-        let judged = net::admit(self.policy, &header, out.frame.head(), len, self.from_guest);
-        let Admitted { headers, offload } = match judged {
-            Ok(admitted) => admitted,
-            Err(reason) => {
-                self.books.guest_tx_drop(reason, Amount::frame(len, 1));
-                return Some(());
-            }
+        let head = out.frame.head();
+        let headers = match Headers::parse(head, len) {
+            Ok(headers) => headers,
+            Err(error) => return self.refuse(error.into(), len),
+        };
+        let offload = match net::admit(self.policy, &header, &headers, head, len, self.from_guest) {
+            Ok(offload) => offload,
+            Err(reason) => return self.refuse(reason, len),
         };
         let amount = Amount::frame(len, segment_count(len, &offload, &headers));
         if headers.ethernet.destination.is_group() {
@@ -207,6 +209,12 @@ impl<'p> Sender<'p> {
             Route::Drop(reason) => Verdict::Drop(reason),
         };
         self.book(verdict, amount)
+    }
+
+    /// Books a frame that may not go on.
+    fn refuse(&mut self, reason: DropReason, len: usize) -> Option<()> {
+        self.books.guest_tx_drop(reason, Amount::frame(len, 1));
+        Some(())
     }
 
     fn block(
