@@ -93,6 +93,11 @@ impl RxRing {
         let Ok(len) = u32::try_from(VNET_HEADER_LEN + frame.frame_len()) else {
             return Ok(Delivered::BufferSmall);
         };
+        let one = with_num_buffers(header, 1);
+        let parts = std::iter::once(&one[..]).chain(frame.parts().iter().copied());
+        if self.ring.put(parts, len)? {
+            return Ok(Delivered::Yes { buffers: 1 });
+        }
         match self.take_buffers(len) {
             Ok(Delivered::Yes { buffers }) => {
                 self.fill(header, buffers, frame);
@@ -173,14 +178,9 @@ impl RxRing {
         Ok(found)
     }
 
-    #[inline]
-    fn fill(&self, mut header: [u8; VNET_HEADER_LEN], buffers: u16, frame: &FrameRef<'_>) {
-        if let Some(field) = header.get_mut(NUM_BUFFERS_OFFSET..) {
-            // Without MRG_RXBUF the field must be 1 (virtio 1.2, 5.1.6.4), and is.
-            field.copy_from_slice(&buffers.to_le_bytes());
-        }
+    fn fill(&self, header: [u8; VNET_HEADER_LEN], buffers: u16, frame: &FrameRef<'_>) {
         let mut writer = self.chain.writer();
-        writer.write(&header);
+        writer.write(&with_num_buffers(header, buffers));
         for part in frame.parts() {
             writer.write(part);
         }
@@ -196,4 +196,13 @@ impl RxRing {
             left -= written;
         }
     }
+}
+
+/// Fills in `num_buffers`. Without `MRG_RXBUF` it must be 1 (virtio 1.2, 5.1.6.4), and is.
+#[inline]
+fn with_num_buffers(mut header: [u8; VNET_HEADER_LEN], buffers: u16) -> [u8; VNET_HEADER_LEN] {
+    if let Some(field) = header.get_mut(NUM_BUFFERS_OFFSET..) {
+        field.copy_from_slice(&buffers.to_le_bytes());
+    }
+    header
 }

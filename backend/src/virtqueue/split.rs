@@ -128,7 +128,7 @@ struct Popped {
 pub struct SplitRing {
     pub(super) areas: Areas,
     pub(super) memory: Arc<MappedMemory>,
-    hints: Hints,
+    pub(super) hints: Hints,
     size: u16,
     pub(super) event_idx: bool,
     indirect: bool,
@@ -410,6 +410,7 @@ impl SplitRing {
         chain: &mut Chain,
     ) -> Result<(), ChainFault> {
         if let Some(segment) = self.hints.only_segment(&self.memory, &first) {
+            self.hints.count_one();
             chain.push(segment, first.is_writable());
             return Ok(());
         }

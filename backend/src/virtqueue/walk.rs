@@ -38,7 +38,7 @@ impl Hints {
     /// nearly all chains are.
     #[inline]
     pub(super) fn only_segment(
-        &mut self,
+        &self,
         memory: &MappedMemory,
         first: &Descriptor,
     ) -> Option<HostSegment> {
@@ -47,11 +47,13 @@ impl Hints {
             return None;
         }
         let run = memory.run_near(self.buffer, first.address)?;
-        if run.len() < len {
-            return None;
-        }
+        (run.len() >= len).then(|| run.truncated(len))
+    }
+
+    /// Counts a descriptor that was looked at without a walk.
+    #[inline]
+    pub(super) fn count_one(&mut self) {
         self.walked = self.walked.saturating_add(1);
-        Some(run.truncated(len))
     }
 
     /// Asks for the first bytes of what `descriptor` leads to: a table, or a header

@@ -180,6 +180,41 @@ fn small_buffer_without_mergeable_is_kept_for_a_smaller_frame() {
 }
 
 #[test]
+fn frames_of_a_batch_land_in_their_own_buffers_whatever_those_are() {
+    const STEP: u64 = 0x1000;
+    let mut driver = Driver::with_features(16, MRG_RXBUF);
+    let at = |place: u64| LOW + place * STEP;
+    // Whole, cut in two, too small for one frame, not for writing, across a border, whole.
+    driver.offer_chain(0, &[(at(0), 2000, WRITE)]);
+    driver.offer_chain(1, &[(at(1), 2000, WRITE)]);
+    driver.offer_chain(2, &[(at(2), 20, WRITE), (at(2) + 100, 2000, WRITE)]);
+    driver.offer_chain(4, &[(at(3), 50, WRITE)]);
+    driver.offer_chain(5, &[(at(4), 2000, WRITE)]);
+    driver.offer_chain(6, &[(at(5), 2000, 0)]);
+    driver.offer_chain(7, &[(HIGH - 30, 2000, WRITE)]);
+    driver.offer_chain(8, &[(at(6), 112, WRITE)]);
+    let mut ring = rx(&driver);
+    let frames: Vec<_> = (0..6_u8).map(|n| vec![n + 1; 100]).collect();
+    for (frame, buffers) in frames.iter().zip([1, 1, 1, 2, 1, 1]) {
+        let parts = [&frame[..40], &frame[40..]];
+        let delivered = ring.deliver(HEADER, &FrameRef::new(&parts, Offload::default()));
+        assert_eq!(delivered, Ok(Delivered::Yes { buffers }));
+    }
+    ring.publish_and_notify();
+    let used = [(0, 112), (1, 112), (2, 112), (4, 50), (5, 62), (6, 0), (7, 112), (8, 112)];
+    assert_eq!(driver.take_used(), used);
+    let written = |n: usize, buffers| [header_with(buffers), frames[n].clone()].concat();
+    assert_eq!(driver.read(at(0), 112), written(0, 1));
+    assert_eq!(driver.read(at(1), 112), written(1, 1));
+    let split = [driver.read(at(2), 20), driver.read(at(2) + 100, 92)].concat();
+    assert_eq!(split, written(2, 1));
+    let merged = [driver.read(at(3), 50), driver.read(at(4), 62)].concat();
+    assert_eq!(merged, written(3, 2));
+    assert_eq!(driver.read(HIGH - 30, 112), written(4, 1));
+    assert_eq!(driver.read(at(6), 112), written(5, 1));
+}
+
+#[test]
 fn lack_of_mergeable_buffers_uses_none() {
     let mut driver = Driver::with_features(8, MRG_RXBUF);
     let before = driver.dump();

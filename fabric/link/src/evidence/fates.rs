@@ -93,6 +93,13 @@ impl Fates {
         debug_assert!(self.entries.back().is_none_or(|entry| {
             entry.last <= first || (entry.first, entry.last) == (first, last)
         }));
+        // Mostly the frame before was the same vNIC's, in the same datagram.
+        if let Some(entry) = self.entries.back_mut()
+            && (entry.first, entry.last, entry.vnic) == (first, last, vnic)
+        {
+            entry.amount += amount;
+            return None;
+        }
         let newest = self.entries.iter_mut().rev().take(MERGE_BACK);
         let mut same_span = newest.take_while(|entry| (entry.first, entry.last) == (first, last));
         if let Some(entry) = same_span.find(|entry| entry.vnic == vnic) {
