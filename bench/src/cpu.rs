@@ -5,6 +5,7 @@
 //! softirqs is charged to the thread that they interrupt: a sender pays for the receive path of
 //! a veth there. What is left over runs in `ksoftirqd`, whose time [`softirq_threads_us`] gives.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -47,6 +48,8 @@ struct Process {
     pid: u32,
     parent: u32,
     name: String,
+    /// CPU time of its own and of children that it waited for, in clock ticks.
+    ticks: u64,
 }
 
 /// Processes that are alive.
@@ -65,30 +68,54 @@ fn parse_stat(pid: u32, stat: &str) -> Option<Process> {
     let (head, fields) = stat.rsplit_once(") ")?;
     let name = head.split_once('(')?.1.to_owned();
     let parent = fields.split(' ').nth(1)?.parse().ok()?;
-    Some(Process { pid, parent, name })
+    // utime, stime, cutime, cstime.
+    let times = fields.split(' ').skip(11).take(4);
+    let ticks = times.map_while(|field| field.parse::<u64>().ok()).sum();
+    Some(Process { pid, parent, name, ticks })
 }
 
-/// CPU time of everybody else: what the processors did, less what this process, its descendants
-/// and the kernel's threads did. Others may begin and end in between and are in it all the same.
+/// CPU time of everybody else. Two counts, each of which may say too much, and the smaller one
+/// is believed: what the processors did, less what this process, its descendants and the kernel's
+/// threads did (it has the softirqs that ran while a processor was idle); and what all other
+/// processes and the children that they waited for had (it has all that a child had that
+/// ended, also from before).
 #[derive(Debug)]
 pub struct Strangers {
     busy_us: f64,
     ours_us: f64,
+    others: HashMap<u32, u64>,
 }
 
 impl Strangers {
     /// Starts the count.
     #[must_use]
     pub fn watch() -> Self {
-        Self { busy_us: busy_us(), ours_us: ours_us() }
+        Self { busy_us: busy_us(), ours_us: ours_us(), others: others() }
     }
 
     /// CPU time that strangers had since then, in microseconds: to a few clock ticks.
     #[must_use]
     pub fn time_us(&self) -> f64 {
         let busy_us = busy_us() - self.busy_us;
-        (busy_us - (ours_us() - self.ours_us)).max(0.0)
+        let not_ours_us = (busy_us - (ours_us() - self.ours_us)).max(0.0);
+        not_ours_us.min(growth(&self.others, &others()) as f64 * TICK_US)
     }
+}
+
+/// The ticks of all processes that are neither of this run nor the kernel's.
+fn others() -> HashMap<u32, u64> {
+    let all = processes();
+    let ours = [descendants(&all, std::process::id()), descendants(&all, 2)].concat();
+    let others = all.iter().filter(|process| !ours.contains(&process.pid));
+    others.map(|process| (process.pid, process.ticks)).collect()
+}
+
+/// Ticks that were added between two looks; a process that is new has all of its.
+fn growth(before: &HashMap<u32, u64>, after: &HashMap<u32, u64>) -> u64 {
+    let since = |(pid, ticks): (&u32, &u64)| {
+        ticks.saturating_sub(before.get(pid).copied().unwrap_or_default())
+    };
+    after.iter().map(since).sum()
 }
 
 /// Length of a clock tick as `/proc` counts them (USER_HZ, 100 on all of Linux), in microseconds.
@@ -148,7 +175,7 @@ mod tests {
     #[test]
     fn a_name_with_brackets_does_not_hide_the_parent() {
         let seen = parse_stat(7, "7 (a) R (b)) S 42 7 7 0").unwrap();
-        assert_eq!(seen, Process { pid: 7, parent: 42, name: "a) R (b)".to_owned() });
+        assert_eq!(seen, Process { pid: 7, parent: 42, name: "a) R (b)".to_owned(), ticks: 0 });
     }
 
     #[test]
@@ -158,8 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn what_others_and_their_children_did_is_what_grew() {
+        let stat = "7 (a b) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 700 8000 20 0 1 0 5";
+        assert_eq!(parse_stat(7, stat).unwrap().ticks, 8810);
+        let before = HashMap::from([(1, 100), (2, 10), (3, 7)]);
+        let after = HashMap::from([(1, 130), (2, 10), (4, 5)]);
+        assert_eq!(growth(&before, &after), 35, "3 is gone, 4 is new");
+    }
+
+    #[test]
     fn grandchildren_descend_too() {
-        let process = |pid, parent| Process { pid, parent, name: String::new() };
+        let process = |pid, parent| Process { pid, parent, name: String::new(), ticks: 0 };
         let all = [process(9, 5), process(5, 3), process(3, 1), process(4, 1)];
         assert_eq!(descendants(&all, 3), [3, 5, 9]);
     }

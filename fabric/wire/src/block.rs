@@ -86,7 +86,9 @@ impl BlockHeader {
     ///
     /// [`BlockError::Empty`] for padding; any other error for bytes that are not
     /// the wire form of a header.
-    #[inline]
+    // Called, it costs a copy of the result, whose wide loads stall on the narrow
+    // stores before them.
+    #[inline(always)]
     pub fn parse(bytes: &[u8; BLOCK_HEADER_LEN]) -> Result<Self, BlockError> {
         let [words @ .., l0, l1, flags, offset, s0, s1, g0, g1] = *bytes;
         let [d0, d1, d2, d3, d4, d5, d6, d7, o0, o1, o2, o3, o4, o5, o6, o7] = words;
