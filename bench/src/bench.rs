@@ -114,8 +114,9 @@ fn rules(extent: Extent) -> Rules {
     match extent {
         Extent::Full { rounds } => Rules {
             rounds,
-            times: Times { warm_up: ms(400), window: ms(1200) },
+            times: Times { warm_up: ms(300), window: ms(1000) },
             repeats: 2,
+            repeat_until: None,
             patience: ms(3000),
             cores: Cores::default(),
         },
@@ -123,6 +124,7 @@ fn rules(extent: Extent) -> Rules {
             rounds: 1,
             times: Times { warm_up: ms(100), window: ms(200) },
             repeats: 0,
+            repeat_until: None,
             patience: Duration::ZERO,
             cores: Cores::default(),
         },

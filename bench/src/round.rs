@@ -26,6 +26,8 @@ pub struct Rules {
     pub times: Times,
     /// How often a noisy one is repeated before it counts all the same.
     pub repeats: u32,
+    /// From then on none is repeated; `None`: always.
+    pub repeat_until: Option<Instant>,
     /// How long to wait for an idle machine before a round.
     pub patience: Duration,
     /// Where the load runs.
@@ -118,7 +120,8 @@ fn round(
             flipped.then(|| "the processors were moved".to_owned()),
         ];
         let noise: Vec<String> = noise.into_iter().flatten().collect();
-        let again = !noise.is_empty() && attempt < rules.repeats;
+        let in_time = rules.repeat_until.is_none_or(|until| Instant::now() < until);
+        let again = !noise.is_empty() && attempt < rules.repeats && in_time;
         tell(&round_in_words(number, &samples, figures, [before, after], &noise, again));
         if again {
             attempt += 1;
@@ -270,7 +273,7 @@ mod tests {
     fn rules(rounds: usize) -> Rules {
         let times = Times { warm_up: Duration::ZERO, window: Duration::ZERO };
         let cores = Cores::default();
-        Rules { rounds, times, repeats: 0, patience: Duration::ZERO, cores }
+        Rules { rounds, times, repeats: 0, repeat_until: None, patience: Duration::ZERO, cores }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use wireonce_bench::bench::{Bench, Extent, GuestPlan};
@@ -10,6 +11,9 @@ use wireonce_bench::{plot, suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result, interrupt, packages};
+
+/// `all` must end within half an hour, on a noisy machine, too: how long it repeats rounds.
+const ALL_REPEATS: Duration = Duration::from_secs(15 * 60);
 
 /// Measures wireonce and its peers on this machine, in one run and in turn.
 #[derive(Debug, Parser)]
@@ -91,6 +95,9 @@ fn run(name: &str, options: &Options) -> Result<Results> {
     bench.alone = options.alone;
     let Options { vms, pairs, seconds, .. } = *options;
     bench.guests = GuestPlan { vms, pairs, seconds };
+    if suites.len() > 1 {
+        bench.rules.repeat_until = Instant::now().checked_add(ALL_REPEATS);
+    }
     let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report);
     report.title("Results");
     println!("{}", table::render(&results));
