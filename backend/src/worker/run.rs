@@ -54,9 +54,7 @@ impl Work for Worker {
             self.book_outcomes();
             self.stop_broken()?;
             self.interrupt()?;
-            if worked {
-                self.spin.worked(now_us);
-            }
+            self.spin.looked(now_us, worked);
             wait = self.next_wait(now_us);
         }
     }

@@ -116,6 +116,19 @@ impl BufferGroup {
         Some(unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) })
     }
 
+    /// All of a buffer that was taken, to be read only; nothing of one that the kernel has.
+    #[must_use]
+    pub fn bytes(&self, buffer: BufferId) -> &[u8] {
+        if !self.ours.get(usize::from(buffer)).copied().unwrap_or(false) {
+            return &[];
+        }
+        // SAFETY: the buffer lies inside the mapping, which `count` and `buffer_len` sized.
+        let start = unsafe { self.memory.base.add(self.buffer_offset(buffer)) };
+        // SAFETY: the kernel does not write to a buffer that we have taken, the mapping was
+        // made zeroed, and who would write needs `&mut self`.
+        unsafe { slice::from_raw_parts(start.as_ptr(), self.buffer_len) }
+    }
+
     /// Gives a buffer back to the kernel. Recycling one that is not ours does nothing.
     pub fn recycle(&mut self, buffer: BufferId) {
         let start = self.buffer_offset(buffer);

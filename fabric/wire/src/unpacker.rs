@@ -9,11 +9,12 @@
 //!  run       |H A  B . . .|H . . . . . |H . B C D . .|
 //!  sink(A)       ^
 //!  sink(B)         ^-----^  ^---------^  ^--^            3 parts, no copy
-//!  kept                                         ^----^   D goes on in the next run
+//!  lent or kept                                 ^----^   D goes on in the next run
 //! ```
 //!
-//! - A frame that the run does not finish is *kept*: its bytes are copied to the
-//!   one buffer for that, and the rest is waited for.
+//! - A frame that the run does not finish is *lent* by the caller, who leaves the
+//!   bytes where they are and brings them again with the next run
+//!   ([`Unpacker::feed_lent`]), or *kept*: copied to the one buffer for that.
 //! - Datagrams beyond a hole are copied and *held* until the hole is filled, or
 //!   final: 64 datagrams or 128 KB beyond it have come, or 1 ms has passed. Then
 //!   the kept frame is given up, the edge moves on, and parsing goes on at the
@@ -29,7 +30,7 @@ use crate::{
     block::len_usize,
     held::{Held, Hold},
 };
-use std::mem;
+use std::{mem, slice};
 use wireonce_frame::FRAME_LEN_MAX;
 
 /// Age at which a hole is final, in microseconds.
@@ -82,7 +83,7 @@ pub struct Unpacker {
     /// False after a loss or an error, until a first block is found.
     in_step: bool,
     /// The block that goes on in the datagram at the edge; its bytes so far are
-    /// in `kept`.
+    /// in `kept`, or with the caller. Nothing is held while the caller has them.
     pending: Option<Pending>,
     kept: Vec<u8>,
     held: Held,
@@ -95,15 +96,40 @@ struct Pending {
     header: BlockHeader,
     /// Bytes still to come; never 0.
     need: usize,
+    /// Where its bytes so far are, if not in `kept`.
+    lent: Option<Lent>,
+}
+
+/// Bytes of a block that are in datagrams which the caller still has.
+#[derive(Debug, Clone, Copy)]
+struct Lent {
+    /// The last so many datagrams of those that were fed.
+    datagrams: usize,
+    /// Offset of the block's payload in the first of them.
+    offset: usize,
 }
 
 /// Where the first bytes of a block are that crosses a datagram's end.
 #[derive(Clone, Copy)]
-enum Head<'b> {
-    /// In the run.
-    Run(&'b [u8]),
+enum Head<'r, 'b> {
+    /// In these datagrams, from an offset in the first of them on.
+    At(&'r [Datagram<'b>], usize),
     /// In `kept`.
     Kept,
+}
+
+impl<'r, 'b> Head<'r, 'b> {
+    /// The parts that are not in `kept`.
+    fn parts(self) -> impl Iterator<Item = &'b [u8]> + use<'r, 'b> {
+        let (datagrams, mut offset) = match self {
+            Self::At(datagrams, offset) => (datagrams, offset),
+            Self::Kept => (&[][..], 0),
+        };
+        let from = move |datagram: &Datagram<'b>| {
+            datagram.payload.get(mem::take(&mut offset)..).unwrap_or_default()
+        };
+        datagrams.iter().map(from)
+    }
 }
 
 /// A datagram and the offset in it at which a block header may start.
@@ -148,7 +174,7 @@ impl Unpacker {
                 rest = behind;
             } else if next.packet_number == self.edge {
                 let (due, behind) = rest.split_at(self.due(rest));
-                self.parse(due, sink);
+                self.parse_and_keep(due, sink);
                 self.move_edge(due.len());
                 self.release(sink);
                 rest = behind;
@@ -157,6 +183,35 @@ impl Unpacker {
             }
         }
         self.tick(now_us, sink);
+    }
+
+    /// Like [`Self::feed`], for a caller who can leave the bytes of earlier datagrams where
+    /// they are. Returns how many of the last datagrams of `lent` and `run` together hold
+    /// the bytes of a frame that is not whole yet: these are `lent` with the next call,
+    /// whichever it is, unless [`Self::keep_lent`] copied them.
+    ///
+    /// Without a hole nothing is copied. With one, `lent` is copied, and none is lent.
+    pub fn feed_lent<'b>(
+        &mut self,
+        lent: &[Datagram<'b>],
+        run: &[Datagram<'b>],
+        now_us: u64,
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) -> usize {
+        if self.held.len() > 0 || self.due(run) < run.len() {
+            self.keep_lent(lent);
+            self.feed(run, now_us, sink);
+            return 0;
+        }
+        self.parse(lent, run, sink);
+        self.move_edge(run.len());
+        self.lent()
+    }
+
+    /// Copies what [`Self::feed_lent`] asked to be lent: it need not be any more.
+    pub fn keep_lent(&mut self, lent: &[Datagram<'_>]) {
+        let Some(Lent { offset, .. }) = self.take_lent(lent) else { return };
+        Head::At(lent, offset).parts().for_each(|part| self.keep(part));
     }
 
     /// Gives up the holes that are final at `now_us`.
@@ -224,6 +279,24 @@ impl Unpacker {
         count
     }
 
+    /// How many datagrams are to be lent with the next run.
+    fn lent(&self) -> usize {
+        self.pending.and_then(|pending| pending.lent).map_or(0, |lent| lent.datagrams)
+    }
+
+    /// Notes that the bytes of the block under way are in nobody's hands but ours. A
+    /// caller who lends anything but what was asked for costs the peer this block.
+    fn take_lent(&mut self, lent: &[Datagram<'_>]) -> Option<Lent> {
+        let expected = self.pending.as_mut()?.lent.take()?;
+        if expected.datagrams == lent.len() {
+            return Some(expected);
+        }
+        self.pending = None;
+        self.in_step = false;
+        self.stats.broken_frames += 1;
+        None
+    }
+
     fn move_edge(&mut self, datagrams: usize) {
         let datagrams = u64::try_from(datagrams).unwrap_or(u64::MAX);
         self.edge = self.edge.saturating_add(datagrams);
@@ -269,36 +342,59 @@ impl Unpacker {
     /// Parses what is held from the edge on, up to the next hole.
     fn release(&mut self, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
         while let Some(copied) = self.held.take(self.edge) {
-            self.parse(&[copied.datagram()], sink);
+            self.parse_and_keep(&[copied.datagram()], sink);
             self.move_edge(1);
             self.held.recycle(copied);
         }
     }
 
-    /// Parses datagrams with consecutive numbers from the edge on.
-    fn parse(&mut self, run: &[Datagram<'_>], sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
+    /// Parses datagrams with consecutive numbers from the edge on, whose bytes will be
+    /// elsewhere afterwards.
+    fn parse_and_keep(
+        &mut self,
+        run: &[Datagram<'_>],
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) {
+        self.parse(&[], run, sink);
+        let before = run.len().saturating_sub(self.lent());
+        self.keep_lent(run.get(before..).unwrap_or_default());
+    }
+
+    /// Parses datagrams with consecutive numbers from the edge on. The block under way
+    /// begins in `lent`, or in `kept`.
+    fn parse<'b>(
+        &mut self,
+        lent: &[Datagram<'b>],
+        run: &[Datagram<'b>],
+        sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
+    ) {
         let mut rest = run;
+        let lent_at = self.take_lent(lent);
+        let head = lent_at.map_or(Head::Kept, |at| Head::At(lent, at.offset));
         let mut place = match self.pending.take() {
-            Some(pending) => self.cross(pending, Head::Kept, &mut rest, sink),
+            Some(pending) => self.cross(pending, head, &mut rest, sink),
             None => self.enter_next(&mut rest),
         };
         while let Some((datagram, offset)) = place {
             place = match self.blocks(datagram, offset, sink) {
-                Some((pending, head)) => self.cross(pending, Head::Run(head), &mut rest, sink),
+                Some((pending, offset)) => {
+                    let head = Head::At(slice::from_ref(datagram), offset);
+                    self.cross(pending, head, &mut rest, sink)
+                }
                 None => self.enter_next(&mut rest),
             };
         }
     }
 
     /// Hands over the blocks that start at `offset` and lie inside `datagram`.
-    /// Returns the block that does not, with its first bytes.
+    /// Returns the block that does not, with the offset of its payload.
     #[inline]
-    fn blocks<'b>(
+    fn blocks(
         &mut self,
-        datagram: &Datagram<'b>,
+        datagram: &Datagram<'_>,
         offset: usize,
         sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
-    ) -> Option<(Pending, &'b [u8])> {
+    ) -> Option<(Pending, usize)> {
         let mut rest = datagram.payload.get(offset..)?;
         // Too few bytes for a header are padding.
         while let Some((bytes, behind)) = rest.split_first_chunk::<BLOCK_HEADER_LEN>() {
@@ -311,7 +407,9 @@ impl Unpacker {
             };
             let len = len_usize(header.len);
             let Some((payload, behind)) = behind.split_at_checked(len) else {
-                return Some((Pending { header, need: len - behind.len() }, behind));
+                let need = len - behind.len();
+                let offset = datagram.payload.len() - behind.len();
+                return Some((Pending { header, need, lent: None }, offset));
             };
             self.stats.blocks += 1;
             sink(&header, &[payload]);
@@ -356,12 +454,12 @@ impl Unpacker {
         }
     }
 
-    /// Goes on with a block that continues in `rest`: hands it over, keeps it for
+    /// Goes on with a block that continues in `rest`: hands it over, leaves it for
     /// the next run, or drops it. Returns where the next block starts.
     fn cross<'r, 'b>(
         &mut self,
         pending: Pending,
-        head: Head<'b>,
+        head: Head<'_, 'b>,
         rest: &mut &'r [Datagram<'b>],
         sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
     ) -> Option<Place<'r, 'b>> {
@@ -384,9 +482,14 @@ impl Unpacker {
             need -= datagram.payload.len();
         }
         *rest = &[];
-        self.keep(head);
-        run.iter().for_each(|datagram| self.keep(Head::Run(datagram.payload)));
-        self.pending = Some(Pending { header: pending.header, need });
+        let lent = match head {
+            Head::At(before, offset) => Some(Lent { datagrams: before.len() + run.len(), offset }),
+            Head::Kept => {
+                run.iter().for_each(|datagram| self.keep(datagram.payload));
+                None
+            }
+        };
+        self.pending = Some(Pending { header: pending.header, need, lent });
         None
     }
 
@@ -395,39 +498,28 @@ impl Unpacker {
     fn hand_over<'b>(
         &mut self,
         header: &BlockHeader,
-        head: Head<'b>,
+        head: Head<'_, 'b>,
         through: &[Datagram<'b>],
         end: usize,
         sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
     ) {
         self.stats.blocks += 1;
-        let copies = through.len() >= GATHER_PARTS_MAX;
-        if copies {
-            self.keep(head);
-            through.iter().for_each(|d| self.keep(Head::Run(d.payload)));
-            self.kept.truncate(len_usize(header.len));
-        }
-        // Taken out, so that parts of it may stand beside a borrow of `self`.
-        let kept = mem::take(&mut self.kept);
-        let first = match head {
-            Head::Run(bytes) => bytes,
-            Head::Kept => &kept,
+        let Some((last, whole)) = through.split_last() else { return };
+        let rest = || whole.iter().map(|datagram| datagram.payload).chain([prefix(last, end)]);
+        let before = match head {
+            Head::At(datagrams, _) => datagrams.len(),
+            Head::Kept => 1,
         };
-        match through {
-            _ if copies => sink(header, &[&kept]),
-            [last] => sink(header, &[first, prefix(last, end)]),
-            [whole @ .., last] => {
-                let mut parts: [&[u8]; GATHER_PARTS_MAX] = [&[]; GATHER_PARTS_MAX];
-                parts[0] = first;
-                for (part, datagram) in parts[1..].iter_mut().zip(whole) {
-                    *part = datagram.payload;
-                }
-                parts[whole.len() + 1] = prefix(last, end);
-                sink(header, &parts[..whole.len() + 2]);
-            }
-            [] => {}
+        if before + through.len() > GATHER_PARTS_MAX {
+            head.parts().chain(rest()).for_each(|part| self.keep(part));
+            sink(header, &[&self.kept]);
+        } else {
+            let mut parts: [&[u8]; GATHER_PARTS_MAX] = [&[]; GATHER_PARTS_MAX];
+            let kept = matches!(head, Head::Kept).then_some(&self.kept[..]);
+            let all = kept.into_iter().chain(head.parts()).chain(rest());
+            parts.iter_mut().zip(all).for_each(|(place, part)| *place = part);
+            sink(header, &parts[..before + through.len()]);
         }
-        self.kept = kept;
         self.kept.clear();
     }
 
@@ -439,14 +531,12 @@ impl Unpacker {
     }
 
     /// Copies a part of a block. The buffer has room for the longest block.
-    fn keep(&mut self, part: Head<'_>) {
-        if let Head::Run(bytes) = part {
-            if self.kept.capacity() == 0 {
-                self.kept.reserve_exact(FRAME_LEN_MAX);
-            }
-            let room = self.kept.capacity() - self.kept.len();
-            self.kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    fn keep(&mut self, part: &[u8]) {
+        if self.kept.capacity() == 0 {
+            self.kept.reserve_exact(FRAME_LEN_MAX);
         }
+        let room = self.kept.capacity() - self.kept.len();
+        self.kept.extend_from_slice(part.get(..room).unwrap_or(part));
     }
 }
 

@@ -283,12 +283,10 @@ impl Fabric {
         }
         if let Some(buffer) = completion.buffer {
             self.group.take(buffer);
-            if let Ok(len) = usize::try_from(completion.result)
-                && let Some(bytes) = self.group.received(buffer, len)
-            {
-                self.receiver.receive(bytes, now_us, sink);
-            }
-            self.group.recycle(buffer);
+            // An error has a buffer with nothing in it.
+            let len = usize::try_from(completion.result).unwrap_or(0);
+            self.receiver.receive(&mut self.group, (buffer, len), now_us, sink);
+            self.receiver.free().for_each(|buffer| self.group.recycle(buffer));
             self.read_news(now_us);
         }
         if !completion.more

@@ -4,7 +4,7 @@
 use super::{
     ECT_PATH_BIT, FabricConfig, Inbound, PATH_NUMBERS,
     peers::tx_slot,
-    rx::{Opened, RxPath},
+    rx::{Buffers, Opened, RxPath},
     unproved::{PathName, Unproved},
 };
 use crate::{
@@ -12,13 +12,14 @@ use crate::{
     evidence::Evidence,
     socket::{Arrival, RECEIVE_LAYOUT},
 };
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use rustc_hash::FxHashMap;
+use std::{ops::Range, sync::Arc};
 use wireonce_frame::{
     FrameRef, HEAD_LEN,
     ecn::{self, Ecn},
 };
 use wireonce_ledger::DropReason;
-use wireonce_ring::ReceivedMsg;
+use wireonce_ring::{BufferId, ReceivedMsg};
 use wireonce_wire::{BlockHeader, DatagramHeader, Endpoint, Kind, PathIndex};
 
 /// First byte of a link message that carries evidence.
@@ -32,6 +33,8 @@ pub(super) const PROBE: [u8; 8] = [PROBE_KIND, 0, 0, 0, 0, 0, 0, 0];
 /// Bytes that the incomplete frames and early datagrams of one session may take: eighty
 /// paths at their worst. A peer has up to a thousand, and may have been broken into.
 const SESSION_BUFFERS_MAX: usize = 16 << 20;
+/// Paths may borrow one receive buffer of so many: the others are for what arrives.
+const BORROWED_SHARE: usize = 4;
 /// Longest message of a link.
 const LINK_MESSAGE_LEN_MAX: usize = 4096;
 
@@ -58,10 +61,16 @@ impl Receiving {
 #[derive(Debug)]
 pub(super) struct Receiver {
     worker: u8,
-    /// By our own session index, which every datagram names.
-    pub(super) sessions: HashMap<u32, Receiving>,
+    /// By our own session index, which every datagram names. Whoever sends chooses what is
+    /// looked up, but not what is in it.
+    pub(super) sessions: FxHashMap<u32, Receiving>,
     unproved: Unproved,
     run: Run,
+    /// Buffers that paths have borrowed, and how many they may.
+    borrowed: usize,
+    borrowed_max: usize,
+    /// Buffers that nobody needs any more.
+    free: Vec<BufferId>,
     /// Messages of links, until the buffer is done: who sent them, and what.
     link_messages: Vec<(PeerId, Vec<u8>)>,
     /// Datagrams of no session that we know.
@@ -83,14 +92,16 @@ pub(super) struct Receiver {
 #[derive(Debug, Default)]
 struct Run {
     /// Whose: session index and slot.
-    of: Option<(u32, usize)>,
+    of: Option<PathName>,
+    /// The path as datagrams name it.
+    index: Option<PathIndex>,
     datagrams: Vec<Opened>,
 }
 
 impl Run {
     /// True if the datagram belongs to the run. One that comes out of order begins
     /// another: whether it is late can be said only after all before it were read.
-    fn continues(&self, of: (u32, usize), packet_number: u64) -> bool {
+    fn continues(&self, of: PathName, packet_number: u64) -> bool {
         let follows = self
             .datagrams
             .last()
@@ -116,9 +127,12 @@ impl Receiver {
     pub(super) fn new(config: &FabricConfig) -> Self {
         Self {
             worker: config.worker,
-            sessions: HashMap::new(),
+            sessions: FxHashMap::default(),
             unproved: Unproved::default(),
             run: Run::default(),
+            borrowed: 0,
+            borrowed_max: usize::from(config.receive_buffers) / BORROWED_SHARE,
+            free: Vec::new(),
             link_messages: Vec::new(),
             strangers: 0,
             malformed: 0,
@@ -132,43 +146,71 @@ impl Receiver {
     pub(super) fn open_session(&mut self, session: Arc<Session>) {
         let slots = usize::from(session.remote_workers) * PATH_NUMBERS;
         let paths = std::iter::repeat_with(|| None).take(slots).collect();
-        self.sessions.insert(session.local_index, Receiving { session, paths, buffers_len: 0 });
+        let receiving = Receiving { session, paths, buffers_len: 0 };
+        let before = self.sessions.insert(receiving.session.local_index, receiving);
+        self.take_back(before.iter());
     }
 
     pub(super) fn retire(&mut self, peer: PeerId, generation: u64) {
         let Self { sessions, unproved, .. } = self;
-        sessions.retain(|index, Receiving { session, .. }| {
-            let stays = session.peer != peer || session.generation != generation;
-            if !stays {
-                unproved.forget(*index);
-            }
-            stays
-        });
+        let gone = |_: &u32, Receiving { session, .. }: &mut Receiving| {
+            session.peer == peer && session.generation == generation
+        };
+        let gone: Vec<_> = sessions.extract_if(gone).collect();
+        gone.iter().for_each(|(index, _)| unproved.forget(*index));
+        self.take_back(gone.iter().map(|(_, receiving)| receiving));
     }
 
-    /// Takes apart the buffer of one receive.
+    /// Takes back what the paths of a session that is gone have borrowed.
+    fn take_back<'s>(&mut self, gone: impl Iterator<Item = &'s Receiving>) {
+        let before = self.free.len();
+        let paths = gone.flat_map(|receiving| receiving.paths.iter().flatten());
+        self.free.extend(paths.flat_map(|path| path.borrowed()));
+        self.borrowed -= self.free.len() - before;
+    }
+
+    /// Buffers that were given to [`Self::receive`] and that nobody needs any more.
+    pub(super) fn free(&mut self) -> impl Iterator<Item = BufferId> + '_ {
+        self.free.drain(..)
+    }
+
+    /// Takes apart the first `len` bytes of a buffer, which one receive has filled. The
+    /// buffer is ours until [`Self::free`] has it.
     pub(super) fn receive(
         &mut self,
-        buffer: &mut [u8],
+        buffers: &mut impl Buffers,
+        (buffer, len): (BufferId, usize),
         now_us: u64,
         sink: &mut impl FnMut(Inbound<'_>),
     ) {
-        let Some(msg) = ReceivedMsg::parse(buffer, RECEIVE_LAYOUT) else { return };
+        let Some(msg) = ReceivedMsg::parse(buffers.bytes_mut(buffer, len), RECEIVE_LAYOUT) else {
+            self.free.push(buffer);
+            return;
+        };
         let arrival = Arrival::of(&msg);
-        let payload = msg.payload;
-        let mut start = 0;
-        while start < payload.len() {
-            let at = start..payload.len().min(start + arrival.datagram_len);
+        let mut start = RECEIVE_LAYOUT.payload_offset();
+        let end = start + msg.payload.len();
+        while start < end {
+            let at = start..end.min(start + arrival.datagram_len);
             start = at.end;
-            let Some((header, of)) = self.sort(&payload[at.clone()]) else { continue };
+            let bytes = buffers.bytes_mut(buffer, len);
+            let Some((header, of)) = bytes.get(at.clone()).and_then(|d| self.sort(d)) else {
+                continue;
+            };
             if !self.run.continues(of, header.packet_number) {
-                self.feed(payload, arrival.ecn, now_us, sink);
+                self.feed(buffers, false, arrival.ecn, now_us, sink);
                 self.run.of = Some(of);
+                self.run.index = Some(header.path);
             }
-            self.open(of, payload, at, &header, now_us);
+            let bytes = buffers.bytes_mut(buffer, len);
+            self.open(of, (buffer, bytes), at, &header, now_us);
         }
-        self.feed(payload, arrival.ecn, now_us, sink);
+        // The last path may borrow the buffer; nobody else then has a part of it.
+        let borrowed = self.feed(buffers, true, arrival.ecn, now_us, sink);
         self.run.of = None;
+        if !borrowed {
+            self.free.push(buffer);
+        }
     }
 
     /// Runs the timers: frames behind holes that are given up go to `sink`.
@@ -247,6 +289,11 @@ impl Receiver {
             return None;
         }
         let index = header.path;
+        if let Some(of) = self.run.of
+            && self.run.index == Some(index)
+        {
+            return Some((header, of));
+        }
         let Some(receiving) = self.sessions.get(&index.session()) else {
             self.strangers += 1;
             return None;
@@ -265,7 +312,7 @@ impl Receiver {
     fn open(
         &mut self,
         of: PathName,
-        buffer: &mut [u8],
+        (buffer, bytes): (BufferId, &mut [u8]),
         at: Range<usize>,
         header: &DatagramHeader,
         now_us: u64,
@@ -273,7 +320,7 @@ impl Receiver {
         let Some(receiving) = self.sessions.get_mut(&of.0) else { return };
         let Some(place) = receiving.paths.get_mut(of.1) else { return };
         if let Some(path) = place {
-            self.run.datagrams.extend(path.open(buffer, at, header));
+            self.run.datagrams.extend(path.open((buffer, bytes), at, header));
             return;
         }
         let derive = || RxPath::new(&receiving.session, header.path, self.worker);
@@ -281,7 +328,7 @@ impl Receiver {
             self.limited_paths += 1;
             return;
         };
-        if let Some(opened) = path.open(buffer, at, header) {
+        if let Some(opened) = path.open((buffer, bytes), at, header) {
             self.unproved.proved();
             *place = Some(path);
             self.run.datagrams.push(opened);
@@ -291,27 +338,46 @@ impl Receiver {
         }
     }
 
-    /// Hands the blocks of the run on.
-    fn feed(&mut self, buffer: &[u8], mark: Ecn, now_us: u64, sink: &mut impl FnMut(Inbound<'_>)) {
-        let Some((session, slot)) = self.run.of else { return };
-        if self.run.datagrams.is_empty() {
-            return;
-        }
+    /// Hands the blocks of the run on. Returns whether the path has borrowed the run's
+    /// buffer, which it may only if it `is_last` there.
+    fn feed(
+        &mut self,
+        buffers: &impl Buffers,
+        is_last: bool,
+        mark: Ecn,
+        now_us: u64,
+        sink: &mut impl FnMut(Inbound<'_>),
+    ) -> bool {
+        let Some((session, slot)) = self.run.of else { return false };
+        let Some(&Opened { buffer, .. }) = self.run.datagrams.first() else { return false };
+        let mut borrowed = false;
         if let Some(receiving) = self.sessions.get_mut(&session)
             && let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut)
         {
             let peer = receiving.session.peer;
             let mut blocks = Blocks::new(peer, mark, &mut self.link_messages);
             let before = path.buffers_len();
-            path.feed(buffer, &self.run.datagrams, now_us, &mut |header, parts| {
+            let lent: Vec<_> = path.borrowed().collect();
+            let may_borrow = is_last && self.borrowed < self.borrowed_max;
+            path.feed(buffers, &self.run.datagrams, may_borrow, now_us, &mut |header, parts| {
                 blocks.take(header, parts, sink);
             });
+            let done = lent.iter().filter(|lent| path.borrowed().all(|id| id != **lent));
+            let free_before = self.free.len();
+            self.free.extend(done);
+            borrowed = path.borrowed().any(|id| id == buffer);
+            self.borrowed += usize::from(borrowed);
+            self.borrowed -= self.free.len() - free_before;
             receiving.buffers_len = (receiving.buffers_len + path.buffers_len()) - before;
             if receiving.buffers_len > SESSION_BUFFERS_MAX
                 && !receiving.shrink()
                 && let Some(path) = receiving.paths.get_mut(slot).and_then(Option::as_mut)
             {
                 let before = path.buffers_len();
+                let free_before = self.free.len();
+                self.free.extend(path.borrowed().filter(|id| *id != buffer));
+                self.borrowed -= self.free.len() - free_before + usize::from(borrowed);
+                borrowed = false;
                 path.abandon(&mut |header, parts| blocks.take(header, parts, sink));
                 receiving.buffers_len = (receiving.buffers_len + path.buffers_len()) - before;
             }
@@ -324,6 +390,7 @@ impl Receiver {
             self.congestion_drops += blocks.congestion_drops;
         }
         self.run.datagrams.clear();
+        borrowed
     }
 }
 

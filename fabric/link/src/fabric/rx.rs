@@ -4,6 +4,9 @@
 //! Does it open? Only then is its number marked, and its blocks are read. Numbers
 //! below the unpacker's edge are final: one that arrives later is late, dropped,
 //! and reported to the sender as lost, so that both ends count the same.
+//!
+//! A frame that goes on in the next buffer is not copied: its path *borrows* the buffers
+//! that it lies in until the rest has come, a few at most.
 
 use crate::{
     OpeningKey, Session,
@@ -11,6 +14,7 @@ use crate::{
     replay::{Position, ReplayWindow},
 };
 use std::ops::Range;
+use wireonce_ring::{BufferGroup, BufferId};
 use wireonce_wire::{
     BlockHeader, DATAGRAM_HEADER_LEN, Datagram, DatagramHeader, PathIndex, Unpacker,
 };
@@ -22,6 +26,28 @@ const FIRST_NUMBER: u64 = 1;
 const REPORT_AFTER_PACKETS: u64 = 1024;
 /// A report is due this long after the first datagram that it is about.
 const REPORT_AFTER_US: u64 = 5_000;
+
+/// Buffers that a path may borrow: a frame lies in two, or in three if trains come in
+/// pieces. What is in more is copied.
+const BORROWED_MAX: usize = 4;
+
+/// The receive buffers that are ours for now.
+pub(crate) trait Buffers {
+    /// All of a buffer.
+    fn bytes(&self, buffer: BufferId) -> &[u8];
+    /// The first `len` bytes of a buffer; none if it is not ours.
+    fn bytes_mut(&mut self, buffer: BufferId, len: usize) -> &mut [u8];
+}
+
+impl Buffers for BufferGroup {
+    fn bytes(&self, buffer: BufferId) -> &[u8] {
+        Self::bytes(self, buffer)
+    }
+
+    fn bytes_mut(&mut self, buffer: BufferId, len: usize) -> &mut [u8] {
+        self.received(buffer, len).unwrap_or_default()
+    }
+}
 
 /// What a path counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,9 +63,20 @@ pub(crate) struct RxCounters {
 /// A datagram that passed the checks, inside its receive buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
+    pub(crate) buffer: BufferId,
     pub(crate) packet_number: u64,
     pub(crate) first_block: u16,
     pub(crate) payload: Range<usize>,
+}
+
+impl Opened {
+    fn datagram<'b>(&self, buffers: &'b impl Buffers) -> Datagram<'b> {
+        Datagram {
+            packet_number: self.packet_number,
+            first_block: self.first_block,
+            payload: buffers.bytes(self.buffer).get(self.payload.clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// One path, receiving.
@@ -48,6 +85,8 @@ pub(crate) struct RxPath {
     key: Option<OpeningKey>,
     window: ReplayWindow,
     unpacker: Unpacker,
+    /// Datagrams of earlier buffers with the bytes of a frame that is not whole yet.
+    lent: Vec<Opened>,
     report_at_us: Option<u64>,
     /// The edge at the last report.
     reported_edge: u64,
@@ -65,16 +104,17 @@ impl RxPath {
             key,
             window: ReplayWindow::new(),
             unpacker: Unpacker::new(FIRST_NUMBER),
+            lent: Vec::new(),
             report_at_us: None,
             reported_edge: FIRST_NUMBER,
             counters: RxCounters::default(),
         })
     }
 
-    /// Checks and opens the datagram in `buffer[at]`, in place.
+    /// Checks and opens the datagram in `bytes[at]` of a buffer, in place.
     pub(crate) fn open(
         &mut self,
-        buffer: &mut [u8],
+        (buffer, bytes): (BufferId, &mut [u8]),
         at: Range<usize>,
         header: &DatagramHeader,
     ) -> Option<Opened> {
@@ -90,7 +130,7 @@ impl RxPath {
                 return None;
             }
         }
-        let datagram = buffer.get_mut(at.clone())?;
+        let datagram = bytes.get_mut(at.clone())?;
         let len = datagram.len();
         let (head, rest) = datagram.split_first_chunk_mut::<DATAGRAM_HEADER_LEN>()?;
         let payload_len = match &self.key {
@@ -112,31 +152,42 @@ impl RxPath {
         self.counters.bytes += len as u64;
         let start = at.start + DATAGRAM_HEADER_LEN;
         Some(Opened {
+            buffer,
             packet_number: number,
             first_block: header.first_block,
             payload: start..start + payload_len,
         })
     }
 
-    /// Reads the blocks of datagrams that [`Self::open`] passed.
+    /// Reads the blocks of datagrams that [`Self::open`] passed. Those that the path
+    /// borrows from now on are of the run's buffer, if `may_borrow`, and of those that it has
+    /// borrowed before; all others are done with.
     pub(crate) fn feed(
         &mut self,
-        buffer: &[u8],
+        buffers: &impl Buffers,
         run: &[Opened],
+        may_borrow: bool,
         now_us: u64,
         sink: &mut impl FnMut(&BlockHeader, &[&[u8]]),
     ) {
-        let run: Vec<Datagram<'_>> = run
-            .iter()
-            .filter_map(|opened| {
-                Some(Datagram {
-                    packet_number: opened.packet_number,
-                    first_block: opened.first_block,
-                    payload: buffer.get(opened.payload.clone())?,
-                })
-            })
-            .collect();
-        self.unpacker.feed(&run, now_us, sink);
+        let mut all: Vec<Datagram<'_>> = Vec::with_capacity(self.lent.len() + run.len());
+        all.extend(self.lent.iter().chain(run).map(|opened| opened.datagram(buffers)));
+        let (lent, new) = all.split_at(self.lent.len());
+        let wanted = self.unpacker.feed_lent(lent, new, now_us, sink);
+        let done = all.len().saturating_sub(wanted);
+        let new_from = self.lent.len().min(done);
+        self.lent.drain(..new_from);
+        self.lent.extend_from_slice(run.get(done - new_from..).unwrap_or_default());
+        if wanted > 0 && !(may_borrow && self.borrowed().count() <= BORROWED_MAX) {
+            self.unpacker.keep_lent(all.get(done..).unwrap_or_default());
+            self.lent.clear();
+        }
+    }
+
+    /// The buffers that the path borrows, each once.
+    pub(crate) fn borrowed(&self) -> impl Iterator<Item = BufferId> + '_ {
+        // Datagrams of one buffer stand together.
+        self.lent.chunk_by(|a, b| a.buffer == b.buffer).filter_map(|of| Some(of.first()?.buffer))
     }
 
     /// Bytes that the path holds.
@@ -152,6 +203,7 @@ impl RxPath {
     /// Gives up what is incomplete, and frees all buffers.
     pub(crate) fn abandon(&mut self, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
         self.unpacker.abandon(sink);
+        self.lent.clear();
     }
 
     /// Gives up holes that are too old.

@@ -2,6 +2,7 @@
 
 use super::{
     Fabric, FabricConfig, Inbound, Outbound, PeerAddress, SessionEvent, receive::Receiver,
+    rx::Buffers,
 };
 use crate::{
     Fate, KeyLimits, PeerId, Session,
@@ -16,7 +17,7 @@ use std::{
 use wireonce_frame::{Offload, SliceSource, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_qemu_tests::impair::free_ports;
-use wireonce_ring::{Ring, Wait};
+use wireonce_ring::{BufferId, Ring, Wait};
 use wireonce_wire::{Endpoint, Geometry, Packer, PathIndex, TAG_LEN, TrainPool, VnicId};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -205,18 +206,151 @@ impl Sender {
     }
 }
 
+/// A receiver whose paths borrow no buffers.
 fn receiver(session: &Arc<Session>) -> Receiver {
-    let mut receiver = Receiver::new(&config(1, 1));
+    let mut receiver = Receiver::new(&FabricConfig { receive_buffers: 0, ..config(1, 1) });
     receiver.open_session(Arc::clone(session));
     receiver
 }
 
+/// A receiver whose paths borrow from so many buffers.
+fn lender(session: &Arc<Session>, receive_buffers: u16) -> Receiver {
+    let mut receiver = Receiver::new(&FabricConfig { receive_buffers, ..config(1, 1) });
+    receiver.open_session(Arc::clone(session));
+    receiver
+}
+
+/// Receive buffers; those that are given back are gone.
+#[derive(Default)]
+struct Memory(Vec<Vec<u8>>);
+
+impl Buffers for Memory {
+    fn bytes(&self, buffer: BufferId) -> &[u8] {
+        &self.0[usize::from(buffer)]
+    }
+
+    fn bytes_mut(&mut self, buffer: BufferId, len: usize) -> &mut [u8] {
+        &mut self.0[usize::from(buffer)][..len]
+    }
+}
+
+impl Memory {
+    /// One receive: the frames that came out.
+    fn receive(&mut self, receiver: &mut Receiver, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let bytes = buffer(datagrams, 0);
+        let filled = (BufferId::try_from(self.0.len()).unwrap(), bytes.len());
+        self.0.push(bytes);
+        let mut received = Vec::new();
+        receiver.receive(self, filled, 0, &mut |inbound: Inbound<'_>| {
+            received.push(inbound.frame.parts().concat());
+        });
+        self.take_back(receiver);
+        received
+    }
+
+    fn take_back(&mut self, receiver: &mut Receiver) {
+        for buffer in receiver.free() {
+            let bytes = std::mem::take(&mut self.0[usize::from(buffer)]);
+            assert!(!bytes.is_empty(), "buffer {buffer} is given back twice");
+        }
+    }
+
+    /// Buffers that were not given back.
+    fn borrowed(&self) -> usize {
+        self.0.iter().filter(|bytes| !bytes.is_empty()).count()
+    }
+}
+
+/// One receive in a buffer that nobody can borrow for longer.
 fn receive(receiver: &mut Receiver, datagrams: &[Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
+    receive_marked(receiver, &buffer(datagrams, 0), now_us, |inbound| {
+        inbound.frame.parts().concat()
+    })
+}
+
+fn receive_marked<T>(
+    receiver: &mut Receiver,
+    bytes: &[u8],
+    now_us: u64,
+    seen: impl Fn(Inbound<'_>) -> T,
+) -> Vec<T> {
     let mut received = Vec::new();
-    receiver.receive(&mut buffer(datagrams, 0), now_us, &mut |inbound: Inbound<'_>| {
-        received.push(inbound.frame.parts().concat());
+    let mut memory = Memory(vec![bytes.to_vec()]);
+    receiver.receive(&mut memory, (0, bytes.len()), now_us, &mut |inbound: Inbound<'_>| {
+        received.push(seen(inbound));
     });
+    memory.take_back(receiver);
+    assert_eq!(memory.borrowed(), 0);
     received
+}
+
+#[test]
+fn a_frame_over_two_buffers_borrows_the_first_until_it_is_whole() {
+    let [a, b] = sessions();
+    let mut sender = Sender::new(&a, 0, 0);
+    let (mut receiver, mut memory) = (lender(&b, 64), Memory::default());
+    let sent = [vec![1; 5_000], vec![2; 900]];
+    let datagrams = sender.datagrams(&sent);
+    assert!(memory.receive(&mut receiver, &datagrams[..2]).is_empty());
+    assert_eq!(memory.borrowed(), 1);
+    assert!(memory.receive(&mut receiver, &datagrams[2..4]).is_empty());
+    assert_eq!(memory.borrowed(), 2);
+    assert!(memory.receive(&mut receiver, &datagrams[4..]) == sent);
+    assert_eq!(memory.borrowed(), 0);
+    // Nothing was copied.
+    let path = receiver.sessions[&b.local_index].paths[0].as_ref().unwrap();
+    assert_eq!(path.buffers_len(), 0);
+}
+
+#[test]
+fn a_frame_over_more_buffers_than_a_path_may_borrow_is_copied() {
+    let [a, b] = sessions();
+    let mut sender = Sender::new(&a, 0, 0);
+    let (mut receiver, mut memory) = (lender(&b, 64), Memory::default());
+    let sent = [vec![1; 20_000], vec![2; 20_000]];
+    let mut received = Vec::new();
+    for datagram in sender.datagrams(&sent) {
+        received.extend(memory.receive(&mut receiver, &[datagram]));
+        assert!(memory.borrowed() <= 4);
+    }
+    assert!(received == sent);
+    assert_eq!(memory.borrowed(), 0);
+}
+
+#[test]
+fn all_paths_together_borrow_a_quarter_of_the_buffers_and_give_them_back_with_the_session() {
+    let [a, b] = sessions();
+    let (mut receiver, mut memory) = (lender(&b, 8), Memory::default());
+    let sent = [vec![1; 2_500]];
+    let mut rests = Vec::new();
+    for (path, borrowed) in (0..4).zip([1, 2, 2, 2]) {
+        let (worker, path) = (path % 2, path / 2 * 8);
+        let mut datagrams = Sender::new(&pair_again(&a), worker, path).datagrams(&sent);
+        rests.push(datagrams.split_off(1));
+        assert!(memory.receive(&mut receiver, &datagrams).is_empty());
+        assert_eq!(memory.borrowed(), borrowed);
+    }
+    // What is beyond was copied.
+    for (rest, borrowed) in rests[1..].iter().zip([1, 1, 1]) {
+        assert!(memory.receive(&mut receiver, rest) == sent);
+        assert_eq!(memory.borrowed(), borrowed);
+    }
+    receiver.retire(b.peer, b.generation);
+    memory.take_back(&mut receiver);
+    assert_eq!(memory.borrowed(), 0);
+}
+
+#[test]
+fn what_is_borrowed_is_copied_when_a_datagram_is_missing() {
+    let [a, b] = sessions();
+    let mut sender = Sender::new(&a, 0, 0);
+    let (mut receiver, mut memory) = (lender(&b, 64), Memory::default());
+    let sent = [vec![1; 5_000]];
+    let datagrams = sender.datagrams(&sent);
+    assert!(memory.receive(&mut receiver, &datagrams[..2]).is_empty());
+    assert!(memory.receive(&mut receiver, &datagrams[3..]).is_empty());
+    assert_eq!(memory.borrowed(), 0);
+    assert!(memory.receive(&mut receiver, &datagrams[2..3]) == sent);
 }
 
 fn frames(count: u8) -> Vec<Vec<u8>> {
@@ -384,12 +518,10 @@ fn a_congestion_mark_reaches_the_frame_or_its_account() {
     let mut sender = Sender::new(&a, 0, 0);
     let mut receiver = receiver(&b);
     let mut receive = |datagrams: &[Vec<u8>], class| {
-        let mut seen = Vec::new();
-        receiver.receive(&mut buffer(datagrams, class), 0, &mut |inbound: Inbound<'_>| {
+        receive_marked(&mut receiver, &buffer(datagrams, class), 0, |inbound| {
             assert_eq!(inbound.source, Endpoint::Vnic(VnicId::new(1).unwrap()));
-            seen.push((inbound.frame.parts().concat(), inbound.refused));
-        });
-        seen
+            (inbound.frame.parts().concat(), inbound.refused)
+        })
     };
     let without = receive(&sender.datagrams(&sent), unmarked);
     assert_eq!(without, [(ipv4(2), None), (ipv4(0), None)]);

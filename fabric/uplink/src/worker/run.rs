@@ -103,9 +103,7 @@ impl Work for Worker {
             self.submit()?;
             self.fabric.flush(&mut self.ring, now_us)?;
             self.book_outcomes();
-            if worked {
-                self.spin.worked(now_us);
-            }
+            self.spin.looked(now_us, worked);
             wait = self.next_wait(now_us);
         }
     }

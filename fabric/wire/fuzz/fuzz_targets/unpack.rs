@@ -39,7 +39,7 @@ enum Piece {
 fuzz_target!(|steps: Vec<Step>| {
     let payloads: Vec<_> = steps.iter().map(|step| payload(&step.payload)).collect();
     let mut unpacker = Unpacker::new(1000);
-    let (mut run, mut came, mut went, mut now_us) = (Vec::new(), 0, 0, 0);
+    let (mut run, mut lent, mut came, mut went, mut now_us) = (Vec::new(), Vec::new(), 0, 0, 0);
     let mut edge = unpacker.edge();
     for (step, payload) in steps.iter().zip(&payloads) {
         let first_block = match step.first_block {
@@ -53,8 +53,14 @@ fuzz_target!(|steps: Vec<Step>| {
         came += payload.len();
         if step.ends_run {
             now_us += u64::from(step.wait_us);
-            unpacker.feed(&run, now_us, &mut |header, parts| went += check(header, parts));
-            run.clear();
+            let sink = &mut |header: &_, parts: &_| went += check(header, parts);
+            let wanted = unpacker.feed_lent(&lent, &run, now_us, sink);
+            lent.append(&mut run);
+            lent.drain(..lent.len() - wanted);
+            if step.wait_us % 2 == 1 {
+                unpacker.keep_lent(&lent);
+                lent.clear();
+            }
             assert!(unpacker.buffers_len() <= UNPACKER_BUFFERS_MAX);
             assert!(went <= came);
             edge = unpacker.edge();
