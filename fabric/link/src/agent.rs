@@ -384,21 +384,28 @@ impl Worker {
         while let Some(output) = self.manager.poll_output() {
             match output {
                 Output::Send { to, bytes } => self.send(to, &bytes),
-                Output::SessionOpen(session) => self.events.session_open(session),
+                Output::SessionOpen(session) => {
+                    // Set once: nobody else does.
+                    let _ = session.agent.set(self.handle());
+                    self.events.session_open(session);
+                }
                 Output::SessionUp(session) => self.events.session_up(session),
                 Output::SessionRetired { peer, generation } => {
                     self.events.session_retired(peer, generation);
                 }
                 Output::PeerDown { peer } => self.events.peer_down(peer),
                 Output::PeerIdle { peer } => {
-                    let shared = Arc::clone(&self.shared);
-                    self.events.peer_idle(peer, AgentHandle { shared });
+                    self.events.peer_idle(peer, self.handle());
                 }
                 Output::MtuChanged { peer, datagram_len_max } => {
                     self.events.mtu_changed(peer, datagram_len_max);
                 }
             }
         }
+    }
+
+    fn handle(&self) -> AgentHandle {
+        AgentHandle { shared: Arc::clone(&self.shared) }
     }
 
     /// What cannot be sent is lost; the manager copes with loss.

@@ -12,12 +12,13 @@
 //! packet numbers from zero again and so repeat nonces. Opening keys are harmless
 //! and may be derived as often as a link is set up.
 
+use crate::AgentHandle;
 use crate::aead::{self, OpeningKey, SealingKey};
 use ring::hkdf;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 const DATA_LABEL: &[u8] = b"wireonce data key v1";
@@ -97,6 +98,10 @@ pub struct Session {
     pub(crate) rekey_asked: AtomicBool,
     /// A worker sent or received a frame on it since the agent looked last.
     pub(crate) used: AtomicBool,
+    /// No frame went for a while: the agent wants to know at once when one does.
+    pub(crate) watched: AtomicBool,
+    /// Whom to tell.
+    pub(crate) agent: OnceLock<AgentHandle>,
 }
 
 impl Session {
@@ -128,13 +133,31 @@ impl Session {
         self.rekey_asked.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that a frame went or came. A session on which none does is given up.
+    /// Notes that a frame went or came. A session on which none does has seldom hellos, and
+    /// is given up later; the first frame after a while tells the agent at once.
     #[inline]
     pub fn mark_used(&self) {
         // All workers share it: no write where there is nothing new.
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
+        if !self.used.load(Ordering::Relaxed)
+            && self.note_use()
+            && let Some(agent) = self.agent.get()
+        {
+            agent.want(self.peer);
         }
+    }
+
+    /// Notes that a frame went or came. True if the agent is to be told.
+    #[cold]
+    pub(crate) fn note_use(&self) -> bool {
+        // In one order with `watch`: one of the two sees what the other wrote.
+        self.used.store(true, Ordering::SeqCst);
+        self.watched.swap(false, Ordering::SeqCst)
+    }
+
+    /// Wants to be told of the next frame. False if there was one since [`Self::take_used`].
+    pub(crate) fn watch(&self) -> bool {
+        self.watched.store(true, Ordering::SeqCst);
+        !self.used.load(Ordering::SeqCst)
     }
 
     /// Whether [`Self::mark_used`] was called since the last time.
@@ -222,6 +245,8 @@ pub(crate) mod tests {
             handed_out: Mutex::default(),
             rekey_asked: AtomicBool::default(),
             used: AtomicBool::default(),
+            watched: AtomicBool::default(),
+            agent: OnceLock::new(),
         };
         (end(Sender::Initiator, 1, 2), end(Sender::Responder, 2, 1))
     }
@@ -285,6 +310,15 @@ pub(crate) mod tests {
         assert!(a.sealing_key(1, 0, 0).is_some());
         assert!(a.opening_key(0, 1, 0).is_some());
         assert!(a.opening_key(0, 1, 0).is_some());
+    }
+
+    #[test]
+    fn a_watcher_hears_of_the_next_frame_once_and_of_none_that_it_has_not_taken() {
+        let (a, _) = pair([9; 32], 0);
+        assert!(!a.note_use(), "nobody watches");
+        assert!(!a.watch(), "there was a frame");
+        assert!(a.take_used() && a.watch());
+        assert!(a.note_use() && !a.note_use());
     }
 
     #[test]

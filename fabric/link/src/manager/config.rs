@@ -50,10 +50,16 @@ impl Default for PathMtu {
 /// Intervals, in microseconds. The defaults are for one data centre.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// One hello per peer in this time.
+    /// One hello per peer in this time, while frames go.
     pub hello_every_us: u64,
-    /// Without a hello, or without an echo of ours, for this long, a peer is down.
+    /// Without a hello, or without an echo of ours, for this long, a peer is down. In
+    /// proportion longer on a link whose hellos are more seldom.
     pub down_after_us: u64,
+    /// Hellos become seldom when no frame went either way for this long.
+    pub quiet_after_us: u64,
+    /// One hello per peer in this time, while no frames go; [`Timing::hello_every_us`] if
+    /// that is longer.
+    pub quiet_hello_every_us: u64,
     /// The initiator replaces a session at this age, the responder a quarter later.
     pub rekey_after_us: u64,
     /// Sessions with a peer are given up when no frame went either way for this long.
@@ -75,6 +81,8 @@ impl Default for Timing {
         Self {
             hello_every_us: 100 * MS,
             down_after_us: 500 * MS,
+            quiet_after_us: 3 * S,
+            quiet_hello_every_us: S,
             rekey_after_us: REKEY_AFTER_US,
             idle_after_us: IDLE_AFTER_US,
             retire_after_us: 10 * S,

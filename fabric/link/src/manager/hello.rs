@@ -9,7 +9,8 @@
 //!  4  hold_us     4   from hearing `heard` to sending this
 //!  8  heard       8   one more than the highest number heard; 0 for none
 //! 16  heard_bits  8   bit i: number `heard - 1 - i` was heard
-//! 24  zeros           up to the length
+//! 24  every_us    4   the sender needs a hello in this time; not 0
+//! 28  zeros           up to the length
 //! ```
 //!
 //! The bits make every hello an acknowledgement of the last 64, whichever were
@@ -19,7 +20,7 @@ use crate::aead::{HEADER_LEN, TAG_LEN};
 use crate::replay::ReplayWindow;
 
 const KIND_HELLO: u8 = 1;
-const BODY_LEN: usize = 24;
+const BODY_LEN: usize = 28;
 
 /// The shortest hello datagram, in bytes.
 pub(super) const HELLO_LEN_MIN: usize = HEADER_LEN + BODY_LEN + TAG_LEN;
@@ -29,11 +30,12 @@ pub(super) struct Hello {
     pub(super) hold_us: u32,
     pub(super) heard: u64,
     pub(super) heard_bits: u64,
+    pub(super) every_us: u32,
 }
 
 impl Hello {
     /// What to say about the numbers in `window`.
-    pub(super) fn about(window: &ReplayWindow, hold_us: u64) -> Self {
+    pub(super) fn about(window: &ReplayWindow, hold_us: u64, every_us: u32) -> Self {
         let heard = window.edge();
         let bits = (0..64u32).filter(|&back| {
             let number = heard.checked_sub(1 + u64::from(back));
@@ -43,6 +45,7 @@ impl Hello {
             hold_us: u32::try_from(hold_us).unwrap_or(u32::MAX),
             heard,
             heard_bits: bits.fold(0, |bits, back| bits | 1 << back),
+            every_us,
         }
     }
 
@@ -61,6 +64,7 @@ impl Hello {
         bytes[4..8].copy_from_slice(&self.hold_us.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.heard.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.heard_bits.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.every_us.to_le_bytes());
         bytes
     }
 
@@ -69,16 +73,20 @@ impl Hello {
         let (body, padding) = payload.split_first_chunk::<BODY_LEN>()?;
         let (fields, rest) = body.split_first_chunk()?;
         let [kind, zero, l0, l1, h0, h1, h2, h3] = *fields;
-        let (heard, heard_bits) = rest.split_first_chunk()?;
+        let (heard, rest) = rest.split_first_chunk()?;
+        let (heard_bits, every_us) = rest.split_first_chunk()?;
+        let every_us = u32::from_le_bytes(every_us.try_into().ok()?);
         let len = usize::from(u16::from_le_bytes([l0, l1]));
         let sane = kind == KIND_HELLO
             && zero == 0
+            && every_us > 0
             && len == payload.len() + HEADER_LEN + TAG_LEN
             && padding.iter().all(|&byte| byte == 0);
         sane.then_some(Self {
             hold_us: u32::from_le_bytes([h0, h1, h2, h3]),
             heard: u64::from_le_bytes(*heard),
-            heard_bits: u64::from_le_bytes(heard_bits.try_into().ok()?),
+            heard_bits: u64::from_le_bytes(*heard_bits),
+            every_us,
         })
     }
 }
@@ -91,9 +99,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_emitted_parses(
-            hold_us: u32, heard: u64, heard_bits: u64, len in 56u16..9_000,
+            hold_us: u32, heard: u64, heard_bits: u64, every_us in 1u32.., len in 60u16..9_000,
         ) {
-            let hello = Hello { hold_us, heard, heard_bits };
+            let hello = Hello { hold_us, heard, heard_bits, every_us };
             let bytes = hello.emit(len);
             prop_assert_eq!(bytes.len() + HEADER_LEN + TAG_LEN, usize::from(len));
             prop_assert_eq!(Hello::parse(&bytes), Some(hello));
@@ -108,6 +116,7 @@ mod tests {
                 bytes[..2].copy_from_slice(&[KIND_HELLO, 0]);
                 bytes[2..4].copy_from_slice(&len.to_le_bytes());
                 bytes[BODY_LEN..].fill(0);
+                bytes[24] |= 1;
             }
             match Hello::parse(&bytes) {
                 Some(hello) => prop_assert_eq!(hello.emit(len), bytes),
@@ -123,7 +132,7 @@ mod tests {
             for number in numbers {
                 window.mark(number);
             }
-            let hello = Hello::about(&window, 0);
+            let hello = Hello::about(&window, 0, 1);
             for number in 0..250 {
                 let known = number < window.edge() && number + 64 >= window.edge();
                 prop_assert_eq!(

@@ -27,7 +27,8 @@ pub(super) enum Refused {
 /// What a control datagram said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
-    Hello(Hello),
+    /// And whether no later message of the peer was heard before it.
+    Hello(Hello, bool),
     Goodbye(Goodbye),
 }
 
@@ -83,12 +84,18 @@ impl Live {
         })
     }
 
-    /// A hello of `len` bytes, or of the shortest length if that is longer.
-    pub(super) fn hello(&mut self, now_us: u64, len: u16) -> Option<Vec<u8>> {
+    /// The number of the next message.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// A hello of `len` bytes, or of the shortest length if that is longer, which says that
+    /// we need one each `every_us`.
+    pub(super) fn hello(&mut self, now_us: u64, every_us: u32, len: u16) -> Option<Vec<u8>> {
         let number = self.next_number;
         let len = len.max(u16::try_from(HELLO_LEN_MIN).unwrap_or(u16::MAX));
         let hold_us = now_us.saturating_sub(self.edge_us);
-        let bytes = self.seal(Hello::about(&self.window, hold_us).emit(len))?;
+        let bytes = self.seal(Hello::about(&self.window, hold_us, every_us).emit(len))?;
         if self.sent.len() >= SENT_MAX {
             self.sent.pop_front();
         }
@@ -142,12 +149,13 @@ impl Live {
         let len =
             self.opening.open(header.packet_number, bytes, sealed).map_err(|_| Refused::Forged)?;
         self.heard_us = now_us;
-        if header.packet_number >= self.window.edge() {
+        let newest = header.packet_number >= self.window.edge();
+        if newest {
             self.edge_us = now_us;
         }
         self.window.mark(header.packet_number);
         let payload = sealed.get(..len).unwrap_or_default();
-        let hello = Hello::parse(payload).map(Message::Hello);
+        let hello = Hello::parse(payload).map(|hello| Message::Hello(hello, newest));
         hello.or_else(|| Goodbye::parse(payload).map(Message::Goodbye)).ok_or(Refused::Unknown)
     }
 

@@ -24,6 +24,7 @@ mod goodbye;
 mod hello;
 mod live;
 mod mtu;
+mod pace;
 mod parting;
 mod peer;
 mod respond;
@@ -40,6 +41,7 @@ use crate::handshake::{Agreement, HandshakeError, Initiator, MacKey};
 use crate::key::PublicKey;
 use crate::random::{NoRandom, Random};
 use crate::session::{INDEX_MAX, PeerId, Sender, Session};
+use hello::Hello;
 use live::{Live, Message, Refused};
 use peer::Peer;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -251,8 +253,10 @@ impl<R: Random> Manager<R> {
         peer.used_us = at_us;
         if peer.current.is_none() {
             peer.initiate(at_us, &self.config.timing);
-            self.reschedule(id);
+        } else if peer.pace.wake(at_us) {
+            peer.hello_at_us = at_us;
         }
+        self.reschedule(id);
     }
 
     /// Puts the peer's next deadline into the timer queue.
@@ -279,11 +283,12 @@ impl<R: Random> Manager<R> {
             self.retire(now_us, id, generation);
         }
         let Some(peer) = self.peers.get_mut(id.0) else { return };
-        if peer.down_at_us(&timing).is_some_and(|at_us| at_us <= now_us) {
+        if peer.down_at_us().is_some_and(|at_us| at_us <= now_us) {
             self.down(now_us, id);
         }
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         peer.hear_workers(now_us);
+        peer.settle_pace(now_us);
         if peer.is_idle(now_us, &timing) {
             self.let_go(id);
             return;
@@ -307,6 +312,8 @@ impl<R: Random> Manager<R> {
         peer.up = false;
         peer.counters.downs += 1;
         peer.mtu.reset();
+        peer.pace.begin(now_us);
+        peer.hello_at_us = peer.hello_at_us.min(now_us);
         peer.sessions.iter_mut().for_each(Live::forget_sent);
         self.outputs.push_back(Output::PeerDown { peer: id });
         self.publish_mtu(id);
@@ -334,14 +341,20 @@ impl<R: Random> Manager<R> {
 
     /// The regular small hello and, if due, padded ones.
     fn send_hellos(&mut self, now_us: u64, id: PeerId) {
-        let every_us = self.config.timing.hello_every_us;
         let Some(peer) = self.peers.get_mut(id.0) else { return };
+        let every_us = peer.pace.every_us();
         peer.hello_at_us = now_us.saturating_add(every_us);
-        let lens = peer.mtu.due(now_us);
+        let lens = peer.mtu.due(now_us, every_us);
         let to = peer.address;
+        let mut pace = peer.pace.clone();
         let Some(live) = peer.current() else { return };
-        let hellos: Vec<_> =
-            lens.into_iter().chain([0]).filter_map(|len| live.hello(now_us, len)).collect();
+        let announced_us = pace.announce(live.next_number());
+        let hellos: Vec<_> = lens
+            .into_iter()
+            .chain([0])
+            .filter_map(|len| live.hello(now_us, announced_us, len))
+            .collect();
+        peer.pace = pace;
         for bytes in hellos {
             peer.counters.hellos_sent += 1;
             self.outputs.push_back(Output::Send { to, bytes });
@@ -467,9 +480,12 @@ impl<R: Random> Manager<R> {
         let generation = live.session.generation;
         let opened = live.open(now_us, header, datagram);
         match opened {
-            Ok(Message::Hello(hello)) => {
+            Ok(Message::Hello(hello, newest)) => {
                 let echo = live.echo(now_us, &hello, mtu);
                 self.heard(now_us, id, generation, echo);
+                if newest {
+                    self.heard_pace(now_us, id, generation, &hello);
+                }
             }
             Ok(Message::Goodbye(why)) => self.goodbye(now_us, id, generation, why),
             Err(Refused::Forged) => self.counters.forged += 1,
@@ -499,6 +515,21 @@ impl<R: Random> Manager<R> {
         }
     }
 
+    /// What the newest hello of the current session says about the pace.
+    fn heard_pace(&mut self, now_us: u64, id: PeerId, generation: u64, hello: &Hello) {
+        let Some(peer) = self.peers.get_mut(id.0) else { return };
+        if peer.current != Some(generation) {
+            return;
+        }
+        if let Some(number) = hello.heard.checked_sub(1) {
+            peer.pace.echoed(number);
+        }
+        if peer.pace.heard(now_us, hello.every_us) {
+            peer.hello_at_us = now_us;
+        }
+        self.reschedule(id);
+    }
+
     /// Both ends have the session: send on it from now on.
     fn use_session(&mut self, now_us: u64, id: PeerId, generation: u64) {
         self.drop_handshake(id);
@@ -516,6 +547,7 @@ impl<R: Random> Manager<R> {
             peer.used_us = now_us;
         }
         peer.current = Some(generation);
+        peer.pace.begin(now_us);
         peer.up = true;
         peer.wanted = true;
         peer.epoch = session.epoch;

@@ -31,18 +31,12 @@ pub(super) struct MtuSearch {
     misses: u32,
     confirm_at_us: u64,
     search_at_us: u64,
-    hello_every_us: u64,
     probe_every_us: u64,
 }
 
 impl MtuSearch {
     /// Starts at `floor`, trying `sizes`; a fixed size has no others to try.
-    pub(super) fn new(
-        floor: u16,
-        mut sizes: Vec<u16>,
-        hello_every_us: u64,
-        probe_every_us: u64,
-    ) -> Self {
+    pub(super) fn new(floor: u16, mut sizes: Vec<u16>, probe_every_us: u64) -> Self {
         sizes.retain(|&size| size > floor);
         sizes.sort_unstable();
         sizes.dedup();
@@ -55,7 +49,6 @@ impl MtuSearch {
             misses: 0,
             confirm_at_us: 0,
             search_at_us: 0,
-            hello_every_us,
             probe_every_us,
         }
     }
@@ -81,12 +74,14 @@ impl MtuSearch {
         self.misses = 0;
     }
 
-    /// The lengths of the padded hellos to send now, beside the small one.
-    pub(super) fn due(&mut self, now_us: u64) -> Vec<u16> {
+    /// The lengths of the padded hellos to send now, beside the small one, of which there is
+    /// one each `hello_every_us`.
+    pub(super) fn due(&mut self, now_us: u64, hello_every_us: u64) -> Vec<u16> {
         let mut due = Vec::new();
         let confirms = self.current > self.floor;
         if confirms && (self.misses > 0 || now_us >= self.confirm_at_us) {
-            self.confirm_at_us = now_us.saturating_add(CONFIRM_EVERY * self.hello_every_us);
+            self.confirm_at_us =
+                now_us.saturating_add(CONFIRM_EVERY.saturating_mul(hello_every_us));
             due.push(self.current);
         }
         if self.rounds_left == 0 && now_us >= self.search_at_us {
@@ -131,13 +126,13 @@ mod tests {
     const HELLO_US: u64 = 100_000;
 
     fn search() -> MtuSearch {
-        MtuSearch::new(1_252, vec![8_972, 1_472, 1_372, 1_252], HELLO_US, 60_000_000)
+        MtuSearch::new(1_252, vec![8_972, 1_472, 1_372, 1_252], 60_000_000)
     }
 
     /// Sends what is due over a path that carries `path_len`, for `rounds` hellos.
     fn run(search: &mut MtuSearch, path_len: u16, from: u64, rounds: u64) -> u64 {
         for round in from..from + rounds {
-            for len in search.due(round * HELLO_US) {
+            for len in search.due(round * HELLO_US, HELLO_US) {
                 if len <= path_len { search.arrived(len) } else { search.missed(len) }
             }
         }
@@ -178,7 +173,7 @@ mod tests {
     fn a_path_that_grows_is_tried_again_after_the_pause() {
         let mut search = search();
         let at = run(&mut search, 1_300, 0, 10);
-        assert!(search.due(at * HELLO_US).is_empty(), "the search pauses");
+        assert!(search.due(at * HELLO_US, HELLO_US).is_empty(), "the search pauses");
         run(&mut search, 9_000, 700, 1);
         assert_eq!(search.current(), 8_972);
     }
@@ -195,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_fixed_size_is_neither_probed_nor_given_up() {
-        let mut search = MtuSearch::new(1_472, Vec::new(), HELLO_US, 1);
-        assert!(search.due(0).is_empty());
+        let mut search = MtuSearch::new(1_472, Vec::new(), 1);
+        assert!(search.due(0, HELLO_US).is_empty());
         for _ in 0..10 {
             search.missed(1_472);
         }

@@ -5,6 +5,7 @@ use super::config::{Config, PathMtu, PeerConfig, Timing, headers_len};
 use super::counters::PeerCounters;
 use super::live::Live;
 use super::mtu::MtuSearch;
+use super::pace::Pace;
 use crate::handshake::{Initiator, MacKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(super) struct Peer {
     /// When the current session is to be replaced.
     pub(super) rekey_at_us: u64,
     pub(super) hello_at_us: u64,
+    pub(super) pace: Pace,
     /// When a frame went or came last, or somebody wanted the peer.
     pub(super) used_us: u64,
     /// When any hello of the peer was heard.
@@ -78,6 +80,7 @@ impl Peer {
             current: None,
             rekey_at_us: u64::MAX,
             hello_at_us: 0,
+            pace: Pace::new(&config.timing),
             used_us: 0,
             heard_us: None,
             echoed_us: 0,
@@ -127,6 +130,17 @@ impl Peer {
         }
     }
 
+    /// Makes hellos seldom when no frame went for a while, and frequent when one did.
+    pub(super) fn settle_pace(&mut self, now_us: u64) {
+        let quiet = self.pace.may_rest(now_us, self.used_us)
+            && self.current().is_some_and(|live| live.session.watch());
+        if quiet {
+            self.pace.rest();
+        } else if self.pace.wake(now_us) {
+            self.hello_at_us = now_us;
+        }
+    }
+
     /// An epoch that none of our sessions with the peer has, `wanted` if possible.
     pub(super) fn free_epoch(&self, wanted: u8) -> u8 {
         let taken = |epoch| self.sessions.iter().any(|live| live.session.epoch == epoch);
@@ -135,9 +149,9 @@ impl Peer {
     }
 
     /// The moment from which the peer counts as down unless it is heard.
-    pub(super) fn down_at_us(&self, timing: &Timing) -> Option<u64> {
+    pub(super) fn down_at_us(&self) -> Option<u64> {
         let alive_us = self.heard_us.unwrap_or(0).min(self.echoed_us);
-        self.up.then(|| alive_us.saturating_add(timing.down_after_us))
+        self.up.then(|| self.pace.down_at_us(alive_us))
     }
 
     /// When `live` is to be retired.
@@ -191,16 +205,10 @@ impl Peer {
         let hello = self.current.map(|_| self.hello_at_us);
         let rekey = self.current.filter(|_| self.initiate_at_us.is_none());
         let retire = self.sessions.iter().map(|live| self.retire_at_us(live, timing)).min();
-        [
-            self.initiate_at_us,
-            hello,
-            rekey.map(|_| self.rekey_at_us),
-            self.down_at_us(timing),
-            retire,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.initiate_at_us, hello, rekey.map(|_| self.rekey_at_us), self.down_at_us(), retire]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -216,5 +224,5 @@ fn mtu_search(config: &Config, address: SocketAddr) -> MtuSearch {
         }
     };
     let timing = &config.timing;
-    MtuSearch::new(floor, sizes, timing.hello_every_us, timing.probe_every_us)
+    MtuSearch::new(floor, sizes, timing.probe_every_us)
 }

@@ -9,7 +9,7 @@ use crate::random::Random;
 use crate::session::{PeerId, Sender, Session};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// When initiations cross, the host with the lower key insists on its own so many
 /// times. After that it takes the other's, in case its own are refused as replays
@@ -132,6 +132,8 @@ impl<R: Random> Manager<R> {
             handed_out: Mutex::default(),
             rekey_asked: AtomicBool::default(),
             used: AtomicBool::default(),
+            watched: AtomicBool::default(),
+            agent: OnceLock::new(),
         });
         let pending = sender == Sender::Responder;
         let live = Live::new(Arc::clone(&session), pending, now_us)?;

@@ -244,11 +244,14 @@ impl Sim {
 
     fn send_data(&mut self) {
         let mut data = Vec::new();
+        let mut wakes = Vec::new();
         let talkers = self.hosts.iter().enumerate().filter(|(_, host)| host.alive && !host.quiet);
         for (from, host) in talkers {
             for (peer, session) in &host.up {
                 let to = peer.0 + usize::from(peer.0 >= from);
-                session.mark_used();
+                if session.note_use() {
+                    wakes.push((from, *peer));
+                }
                 // Every piece is sealed anew with number 0: fine for a test's payload.
                 session.handed_out.lock().unwrap().clear();
                 let key = session.sealing_key(0, 0, 0).unwrap();
@@ -256,6 +259,10 @@ impl Sim {
                 key.seal(0, &[0; 16], &mut [], &mut tag).unwrap();
                 data.push((from, to, Message::Data(session.remote_index, tag.to_vec())));
             }
+        }
+        for (at, peer) in wakes {
+            self.hosts[at].manager.want(self.now_us, peer);
+            self.drain(at);
         }
         for (from, to, message) in data {
             self.data_sent += 1;
