@@ -49,15 +49,23 @@ impl Inward<'_> {
         let head = frame.head(&mut room);
         let amount = Amount::frame(frame.frame_len(), segments(frame, head));
         self.cost_ns += cost::frame_ns(0);
+        let directory = self.directory;
         let pass = self.pass(inbound);
-        let checked = pass.verdict.and_then(|ticket| {
-            ticket.check(self.directory, inbound, head)?;
-            Ok(ticket.to)
-        });
+        let book = pass.book;
+        let checked = match &pass.verdict {
+            Ok(ticket) => ticket.check(directory, inbound, head).map(|()| ticket.to),
+            Err(reason) => Err(*reason),
+        };
         match checked {
+            Ok(Target::Port(index)) => {
+                self.deliver_at(index, frame, head);
+                let account = self.sources.entry(book).or_default();
+                account.input += amount;
+                account.output += amount;
+            }
             Ok(Target::One(to)) => {
                 let handed_on = self.deliver_to(to, frame, head);
-                let account = self.sources.entry(pass.book).or_default();
+                let account = self.sources.entry(book).or_default();
                 account.input += amount;
                 if handed_on {
                     account.output += amount;
@@ -65,20 +73,18 @@ impl Inward<'_> {
                     account.drop(DropReason::HandoverFull, amount);
                 }
             }
-            Ok(Target::All(vni)) => self.replicate(pass.book, vni, frame, head, amount),
-            Err(reason) => self.book_drop(pass.book, amount, reason),
+            Ok(Target::All(vni)) => self.replicate(book, vni, frame, head, amount),
+            Err(reason) => self.book_drop(book, amount, reason),
         }
     }
 
     /// What the directory says of the two ends of `inbound`, looked up only when they are
     /// others than those of the frame before.
-    fn pass(&mut self, inbound: &Inbound<'_>) -> Pass {
-        if let Some(pass) = self.last_pass.filter(|pass| pass.is_for(inbound)) {
-            return pass;
+    fn pass(&mut self, inbound: &Inbound<'_>) -> &Pass {
+        if !self.last_pass.as_ref().is_some_and(|pass| pass.is_for(inbound)) {
+            *self.last_pass = None;
         }
-        let pass = Pass::new(self.directory, inbound);
-        *self.last_pass = Some(pass);
-        pass
+        self.last_pass.get_or_insert_with(|| Pass::new(self.directory, self.by_vnic, inbound))
     }
 
     fn book_drop(&mut self, book: u64, amount: Amount, reason: DropReason) {
@@ -203,6 +209,9 @@ impl Inward<'_> {
 /// The vNICs of this host that get a frame.
 #[derive(Debug, Clone, Copy)]
 enum Target {
+    /// A port of this worker.
+    Port(usize),
+    /// A port of another one.
     One(VnicId),
     /// All members of the network.
     All(Vni),
@@ -231,22 +240,27 @@ struct Ticket {
 }
 
 impl Pass {
-    fn new(directory: &Directory, inbound: &Inbound<'_>) -> Self {
-        let Inbound { peer, source, destination, .. } = *inbound;
+    fn new(
+        directory: &Directory,
+        by_vnic: &FxHashMap<VnicId, usize>,
+        inbound: &Inbound<'_>,
+    ) -> Self {
+        let (peer, source, destination) = (inbound.peer, inbound.source(), inbound.destination());
         let admitted = directory.admit(peer, source, destination);
         // What a peer invents gets no book of its own: there are 2^64 of them.
         let book = match admitted {
             Err(DropReason::SourceNotOwned) => NOBODY,
             _ => source.to_bits(),
         };
-        let verdict = admitted.and_then(|vni| Ticket::new(directory, vni, source, destination));
+        let verdict =
+            admitted.and_then(|vni| Ticket::new(directory, by_vnic, vni, source, destination));
         Self { peer, source, destination, book, verdict }
     }
 
     #[inline]
     fn is_for(&self, inbound: &Inbound<'_>) -> bool {
-        self.source == inbound.source
-            && self.destination == inbound.destination
+        self.source == inbound.source()
+            && self.destination == inbound.destination()
             && self.peer == inbound.peer
     }
 }
@@ -254,6 +268,7 @@ impl Pass {
 impl Ticket {
     fn new(
         directory: &Directory,
+        by_vnic: &FxHashMap<VnicId, usize>,
         vni: Vni,
         source: Endpoint,
         destination: Endpoint,
@@ -266,7 +281,7 @@ impl Ticket {
             _ => None,
         };
         let to = match destination {
-            Endpoint::Vnic(id) => Target::One(id),
+            Endpoint::Vnic(id) => by_vnic.get(&id).map_or(Target::One(id), |at| Target::Port(*at)),
             _ => Target::All(vni),
         };
         Ok(Self { vni, mtu: network.network.mtu, mac, to })

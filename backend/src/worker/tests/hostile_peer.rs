@@ -8,7 +8,7 @@ use crate::worker::Worker;
 use wireonce_frame::{FrameRef, MacAddr, Offload};
 use wireonce_ledger::DropReason;
 use wireonce_link::{Inbound, PeerId};
-use wireonce_wire::{Endpoint, Vni};
+use wireonce_wire::{BlockHeader, Endpoint, Vni};
 
 const PEER: PeerId = PeerId(0);
 
@@ -16,7 +16,12 @@ fn receive(worker: &mut Worker, source: Endpoint, destination: Endpoint, bytes: 
     let parts = [bytes];
     let frame = FrameRef::new(&parts, Offload::default());
     let (_, _, mut inward) = worker.split();
-    inward.take(&Inbound { peer: PEER, source, destination, frame, refused: None });
+    let header = header(source, destination);
+    inward.take(&Inbound { peer: PEER, header: &header, frame, refused: None });
+}
+
+fn header(source: Endpoint, destination: Endpoint) -> BlockHeader {
+    BlockHeader { destination, source, len: 1, offload: Offload::default() }
 }
 
 fn all() -> Endpoint {
@@ -102,8 +107,7 @@ fn a_frame_that_may_go_no_further_is_booked_on_its_source() {
         let (_, _, mut inward) = worker.split();
         inward.take(&Inbound {
             peer: PEER,
-            source: Endpoint::Vnic(vnic(source)),
-            destination: Endpoint::Vnic(vnic(1)),
+            header: &header(Endpoint::Vnic(vnic(source)), Endpoint::Vnic(vnic(1))),
             frame: FrameRef::new(&parts, Offload::default()),
             refused: Some(DropReason::CongestionMark),
         });

@@ -43,7 +43,7 @@ use wake::{Asleep, Waits};
 use wireonce_frame::{FrameRef, FrameSource, Offload, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_ring::{BufferGroup, Completion, Ring, RingError, Token};
-use wireonce_wire::{Endpoint, TrainPool};
+use wireonce_wire::{BlockHeader, Endpoint, TrainPool};
 
 pub use status::{FabricSnapshot, LinkCounters, LinkSnapshot, SocketCounters};
 
@@ -165,11 +165,10 @@ pub struct Outbound {
 pub struct Inbound<'a> {
     /// The authenticated sender.
     pub peer: PeerId,
-    /// The port that it says the frame comes from. Whether the peer owns it is for the
-    /// caller to check.
-    pub source: Endpoint,
-    /// Where it is to go.
-    pub destination: Endpoint,
+    /// What the sender says of the frame: whether the peer owns its source is for the
+    /// caller to check. Lent, because a copy for each frame would cost more than all looks
+    /// at it.
+    pub header: &'a BlockHeader,
     /// The frame.
     pub frame: FrameRef<'a>,
     /// Why the frame must go no further. It is passed on because only the caller can book
@@ -178,6 +177,20 @@ pub struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
+    /// The port that the frame comes from, says the peer.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> Endpoint {
+        self.header.source
+    }
+
+    /// Where it is to go.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> Endpoint {
+        self.header.destination
+    }
+
     /// Whether the frame may go on.
     ///
     /// # Errors

@@ -416,13 +416,7 @@ impl<'m> Blocks<'m> {
         }
         self.frames += 1;
         let mut inbound = |frame, refused| {
-            sink(Inbound {
-                peer: self.peer,
-                source: header.source,
-                destination: header.destination,
-                frame,
-                refused,
-            });
+            sink(Inbound { peer: self.peer, header, frame, refused });
         };
         let frame = FrameRef::new(parts, header.offload);
         if self.mark != Ecn::Ce {

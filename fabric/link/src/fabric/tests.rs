@@ -519,7 +519,7 @@ fn a_congestion_mark_reaches_the_frame_or_its_account() {
     let mut receiver = receiver(&b);
     let mut receive = |datagrams: &[Vec<u8>], class| {
         receive_marked(&mut receiver, &buffer(datagrams, class), 0, |inbound| {
-            assert_eq!(inbound.source, Endpoint::Vnic(VnicId::new(1).unwrap()));
+            assert_eq!(inbound.source(), Endpoint::Vnic(VnicId::new(1).unwrap()));
             (inbound.frame.parts().concat(), inbound.refused)
         })
     };

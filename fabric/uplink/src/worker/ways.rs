@@ -26,8 +26,9 @@ pub(super) struct Outwards<'a> {
 
 impl Outwards<'_> {
     pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
-        let Inbound { peer, source, destination, frame, .. } = inbound;
-        let verdict = forward::outward(self.directory, *peer, *source, *destination, frame);
+        let Inbound { peer, frame, .. } = inbound;
+        let (source, destination) = (inbound.source(), inbound.destination());
+        let verdict = forward::outward(self.directory, *peer, source, destination, frame);
         let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
         let way = verdict.decision.and_then(|out| {
             inbound.passable()?;
@@ -126,6 +127,7 @@ mod tests {
     use super::*;
     use crate::sample::{SERVER_A, STRANGER, UP_A, directory, frame, from_vnic, mac, vnic};
     use wireonce_frame::{FrameRef, Offload};
+    use wireonce_wire::BlockHeader;
 
     #[test]
     fn a_frame_that_may_go_no_further_is_booked_on_the_vnic_that_sent_it() {
@@ -133,10 +135,15 @@ mod tests {
         let directory = directory();
         let bytes = frame(STRANGER, mac(1), 100);
         let parts = [&bytes[..]];
-        let inbound = |source| Inbound {
-            peer: SERVER_A,
+        let header = |source| BlockHeader {
             source,
             destination: Endpoint::Uplink(UP_A),
+            len: 100,
+            offload: Offload::default(),
+        };
+        let inbound = |header| Inbound {
+            peer: SERVER_A,
+            header,
             frame: FrameRef::new(&parts, Offload::default()),
             refused: Some(DropReason::CongestionMark),
         };
@@ -146,9 +153,10 @@ mod tests {
             by_id: &FxHashMap::default(),
             books: &mut books,
         };
-        outwards.take(&inbound(from_vnic(1)));
-        // The peer does not own this one: it cannot book on it.
-        outwards.take(&inbound(from_vnic(2)));
+        // The peer does not own the second: it cannot book on it.
+        for header in [header(from_vnic(1)), header(from_vnic(2))] {
+            outwards.take(&inbound(&header));
+        }
         let account = books.at(Owner::vnic(vnic(1)), Stage::FabricRx);
         assert_eq!(account.input.frames, 1);
         assert_eq!(account.dropped(DropReason::CongestionMark), account.input);

@@ -68,7 +68,8 @@ impl Server {
         let mut sink = |inbound: Inbound<'_>| {
             let mut bytes = vec![0; inbound.frame.frame_len()];
             inbound.frame.copy_at(0, &mut bytes);
-            let Inbound { source, destination, frame, .. } = inbound;
+            let (source, destination, frame) =
+                (inbound.source(), inbound.destination(), inbound.frame);
             received.push(Arrival { source, destination, offload: frame.offload, bytes });
         };
         for completion in &completions {
