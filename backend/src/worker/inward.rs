@@ -4,7 +4,7 @@ use super::{
     Command, Worker,
     command::HANDOVER_MAX,
     cost,
-    deliver::deliver,
+    deliver::{deliver, redeliver},
     local::{Arena, LocalFrame},
     port::Port,
 };
@@ -34,6 +34,9 @@ pub(super) struct Inward<'a> {
     pub(super) broken: &'a mut Vec<(usize, u16, RingError)>,
     /// CPU time that floods from peers may still use in this turn, in nanoseconds.
     pub(super) flood_credit_ns: &'a mut i64,
+    /// Where frames wait for a guest's buffers: port, queue pair.
+    pub(super) waiting: &'a mut Vec<(usize, usize)>,
+    pub(super) now_us: u64,
     /// CPU time that deliveries used so far, in nanoseconds.
     pub(super) cost_ns: i64,
 }
@@ -161,15 +164,38 @@ impl Inward<'_> {
 
     fn deliver_at(&mut self, index: usize, frame: &FrameRef<'_>, head: &[u8]) {
         let Some(port) = self.ports.get_mut(index) else { return };
-        match deliver(port, frame, head, self.scratch) {
-            Ok(cost_ns) => self.cost_ns += cost_ns,
-            Err((pair, error)) => {
-                let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
-                // Every further frame of this turn meets the same ring.
-                if !self.broken.iter().any(|(port, at, _)| (*port, *at) == (index, ring)) {
-                    self.broken.push((index, ring, error));
+        match deliver(port, frame, head, self.scratch, self.now_us) {
+            Ok(placed) => {
+                self.cost_ns += placed.cost_ns;
+                if let Some(pair) = placed.waits
+                    && !self.waiting.contains(&(index, pair))
+                {
+                    self.waiting.push((index, pair));
                 }
             }
+            Err((pair, error)) => self.broke(index, pair, error),
+        }
+    }
+
+    /// Gives guests what waits for their buffers, as far as they have any now.
+    pub(super) fn redeliver(&mut self) {
+        let mut waiting = std::mem::take(self.waiting);
+        waiting.retain(|&(index, pair)| {
+            let Some(port) = self.ports.get_mut(index) else { return false };
+            redeliver(port, pair, self.scratch, self.now_us).unwrap_or_else(|(pair, error)| {
+                self.broke(index, pair, error);
+                false
+            })
+        });
+        *self.waiting = waiting;
+    }
+
+    /// Notes that a receive ring is broken. Every further frame of this turn meets the same
+    /// ring.
+    fn broke(&mut self, index: usize, pair: usize, error: RingError) {
+        let ring = u16::try_from(pair * 2).unwrap_or(u16::MAX);
+        if !self.broken.iter().any(|(port, at, _)| (*port, *at) == (index, ring)) {
+            self.broken.push((index, ring, error));
         }
     }
 }

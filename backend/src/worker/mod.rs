@@ -21,7 +21,7 @@
 //! |---|---|
 //! | `run`, `hold` | the loop: what happens in which order; when open trains are sent |
 //! | `turns`, `transmit`, `cost` | whose turn it is; a turn, from a guest to the fabric; what it costs |
-//! | `inward`, `deliver` | from the fabric to the guests |
+//! | `inward`, `deliver`, `waiting` | from the fabric to the guests; what waits for their buffers |
 //! | `local` | between guests of this process |
 //! | `mail`, `command`, `handle` | rings that start and stop, VMMs that come and go |
 //! | `port`, `snapshot`, `tokens` | a vNIC's state, its copy for others, names in the ring |
@@ -42,6 +42,7 @@ mod tests;
 mod tokens;
 mod transmit;
 mod turns;
+mod waiting;
 
 pub(crate) use command::Command;
 pub(crate) use handle::PortHandle;
@@ -95,9 +96,13 @@ pub(crate) struct Worker {
     /// See [`Outward`](transmit::Outward); good for as long.
     last_way: Option<Way>,
     broken: Vec<(usize, u16, RingError)>,
+    /// Where frames wait for a guest's buffers: port, queue pair.
+    waiting: Vec<(usize, usize)>,
     /// What the fabric received and has not had its turn.
     arrived: VecDeque<Completion>,
     flood_credit_ns: i64,
+    /// When this turn of the loop began.
+    turn_us: u64,
     /// A socket that was full has room.
     room: bool,
     /// There are more commands than one turn may read.
@@ -147,6 +152,8 @@ impl Worker {
             last_pass: None,
             last_way: None,
             broken: Vec::new(),
+            waiting: Vec::new(),
+            turn_us: 0,
             arrived: VecDeque::new(),
             flood_credit_ns: FLOOD_MAX_NS,
             room: false,
@@ -174,6 +181,8 @@ impl Worker {
             scratch: &mut self.scratch,
             last_pass: &mut self.last_pass,
             broken: &mut self.broken,
+            waiting: &mut self.waiting,
+            now_us: self.turn_us,
             flood_credit_ns: &mut self.flood_credit_ns,
             cost_ns: 0,
         };

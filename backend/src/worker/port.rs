@@ -1,6 +1,6 @@
 //! One vNIC at its worker: its rings, its rights, its books.
 
-use super::cost;
+use super::{cost, waiting::Waiting};
 use crate::{
     net::{AddressSet, PortPolicy},
     vhost_user::RingStart,
@@ -49,6 +49,16 @@ pub(super) struct RxQueue {
     pub(super) common: QueueCommon,
     /// Frames were delivered that the guest has not been shown yet.
     pub(super) dirty: bool,
+    /// Frames for which it had no buffers.
+    pub(super) waiting: Option<Box<Waiting>>,
+    /// The guest has posted no buffer for so long that nothing waits for one.
+    pub(super) stalled: bool,
+}
+
+impl RxQueue {
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
+    }
 }
 
 /// What both kinds of ring have.
@@ -236,7 +246,8 @@ impl Port {
             let mut ring = RxRing::new(memory, &start.config).map_err(text)?;
             // We look for buffers when we have a frame; nobody needs to tell us.
             ring.ring_mut().disable_kicks();
-            self.rx[pair] = Some(RxQueue { ring, common, dirty: false });
+            self.rx[pair] =
+                Some(RxQueue { ring, common, dirty: false, waiting: None, stalled: false });
             Ok((pair, None))
         }
     }
@@ -247,8 +258,17 @@ impl Port {
         if index % 2 == 1 {
             self.tx.get_mut(pair)?.take().map(|mut queue| queue.ring.stop())
         } else {
+            self.drop_waiting(pair, DropReason::PortDown);
             self.rx.get_mut(pair)?.take().map(|mut queue| queue.ring.stop())
         }
+    }
+
+    /// Drops the frames that wait for buffers of `pair`.
+    pub(super) fn drop_waiting(&mut self, pair: usize, reason: DropReason) {
+        let queue = self.rx.get_mut(pair).and_then(Option::as_mut);
+        let Some(waiting) = queue.and_then(|queue| queue.waiting.take()) else { return };
+        self.books.guest_rx.input += waiting.amount();
+        self.books.guest_rx.drop(reason, waiting.amount());
     }
 
     pub(super) fn common_mut(&mut self, index: u16) -> Option<&mut QueueCommon> {
@@ -300,6 +320,7 @@ impl Port {
     pub(super) fn disconnect(&mut self) {
         self.connected = false;
         self.set_features(0);
+        (0..self.rx.len()).for_each(|pair| self.drop_waiting(pair, DropReason::PortDown));
         self.tx.fill_with(|| None);
         self.rx.fill_with(|| None);
     }

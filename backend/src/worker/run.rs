@@ -22,6 +22,9 @@ use wireonce_host::workers::Work;
 use wireonce_ring::{Completion, RingError, Token, Wait};
 use wireonce_wire::VnicId;
 
+/// How often a worker that has nothing else to do looks for buffers for waiting frames.
+const RETRY_US: u64 = 500;
+
 impl Work for Worker {
     type Command = Command;
     type Snapshot = Snapshot;
@@ -32,6 +35,7 @@ impl Work for Worker {
         loop {
             self.ring.enter(wait, &mut completions)?;
             let now_us = self.now_us();
+            self.turn_us = now_us;
             let mut worked = !completions.is_empty();
             self.refill_credits();
             let mut mail = self.more_mail;
@@ -153,7 +157,11 @@ impl Worker {
         }
     }
 
+    /// Shows guests what they got. Those that had no buffers may have some again.
     pub(super) fn publish(&mut self) {
+        if !self.waiting.is_empty() {
+            self.split().2.redeliver();
+        }
         for port in &mut self.ports {
             deliver::publish(port);
         }
@@ -229,7 +237,9 @@ impl Worker {
                 ready |= queue.ready;
             }
         }
-        match self.fabric.next_deadline_us() {
+        // Guests do not kick when they post buffers.
+        let retry_us = (!self.waiting.is_empty()).then_some(now_us + RETRY_US);
+        match self.fabric.next_deadline_us().into_iter().chain(retry_us).min() {
             _ if ready => Wait::Poll,
             Some(at) => Wait::AtMostUs(at.saturating_sub(now_us).max(1)),
             None => Wait::Forever,

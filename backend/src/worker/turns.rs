@@ -123,6 +123,7 @@ impl Worker {
         let mut arena = std::mem::take(&mut self.arena);
         let (_, _, mut inward) = self.split();
         inward.take_local(&mut arena);
+        inward.redeliver();
         let cost_ns = inward.cost_ns;
         self.arena = arena;
         cost_ns

@@ -4,7 +4,7 @@
 use super::{
     hostile_guest::offer_loops,
     house::{Guest, mac, vnic, worker},
-    local::udp,
+    local::{udp, udp_of_len},
 };
 use crate::{
     virtqueue::tests::driver::{LOW, WRITE},
@@ -40,6 +40,34 @@ fn a_flood_of_small_frames_leaves_a_neighbour_its_turn_in_every_round() {
     assert!(guests[0].returned() <= 64);
     assert_eq!(guests[1].returned(), 20);
     worker.test_turn(0);
+    worker.assert_closed();
+}
+
+#[test]
+fn a_flood_to_a_receiver_that_cannot_keep_up_takes_nothing_from_who_sends_it_little() {
+    let mut worker = worker();
+    let mut guests = [1, 2, 3].map(|id| Guest::start(&mut worker, id));
+    let (mut sent, mut came, mut flooded) = (0, 0, 0);
+    for turn in 0..200 {
+        for _ in 0..120 {
+            guests[0].send(&mut worker, &udp(1, mac(3)));
+        }
+        guests[1].send(&mut worker, &udp_of_len(2, mac(3), 1_000));
+        sent += 1;
+        guests[2].post(40);
+        worker.test_turn(turn);
+        for frame in guests[2].received() {
+            came += u64::from(frame.len() > 1_000);
+            flooded += u64::from(frame.len() < 1_000);
+        }
+        for guest in &mut guests {
+            guest.returned();
+        }
+    }
+    assert!(sent - came <= 2, "{came} of {sent} came, the rest waits");
+    assert!(flooded > 5_000, "the flood has all the rest: {flooded}");
+    let books = &worker.test_port(3).books.guest_rx;
+    assert!(books.dropped(DropReason::NoRxBuffers).frames > 5_000);
     worker.assert_closed();
 }
 

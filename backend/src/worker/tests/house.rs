@@ -115,6 +115,7 @@ pub(super) fn worker() -> Worker {
 impl Worker {
     /// What [`Worker::run`] does for guests in one turn of its loop.
     pub(super) fn test_turn(&mut self, now_us: u64) {
+        self.turn_us = now_us;
         self.serve_guests(now_us);
         self.fabric.flush(&mut self.ring, now_us).unwrap();
         self.publish();

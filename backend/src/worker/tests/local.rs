@@ -1,13 +1,19 @@
 //! Frames between guests of one worker.
 
 use super::house::{Guest, mac, vnic, worker};
+use crate::worker::Worker;
 use wireonce_frame::{MacAddr, build::rarp_announce, sample::Sample};
 use wireonce_ledger::{Amount, DropReason};
 
 /// A UDP frame from guest `from`, with its own address, to `to`.
 pub(super) fn udp(from: u8, to: MacAddr) -> Vec<u8> {
+    udp_of_len(from, to, 64)
+}
+
+/// The same with so many bytes of payload.
+pub(super) fn udp_of_len(from: u8, to: MacAddr, len: usize) -> Vec<u8> {
     let ip = |last| format!("192.0.2.{last}").parse().unwrap();
-    Sample::udp4().macs(mac(from), to).ips(ip(from), ip(9)).payload(vec![from; 64]).build()
+    Sample::udp4().macs(mac(from), to).ips(ip(from), ip(9)).payload(vec![from; len]).build()
 }
 
 /// A broadcast ARP request of guest 1.
@@ -159,8 +165,63 @@ fn a_guest_without_buffers_loses_frames_and_nobody_waits() {
     worker.test_turn(0);
     assert_eq!(guests[0].returned(), 5);
     assert_eq!(guests[1].received().len(), 3);
+    worker.test_turn(4_999);
+    let dropped = |worker: &mut Worker| {
+        worker.test_port(2).books.guest_rx.dropped(DropReason::NoRxBuffers).frames
+    };
+    assert_eq!(dropped(&mut worker), 0, "they wait for buffers");
+    worker.test_turn(5_000);
+    assert_eq!(dropped(&mut worker), 2, "but not for long");
+    guests[0].send(&mut worker, &udp(1, mac(2)));
+    worker.test_turn(5_001);
+    assert_eq!(dropped(&mut worker), 3, "and nobody waits any more");
+    worker.assert_closed();
+    guests[1].post(3);
+    for _ in 0..5 {
+        guests[0].send(&mut worker, &udp(1, mac(2)));
+    }
+    worker.test_turn(5_002);
+    guests[1].post(2);
+    worker.test_turn(5_003);
+    assert_eq!(guests[1].received().len(), 5, "until the guest posts buffers again");
+    assert!(worker.waiting.is_empty());
+    worker.assert_closed();
+}
+
+#[test]
+fn frames_that_wait_keep_their_order_and_their_work() {
+    let mut worker = worker();
+    let mut guests = [1, 2].map(|id| Guest::start(&mut worker, id));
+    let frames = (0..40_usize).map(|n| udp_of_len(1, mac(2), 100 + n)).collect::<Vec<_>>();
+    let mut seen = Vec::new();
+    for batch in frames.chunks(8) {
+        for frame in batch {
+            guests[0].send(&mut worker, frame);
+        }
+        guests[1].post(5);
+        worker.test_turn(0);
+        seen.extend(guests[1].received());
+    }
+    guests[1].post(40);
+    worker.test_turn(0);
+    seen.extend(guests[1].received());
+    assert_eq!(seen, frames);
+    worker.assert_closed();
+}
+
+#[test]
+fn a_ring_that_stops_drops_what_waits_for_it() {
+    let mut worker = worker();
+    let mut guests = [1, 2].map(|id| Guest::start(&mut worker, id));
+    for _ in 0..5 {
+        guests[0].send(&mut worker, &udp(1, mac(2)));
+    }
+    worker.test_turn(0);
+    worker.stop_ring(vnic(2), 0).unwrap();
     let books = &worker.test_port(2).books.guest_rx;
-    assert_eq!(books.dropped(DropReason::NoRxBuffers).frames, 2);
+    assert_eq!(books.dropped(DropReason::PortDown).frames, 5);
+    worker.test_turn(0);
+    assert!(worker.waiting.is_empty());
     worker.assert_closed();
 }
 
