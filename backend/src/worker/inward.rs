@@ -39,6 +39,10 @@ pub(super) struct Inward<'a> {
     pub(super) now_us: u64,
     /// CPU time that deliveries used so far, in nanoseconds.
     pub(super) cost_ns: i64,
+    /// What they will use for frames that wait.
+    pub(super) later_ns: i64,
+    /// What it takes to send as many frames of the same length.
+    pub(super) owed_ns: i64,
 }
 
 impl Inward<'_> {
@@ -50,6 +54,7 @@ impl Inward<'_> {
         let amount = Amount::frame(frame.frame_len(), segments(frame, head));
         self.cost_ns += cost::frame_ns(0);
         let directory = self.directory;
+        self.owed_ns += cost::frame_ns(frame.frame_len()) + cost::descriptors_ns(1);
         let pass = self.pass(inbound);
         let book = pass.book;
         let checked = match &pass.verdict {
@@ -173,6 +178,7 @@ impl Inward<'_> {
         match deliver(port, frame, head, self.scratch, self.now_us) {
             Ok(placed) => {
                 self.cost_ns += placed.cost_ns;
+                self.later_ns += placed.later_ns;
                 if let Some(pair) = placed.waits
                     && !self.waiting.contains(&(index, pair))
                 {

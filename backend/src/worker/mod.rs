@@ -101,6 +101,10 @@ pub(crate) struct Worker {
     /// What the fabric received and has not had its turn.
     arrived: VecDeque<Completion>,
     flood_credit_ns: i64,
+    /// CPU time that it takes to send as much as came in in this turn of the loop.
+    owed_ns: i64,
+    /// CPU time that the guests had in it.
+    guests_ns: i64,
     /// When this turn of the loop began.
     turn_us: u64,
     /// A socket that was full has room.
@@ -153,6 +157,8 @@ impl Worker {
             last_way: None,
             broken: Vec::new(),
             waiting: Vec::new(),
+            owed_ns: 0,
+            guests_ns: 0,
             turn_us: 0,
             arrived: VecDeque::new(),
             flood_credit_ns: FLOOD_MAX_NS,
@@ -185,6 +191,8 @@ impl Worker {
             now_us: self.turn_us,
             flood_credit_ns: &mut self.flood_credit_ns,
             cost_ns: 0,
+            later_ns: 0,
+            owed_ns: 0,
         };
         (&mut self.fabric, &mut self.ring, inward)
     }

@@ -94,6 +94,7 @@ impl Worker {
     /// buffer is up to a thousand small frames. Returns whether there was anything.
     fn serve_fabric(&mut self, now_us: u64) -> Result<bool, RingError> {
         let mut spent_ns = 0;
+        self.owed_ns = 0;
         let mut worked = false;
         while spent_ns < FABRIC_TURN_NS
             && let Some(completion) = self.arrived.pop_front()
@@ -103,6 +104,8 @@ impl Worker {
             // Opening costs about twice a copy, whoever sent the datagrams.
             let len = usize::try_from(completion.result).unwrap_or(0);
             spent_ns += inward.cost_ns + 2 * frame_ns(len);
+            let owed_ns = inward.owed_ns;
+            self.owed_ns += owed_ns;
             self.room |= completion.token.kind != FABRIC_TOKEN_KIND;
             // A ring of 256 buffers is full after one of ours.
             self.publish();

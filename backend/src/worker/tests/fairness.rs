@@ -44,6 +44,31 @@ fn a_flood_of_small_frames_leaves_a_neighbour_its_turn_in_every_round() {
 }
 
 #[test]
+fn guests_may_send_as_much_as_came() {
+    let mut worker = worker();
+    let mut guest = Guest::start_pair(&mut worker, 1, 0, TSO);
+    let (header, mut frame) = large_segment(20_000, 200);
+    // To nobody: only the way out of the ring is paid for.
+    frame[..6].copy_from_slice(&mac(99).0);
+    for owed_ns in [0, 200_000] {
+        for _ in 0..60 {
+            guest.send_with(&mut worker, header, &frame);
+        }
+        worker.owed_ns = owed_ns;
+        worker.test_turn(0);
+        let first = guest.returned();
+        if owed_ns == 0 {
+            assert!((25..45).contains(&first), "four rounds of 20 us, a frame 2.6 us: {first}");
+            worker.test_turn(0);
+            worker.test_turn(0);
+            guest.returned();
+        } else {
+            assert_eq!(first, 60, "200 us are enough for all");
+        }
+    }
+}
+
+#[test]
 fn a_flood_to_a_receiver_that_cannot_keep_up_takes_nothing_from_who_sends_it_little() {
     let mut worker = worker();
     let mut guests = [1, 2, 3].map(|id| Guest::start(&mut worker, id));
