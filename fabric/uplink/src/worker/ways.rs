@@ -154,9 +154,8 @@ mod tests {
             books: &mut books,
         };
         // The peer does not own the second: it cannot book on it.
-        for header in [header(from_vnic(1)), header(from_vnic(2))] {
-            outwards.take(&inbound(&header));
-        }
+        let headers = [header(from_vnic(1)), header(from_vnic(2))];
+        headers.iter().for_each(|header| outwards.take(&inbound(header)));
         let account = books.at(Owner::vnic(vnic(1)), Stage::FabricRx);
         assert_eq!(account.input.frames, 1);
         assert_eq!(account.dropped(DropReason::CongestionMark), account.input);
