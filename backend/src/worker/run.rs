@@ -216,6 +216,8 @@ impl Worker {
     /// Looks again at once while there is work, else arms kicks and sleeps.
     fn next_wait(&mut self, now_us: u64) -> Wait {
         let full = self.fabric.is_full();
+        // While trains wait for more frames, the worker looks for them.
+        let looks_on = self.spin.is_hot(now_us) || self.hold.is_on();
         let mut ready = false;
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
             // A blocked queue is tried again when a socket has room.
@@ -223,13 +225,13 @@ impl Worker {
             if queue.blocked {
                 continue;
             }
-            if !queue.ready && self.spin.is_hot(now_us) {
+            if !queue.ready && looks_on {
                 queue.ready = queue.ring.ring_mut().available().is_ok_and(|n| n > 0);
             }
             ready |= queue.ready;
         }
-        let waiting = self.more_mail || !self.arrived.is_empty() || self.hold.is_on();
-        if ready || waiting || self.spin.is_hot(now_us) {
+        let waiting = self.more_mail || !self.arrived.is_empty();
+        if ready || waiting || looks_on {
             return Wait::Poll;
         }
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {

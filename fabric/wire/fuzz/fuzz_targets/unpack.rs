@@ -53,8 +53,9 @@ fuzz_target!(|steps: Vec<Step>| {
         came += payload.len();
         if step.ends_run {
             now_us += u64::from(step.wait_us);
-            let sink = &mut |header: &_, parts: &_| went += check(header, parts);
-            let wanted = unpacker.feed_lent(&lent, &run, now_us, sink);
+            let wanted = unpacker.feed_lent(&lent, &run, now_us, &mut |header, parts| {
+                went += check(header, parts);
+            });
             lent.append(&mut run);
             lent.drain(..lent.len() - wanted);
             if step.wait_us % 2 == 1 {
