@@ -87,8 +87,14 @@ pub fn complete(frame: &mut [u8], request: ChecksumRequest) -> Result<(), OutOfF
     let sum = Sum::default().with(covered).checksum();
     let at = usize::from(request.offset);
     let field = covered.get_mut(at..at + 2).ok_or(OutOfFrame)?;
-    field.copy_from_slice(&if sum == 0 { 0xffff } else { sum }.to_be_bytes());
+    field.copy_from_slice(&nonzero(sum).to_be_bytes());
     Ok(())
+}
+
+/// A checksum that is not 0, which in UDP is none (RFC 768).
+#[inline]
+pub(crate) fn nonzero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
 }
 
 /// Whether the IPv4 header checksum and the TCP, UDP or ICMP checksum of a

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod checksum;
+pub mod coalesce;
 pub mod describe;
 pub mod ecn;
 pub mod flow;

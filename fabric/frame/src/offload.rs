@@ -31,11 +31,11 @@ pub const VNET_HEADER_LEN_LEGACY: usize = 10;
 pub const GSO_SIZE_MIN: u16 = 8;
 
 // Linux `include/uapi/linux/virtio_net.h`; virtio 1.2, 5.1.6.
-const NEEDS_CSUM: u8 = 1;
+pub(crate) const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
+pub(crate) const GSO_TCPV4: u8 = 1;
+pub(crate) const GSO_TCPV6: u8 = 4;
 const GSO_ECN: u8 = 0x80;
 
 /// A checksum that the sender left open: the ones' complement sum from `start`

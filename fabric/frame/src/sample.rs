@@ -135,6 +135,13 @@ impl Sample {
         self
     }
 
+    /// Sets IPv4's identification.
+    #[must_use]
+    pub fn ipv4_id(mut self, id: u16) -> Self {
+        self.id = id;
+        self
+    }
+
     /// Sets IPv4's fragment field: 0x2000 is "more fragments", the rest the offset / 8.
     #[must_use]
     pub fn ipv4_fragment(mut self, fragment: u16) -> Self {

@@ -1,4 +1,5 @@
-//! Cutting a large TCP segment into frames that fit the wire.
+//! Cutting a large TCP segment, or datagrams that were joined, into frames that fit
+//! the wire.
 //!
 //! The guest's 64 KB frame crosses the whole path in one piece. Only the last
 //! hop cuts it, and only where it must: a guest without `GUEST_TSO`, a port
@@ -13,16 +14,22 @@
 //! | Ethernet | IP | TCP | payload 2 |     last: keeps FIN and PSH, loses CWR
 //! ```
 //!
+//! UDP (`VIRTIO_NET_HDR_GSO_UDP_L4`) is cut in the same way: each segment has the UDP
+//! header with its own length. Only what [`crate::coalesce`] joined comes in this shape.
+//!
 //! The sums over the header fields that stay the same are taken once; a segment
 //! adds its length, its sequence number, its flags and its payload.
 
-use crate::checksum::{OutOfFrame, Sum, complete, pseudo_header};
+use crate::checksum::{OutOfFrame, Sum, complete, nonzero, pseudo_header};
 use crate::headers::{HeaderError, chunk};
 use crate::{FrameRef, HEAD_LEN, Headers, Layer3, Layer4, Offload, WIRE_OVERHEAD_LEN};
 
 /// Longest headers of a TCP frame: two VLAN tags, IPv4 with all options, TCP
 /// with all options. An IPv6 chain ends within the head, before the TCP header.
 const TCP_HEADERS_MAX: usize = HEAD_LEN + 60;
+
+/// Bytes of a UDP header.
+pub(crate) const UDP_LEN: usize = 8;
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -38,6 +45,9 @@ pub enum SegmentError {
     /// Not a TCP packet.
     #[error("the frame to cut is no TCP packet")]
     NotTcp,
+    /// Neither a TCP nor a UDP packet.
+    #[error("the frame to cut is neither a TCP nor a UDP packet")]
+    Uncuttable,
     /// The open checksum is not within the frame.
     #[error(transparent)]
     Checksum(#[from] OutOfFrame),
@@ -89,14 +99,55 @@ pub fn segment(
         return Ok(1);
     };
     let mut head = [0; TCP_HEADERS_MAX];
-    let copied = frame.copy_at(0, &mut head);
-    let head = head.get(..copied).unwrap_or_default();
-    let headers = Headers::parse(head, frame.frame_len())?;
-    let header_len = headers.header_len();
-    let header = head.get(..header_len).ok_or(SegmentError::NotTcp)?;
-    let template = Template::new(&headers, header).ok_or(SegmentError::NotTcp)?;
+    let (head, headers) = parse(frame, &mut head)?;
+    if headers.layer4 != Layer4::Tcp {
+        return Err(SegmentError::NotTcp);
+    }
+    cut_at(frame, head, &headers, gso.size, scratch, each)
+}
 
-    let size = usize::from(gso.size).max(1);
+/// Cuts a TCP or UDP frame into pieces of `size` payload bytes, whatever its offload says:
+/// what a kernel does with a frame that [`crate::coalesce`] joined. Otherwise as [`segment`].
+///
+/// # Errors
+/// See [`SegmentError`]; `each` was not called then.
+pub fn cut(
+    frame: &FrameRef<'_>,
+    size: u16,
+    scratch: &mut Vec<u8>,
+    each: &mut impl FnMut(&[u8]),
+) -> Result<u32, SegmentError> {
+    let mut head = [0; TCP_HEADERS_MAX];
+    let (head, headers) = parse(frame, &mut head)?;
+    cut_at(frame, head, &headers, size, scratch, each)
+}
+
+fn parse<'h>(
+    frame: &FrameRef<'_>,
+    room: &'h mut [u8; TCP_HEADERS_MAX],
+) -> Result<(&'h [u8], Headers), SegmentError> {
+    let copied = frame.copy_at(0, room);
+    let head = room.get(..copied).unwrap_or_default();
+    Ok((head, Headers::parse(head, frame.frame_len())?))
+}
+
+fn cut_at(
+    frame: &FrameRef<'_>,
+    head: &[u8],
+    headers: &Headers,
+    size: u16,
+    scratch: &mut Vec<u8>,
+    each: &mut impl FnMut(&[u8]),
+) -> Result<u32, SegmentError> {
+    let header_len = match headers.layer4 {
+        Layer4::Udp => headers.l4_offset() + UDP_LEN,
+        _ => headers.header_len(),
+    };
+    let header = head.get(..header_len).ok_or(SegmentError::Uncuttable)?;
+    let template = Template::new(headers, header).ok_or(SegmentError::Uncuttable)?;
+
+    let step = size.max(1);
+    let size = usize::from(step);
     let mut left = frame.frame_len().saturating_sub(header_len);
     let mut payload = Gather { parts: frame.parts_from(header_len), part: &[] };
     scratch.clear();
@@ -112,7 +163,7 @@ pub fn segment(
         template.apply(scratch, &at);
         each(scratch);
         at.index += 1;
-        at.sent = at.sent.wrapping_add(u32::from(gso.size));
+        at.sent = at.sent.wrapping_add(u32::from(step));
         if at.last {
             return Ok(at.index);
         }
@@ -156,40 +207,37 @@ struct Template {
     ip_id: u16,
     /// The IPv4 header without length, id and checksum.
     ip_sum: Sum,
-    sequence: u32,
-    data_offset: u8,
-    flags: u8,
-    /// Pseudo-header without length, TCP header without sequence number, flags
-    /// and checksum.
-    tcp_sum: Sum,
+    transport: Transport,
+}
+
+/// The transport header's part of a [`Template`].
+enum Transport {
+    Tcp {
+        sequence: u32,
+        data_offset: u8,
+        flags: u8,
+        /// Pseudo-header without length, TCP header without sequence number, flags
+        /// and checksum.
+        sum: Sum,
+    },
+    Udp {
+        /// Pseudo-header without length, and the ports.
+        sum: Sum,
+    },
 }
 
 impl Template {
     fn new(headers: &Headers, header: &[u8]) -> Option<Self> {
-        if headers.layer4 != Layer4::Tcp {
-            return None;
-        }
         let (l3_offset, l4_offset) = (headers.l3_offset(), headers.l4_offset());
         let ip = header.get(l3_offset..l4_offset)?;
-        let tcp = header.get(l4_offset..)?;
         let [_, _, _, _, i0, i1, ..] = *chunk::<20>(ip, 0)?;
-        let [_, _, _, _, s0, s1, s2, s3, _, _, _, _, data_offset, flags, ..] =
-            *chunk::<20>(tcp, 0)?;
-        let tcp_sum = pseudo_header(headers, header)?
-            .with(tcp.get(..4)?)
-            .with(tcp.get(8..12)?)
-            .with(tcp.get(14..16)?)
-            .with(tcp.get(18..)?);
         Some(Self {
             l3_offset,
             l4_offset,
             layer3: headers.layer3,
             ip_id: u16::from_be_bytes([i0, i1]),
             ip_sum: Sum::default().with(ip.get(..2)?).with(ip.get(6..10)?).with(ip.get(12..)?),
-            sequence: u32::from_be_bytes([s0, s1, s2, s3]),
-            data_offset,
-            flags,
-            tcp_sum,
+            transport: Transport::new(headers, header)?,
         })
     }
 
@@ -205,28 +253,62 @@ impl Template {
         } else {
             put(bytes, self.l3_offset + 4, (ip_len - 40).to_be_bytes());
         }
+        self.transport.apply(bytes.get_mut(self.l4_offset..).unwrap_or_default(), at);
+    }
+}
 
-        let sequence = self.sequence.wrapping_add(at.sent);
-        let mut flags = self.flags;
-        if !at.last {
-            flags &= !(FIN | PSH);
+impl Transport {
+    fn new(headers: &Headers, header: &[u8]) -> Option<Self> {
+        let l4 = header.get(headers.l4_offset()..)?;
+        let sum = pseudo_header(headers, header)?.with(l4.get(..4)?);
+        match headers.layer4 {
+            Layer4::Udp => Some(Self::Udp { sum }),
+            Layer4::Tcp => {
+                let [_, _, _, _, s0, s1, s2, s3, _, _, _, _, data_offset, flags, ..] =
+                    *chunk::<20>(l4, 0)?;
+                Some(Self::Tcp {
+                    sequence: u32::from_be_bytes([s0, s1, s2, s3]),
+                    data_offset,
+                    flags,
+                    sum: sum.with(l4.get(8..12)?).with(l4.get(14..16)?).with(l4.get(18..)?),
+                })
+            }
+            _ => None,
         }
-        if at.index > 0 {
-            flags &= !CWR;
+    }
+
+    /// Rewrites the transport header that `l4`, the segment from there on, begins with.
+    fn apply(&self, l4: &mut [u8], at: &Place) {
+        let len = to_u16(l4.len());
+        match *self {
+            Self::Udp { sum } => {
+                let payload = l4.get(UDP_LEN..).unwrap_or_default();
+                // The length is in the pseudo-header and in the header.
+                let sum = sum.with_u16(len).with_u16(len).with(payload).checksum();
+                put(l4, 4, len.to_be_bytes());
+                put(l4, 6, nonzero(sum).to_be_bytes());
+            }
+            Self::Tcp { sequence, data_offset, mut flags, sum } => {
+                let sequence = sequence.wrapping_add(at.sent);
+                if !at.last {
+                    flags &= !(FIN | PSH);
+                }
+                if at.index > 0 {
+                    flags &= !CWR;
+                }
+                let options_end = usize::from(data_offset >> 4) * 4;
+                let payload = l4.get(options_end..).unwrap_or_default();
+                let sum = sum
+                    .with_u16(len)
+                    .with_u32(sequence)
+                    .with_u16(u16::from_be_bytes([data_offset, flags]))
+                    .with(payload)
+                    .checksum();
+                put(l4, 4, sequence.to_be_bytes());
+                put(l4, 13, [flags]);
+                put(l4, 16, sum.to_be_bytes());
+            }
         }
-        let tcp_len = to_u16(bytes.len() - self.l4_offset);
-        let options_end = self.l4_offset + usize::from(self.data_offset >> 4) * 4;
-        let payload = bytes.get(options_end..).unwrap_or_default();
-        let sum = self
-            .tcp_sum
-            .with_u16(tcp_len)
-            .with_u32(sequence)
-            .with_u16(u16::from_be_bytes([self.data_offset, flags]))
-            .with(payload)
-            .checksum();
-        put(bytes, self.l4_offset + 4, sequence.to_be_bytes());
-        put(bytes, self.l4_offset + 13, [flags]);
-        put(bytes, self.l4_offset + 16, sum.to_be_bytes());
     }
 }
 

@@ -13,10 +13,14 @@
 //! segment crosses the kernel's border whole, with its checksum open, in both
 //! directions; the NIC (or the kernel, if the NIC cannot) cuts it.
 //!
+//! Small frames of one flow that wait together are joined into one such segment
+//! (`coalesce`): a frame costs the kernel more than its bytes do.
+//!
 //! The VLAN is beside the frame on the inside: a tag is taken off when a frame
 //! comes in and put in when it goes out, whether the kernel keeps it in the frame
 //! (TAP) or beside it (packet sockets).
 
+mod coalesce;
 mod packet;
 mod tap;
 #[cfg(test)]
@@ -61,6 +65,12 @@ pub struct DriverCounters {
     pub receive_errors: u64,
     /// Times that the interface was gone and came back.
     pub reopened: u64,
+    /// Small frames that were appended to an earlier one of their flow.
+    pub frames_joined: u64,
+    /// Frames that they were appended to: what went to the kernel in their stead.
+    pub super_frames: u64,
+    /// Times that the kernel refused one, after which that kind (TCP or UDP) is not made.
+    pub joining_refused: u64,
 }
 
 /// An interface cannot be used as an uplink.
@@ -206,9 +216,16 @@ impl Driver {
     /// The counters so far.
     #[must_use]
     pub fn counters(&self) -> DriverCounters {
-        match self {
+        let (counters, transmit) = match self {
             Self::Packet(driver) => driver.counters(),
             Self::Tap(driver) => driver.counters(),
+        };
+        let joined = transmit.joined();
+        DriverCounters {
+            frames_joined: joined.frames,
+            super_frames: joined.trains,
+            joining_refused: joined.refused,
+            ..counters
         }
     }
 

@@ -164,8 +164,9 @@ impl PacketDriver {
         &self.interface
     }
 
-    pub(super) fn counters(&self) -> DriverCounters {
-        self.counters
+    /// What this half counts, and the other half.
+    pub(super) fn counters(&self) -> (DriverCounters, &Transmit) {
+        (self.counters, &self.transmit)
     }
 }
 

@@ -155,8 +155,9 @@ impl TapDriver {
         &self.interface
     }
 
-    pub(super) fn counters(&self) -> DriverCounters {
-        self.counters
+    /// What this half counts, and the other half.
+    pub(super) fn counters(&self) -> (DriverCounters, &Transmit) {
+        (self.counters, &self.transmit)
     }
 }
 

@@ -153,7 +153,7 @@ fn the_bound_on_frames_in_flight_makes_the_port_busy() {
         let parts = [&bytes[..]];
         let frame = FrameRef::new(&parts, Offload::default());
         let mut taken = 0;
-        while uplink.driver.transmit().queue(PLAIN, None, &frame, BOOKING).is_ok() {
+        while uplink.driver.transmit().queue(PLAIN, None, None, &frame, BOOKING).is_ok() {
             taken += 1;
             assert!(taken < 1000, "8 MB hold fewer frames of 60 KB");
         }
@@ -457,7 +457,7 @@ impl Uplink {
     ) -> SentOutcome {
         let parts = [bytes];
         let frame = FrameRef::new(&parts, Offload::default());
-        self.driver.transmit().queue(vnet, vlan, &frame, BOOKING).unwrap();
+        self.driver.transmit().queue(vnet, vlan, None, &frame, BOOKING).unwrap();
         self.driver.transmit().submit(&mut self.ring).unwrap();
         for _ in 0..100 {
             if let Some(fate) = self.fates().pop() {

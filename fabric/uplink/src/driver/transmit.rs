@@ -10,10 +10,16 @@
 //! can be queued while a fabric completion is being taken apart. Behind the bound
 //! the port is busy, and the caller drops.
 //!
+//! A small frame that goes on where a waiting one of its flow ends is appended to it, and
+//! booked with it (`super::coalesce`).
+//!
 //! A large frame that nothing waits in front of is written at once, from where it
 //! lies: what a batch saves is little against its copy.
 
-use super::vlan::{self, MACS_LEN};
+use super::{
+    coalesce::{Arrival, Coalescer, JoinCounters, Waiting},
+    vlan::{self, MACS_LEN},
+};
 use crate::{books::Owner, sys::VNET_LEN};
 use rustix::{
     io::Errno,
@@ -23,7 +29,10 @@ use std::{
     io::IoSlice,
     os::fd::{AsRawFd, OwnedFd},
 };
-use wireonce_frame::{FRAME_LEN_MAX, FrameRef, VNET_HEADER_LEN};
+use wireonce_frame::{
+    FRAME_LEN_MAX, FrameRef, VNET_HEADER_LEN,
+    coalesce::{Flow, JoinKind},
+};
 use wireonce_ledger::Amount;
 use wireonce_ring::{Completion, Ring, RingError, Token};
 
@@ -39,6 +48,8 @@ const FRAMES_MAX: usize = 2048;
 const BYTES_MAX: usize = 8 << 20;
 /// Buffers up to this size are kept apart from those for large segments.
 const SMALL_LEN: usize = 2048;
+/// Room for any frame.
+const LARGE_ROOM: usize = VNET_LEN + vlan::TAG_LEN as usize + FRAME_LEN_MAX;
 /// Spare buffers that are kept of each size.
 const SPARE_SMALL: usize = 512;
 const SPARE_LARGE: usize = 64;
@@ -59,6 +70,8 @@ pub struct Sent {
     pub booking: Booking,
     /// Its fate.
     pub outcome: SentOutcome,
+    /// It was several frames.
+    pub joined: Option<JoinKind>,
 }
 
 /// The fate of a frame that was handed to the kernel.
@@ -94,12 +107,20 @@ pub struct Transmit {
     fd: OwnedFd,
     means: Means,
     token: Token,
-    slots: Vec<Option<Booking>>,
+    slots: Vec<Option<Slot>>,
     free: Vec<u16>,
-    waiting: Vec<(u16, Vec<u8>)>,
+    waiting: Vec<Waiting>,
+    coalescer: Coalescer,
     bytes_in_flight: usize,
     spare_small: Vec<Vec<u8>>,
     spare_large: Vec<Vec<u8>>,
+}
+
+/// What is known of a frame that waits or is with the kernel.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    booking: Booking,
+    joined: Option<JoinKind>,
 }
 
 impl Transmit {
@@ -111,6 +132,7 @@ impl Transmit {
             slots: Vec::new(),
             free: Vec::new(),
             waiting: Vec::new(),
+            coalescer: Coalescer::default(),
             bytes_in_flight: 0,
             spare_small: Vec::new(),
             spare_large: Vec::new(),
@@ -122,7 +144,8 @@ impl Transmit {
         self.fd = fd;
     }
 
-    /// Queues one frame behind the header `vnet`, on `vlan`.
+    /// Queues one frame behind the header `vnet`, on `vlan`, or joins it to one that
+    /// waits. `flow`: what is known of it; without, it stays behind and before all others.
     ///
     /// # Errors
     /// [`Busy`] at the bound: nothing was queued.
@@ -130,6 +153,7 @@ impl Transmit {
         &mut self,
         vnet: [u8; VNET_HEADER_LEN],
         vlan: Option<u16>,
+        flow: Option<Flow>,
         frame: &FrameRef<'_>,
         booking: Booking,
     ) -> Result<(), Busy> {
@@ -140,12 +164,40 @@ impl Transmit {
         {
             return Err(Busy);
         }
+        let arrival = Arrival { flow, owner: booking.owner, vlan, frame };
+        if self.join(&arrival, booking.amount).is_some() {
+            return Ok(());
+        }
         let mut bytes = self.spare(len);
         compose(&mut bytes, vnet, vlan, frame);
         self.bytes_in_flight += bytes.len();
         let slot = self.book(booking);
         self.waiting.push((slot, bytes));
+        self.coalescer.open(&arrival, self.waiting.len() - 1, &mut self.waiting);
         Ok(())
+    }
+
+    /// Appends the frame to one that waits, if it may be.
+    fn join(&mut self, arrival: &Arrival<'_>, amount: Amount) -> Option<()> {
+        let seat = self.coalescer.join(arrival, &mut self.waiting)?;
+        let payload_len = arrival.frame.frame_len() - seat.header_len;
+        let (slot, bytes) = self.waiting.get_mut(seat.place)?;
+        if bytes.len() + payload_len > bytes.capacity() {
+            let large = self.spare_large.pop();
+            let mut large = large.unwrap_or_else(|| Vec::with_capacity(LARGE_ROOM));
+            large.clear();
+            large.extend_from_slice(bytes);
+            let small = std::mem::replace(bytes, large);
+            if self.spare_small.len() < SPARE_SMALL {
+                self.spare_small.push(small);
+            }
+        }
+        arrival.frame.parts_from(seat.header_len).for_each(|part| bytes.extend_from_slice(part));
+        self.bytes_in_flight += payload_len;
+        let slot = self.slots.get_mut(usize::from(*slot))?.as_mut()?;
+        slot.booking.amount += amount;
+        slot.joined = arrival.flow.and_then(|flow| flow.piece).map(|piece| piece.kind());
+        Some(())
     }
 
     /// Writes a large frame at once, if no frame is before it. `None`: queue it.
@@ -187,7 +239,7 @@ impl Transmit {
             }
             outcome => outcome,
         };
-        Some(Sent { booking, outcome })
+        Some(Sent { booking, outcome, joined: None })
     }
 
     /// Moves what is queued to `ring`, in order; it goes to the kernel with the
@@ -196,6 +248,7 @@ impl Transmit {
     /// # Errors
     /// [`RingError`] if the ring takes no more operations.
     pub fn submit(&mut self, ring: &mut Ring) -> Result<(), RingError> {
+        self.coalescer.close_all(&mut self.waiting);
         for (slot, bytes) in self.waiting.drain(..) {
             let token = Token { index: self.token.index | u32::from(slot), ..self.token };
             match self.means {
@@ -209,16 +262,22 @@ impl Transmit {
     /// Takes a completion of one of our sends: what became of which frame.
     pub fn finish(&mut self, completion: Completion) -> Option<Sent> {
         let slot = u16::try_from(completion.token.index & 0xffff).ok()?;
-        let booking = self.slots.get_mut(usize::from(slot))?.take()?;
+        let Slot { booking, joined } = self.slots.get_mut(usize::from(slot))?.take()?;
         self.free.push(slot);
         let bytes = completion.sent.unwrap_or_default();
         self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes.len());
         let outcome = outcome(-completion.result, &bytes);
         if let SentOutcome::OffloadRefused(_) = outcome {
-            return Some(Sent { booking, outcome: SentOutcome::OffloadRefused(bytes) });
+            joined.into_iter().for_each(|kind| self.coalescer.refuse(kind));
+            return Some(Sent { booking, outcome: SentOutcome::OffloadRefused(bytes), joined });
         }
         self.keep(bytes);
-        Some(Sent { booking, outcome })
+        Some(Sent { booking, outcome, joined })
+    }
+
+    /// What joining has done so far.
+    pub(super) fn joined(&self) -> JoinCounters {
+        self.coalescer.counters
     }
 
     /// Frames that wait or are with the kernel.
@@ -239,7 +298,7 @@ impl Transmit {
             u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
         });
         if let Some(place) = self.slots.get_mut(usize::from(slot)) {
-            *place = Some(booking);
+            *place = Some(Slot { booking, joined: None });
         }
         slot
     }
@@ -248,7 +307,7 @@ impl Transmit {
         let (spares, size) = if len <= SMALL_LEN {
             (&mut self.spare_small, SMALL_LEN)
         } else {
-            (&mut self.spare_large, VNET_LEN + usize::from(vlan::TAG_LEN) + FRAME_LEN_MAX)
+            (&mut self.spare_large, LARGE_ROOM)
         };
         let mut bytes = spares.pop().unwrap_or_else(|| Vec::with_capacity(size));
         bytes.clear();

@@ -21,6 +21,7 @@ use wireonce_directory::{Directory, Host};
 use wireonce_frame::{
     Ethernet, FrameRef, HEAD_LEN, HeaderError, Headers, MacAddr, Offload, OffloadError,
     OffloadFeatures, VNET_HEADER_LEN,
+    coalesce::Flow,
     ecn::{self, Ecn},
     flow_hash,
     segment::segment_count,
@@ -49,6 +50,8 @@ pub struct Out {
     pub vlan: Option<u16>,
     /// With this virtio-net header, for a kernel that takes every offload.
     pub vnet: [u8; VNET_HEADER_LEN],
+    /// What it may be joined with.
+    pub flow: Option<Flow>,
 }
 
 /// In to the fabric.
@@ -128,7 +131,8 @@ fn leave(
     }
     check_link_layer(&headers.ethernet)?;
     let vnet = frame.offload.to_vnet(head, OffloadFeatures::ALL);
-    Ok(Out { uplink, vlan: outside.vlan, vnet })
+    let flow = Flow::of(&headers, head, frame.frame_len(), &frame.offload);
+    Ok(Out { uplink, vlan: outside.vlan, vnet, flow })
 }
 
 /// Decides on a frame that came in through `uplink`.

@@ -5,7 +5,7 @@ use crate::{
         SERVER_A, SERVER_B, STRANGER, UP_A, UP_B, directory, frame, from_vnic, mac, vni, vnic,
     },
 };
-use wireonce_frame::{ChecksumRequest, MacAddr, VNET_HEADER_LEN};
+use wireonce_frame::{ChecksumRequest, Headers, MacAddr, Offload, VNET_HEADER_LEN, coalesce::Flow};
 
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 
@@ -109,7 +109,9 @@ fn the_kernels_offload_is_checked_against_the_frame() {
 #[test]
 fn vnics_leave_through_their_home_on_their_networks_vlan() {
     let out = frame(STRANGER, mac(1), 100);
-    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN });
+    let headers = Headers::parse(&out, out.len()).unwrap();
+    let flow = Flow::of(&headers, &out, out.len(), &Offload::default());
+    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN, flow });
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_A, &out), through(UP_A, None));
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::NetworkMismatch));
     let out = frame(STRANGER, mac(3), 100);

@@ -202,6 +202,9 @@ fn count_uplinks<'s>(
     for uplink in uplinks {
         add("uplink_announcements", uplink.announcements);
         add("uplink_software_segmented", uplink.software_segmented);
+        add("uplink_frames_joined", uplink.counters.frames_joined);
+        add("uplink_super_frames", uplink.counters.super_frames);
+        add("uplink_joining_refused", uplink.counters.joining_refused);
         add("uplink_receive_errors", uplink.counters.receive_errors);
         add("uplink_reopened", uplink.counters.reopened);
         add("uplink_unreadable", uplink.counters.unreadable);

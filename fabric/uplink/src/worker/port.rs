@@ -13,7 +13,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracing::{debug, info, warn};
 use wireonce_config::{Uplink, Vnic};
 use wireonce_directory::Directory;
-use wireonce_frame::{FrameRef, HEAD_LEN, Offload, VNET_HEADER_LEN, segment::segment};
+use wireonce_frame::{
+    FrameRef, HEAD_LEN, Offload, VNET_HEADER_LEN,
+    coalesce::JoinKind,
+    segment::{cut, segment},
+};
 use wireonce_ledger::{Amount, DropReason, Stage};
 use wireonce_ring::Ring;
 use wireonce_wire::VnicId;
@@ -82,7 +86,7 @@ impl UplinkPort {
         let transmit = self.driver.transmit();
         if let Some(sent) = transmit.send_at_once(out.vnet, out.vlan, frame, booking) {
             self.finish(books, sent);
-        } else if transmit.queue(out.vnet, out.vlan, frame, booking).is_err() {
+        } else if transmit.queue(out.vnet, out.vlan, out.flow, frame, booking).is_err() {
             account.drop(DropReason::UplinkBusy, amount);
         }
     }
@@ -103,6 +107,10 @@ impl UplinkPort {
                 account.drop(DropReason::UplinkFailed, amount);
             }
             SentOutcome::OffloadRefused(bytes) => {
+                if let Some(kind) = sent.joined {
+                    let uplink = &self.uplink.name;
+                    info!(uplink, ?kind, "the port refuses joined frames; none are made any more");
+                }
                 if self.send_finished(sent.booking, &bytes).is_none() {
                     account.drop(DropReason::UplinkFailed, amount);
                 }
@@ -114,8 +122,6 @@ impl UplinkPort {
     /// of it. The first one carries the whole amount, so that the books close.
     fn send_finished(&mut self, booking: Booking, bytes: &[u8]) -> Option<()> {
         let (vnet, frame) = bytes.split_first_chunk::<VNET_LEN>()?;
-        let head = frame.get(..HEAD_LEN).unwrap_or(frame);
-        let offload = Offload::from_kernel(vnet, head, frame.len(), u16::MAX).ok()?;
         let parts = [frame];
         let transmit = self.driver.transmit();
         // The rest would be cut for nothing, and booked as sent.
@@ -124,15 +130,23 @@ impl UplinkPort {
         }
         let mut amount = Some(booking.amount);
         let mut first_is_queued = false;
-        let pieces = segment(&FrameRef::new(&parts, offload), &mut self.scratch, &mut |piece| {
+        let mut queue = |piece: &[u8]| {
             let first = amount.is_some();
             let booking = Booking { amount: amount.take().unwrap_or_default(), ..booking };
             let parts = [piece];
             // The VLAN tag, if there is one, is in the frame already.
             let frame = FrameRef::new(&parts, Offload::default());
-            let queued = transmit.queue(PLAIN, None, &frame, booking).is_ok();
+            let queued = transmit.queue(PLAIN, None, None, &frame, booking).is_ok();
             first_is_queued |= first && queued;
-        });
+        };
+        let pieces = if let Some((JoinKind::Udp, size)) = JoinKind::of_vnet(vnet) {
+            let frame = FrameRef::new(&parts, Offload::default());
+            cut(&frame, size, &mut self.scratch, &mut queue)
+        } else {
+            let head = frame.get(..HEAD_LEN).unwrap_or(frame);
+            let offload = Offload::from_kernel(vnet, head, frame.len(), u16::MAX).ok()?;
+            segment(&FrameRef::new(&parts, offload), &mut self.scratch, &mut queue)
+        };
         self.software_segmented += 1;
         pieces.ok().filter(|_| first_is_queued).map(|_| ())
     }
@@ -153,7 +167,7 @@ impl UplinkPort {
     fn announce_vnic(&mut self, books: &mut Books, vnic: &Vnic) {
         let Some(outside) = &vnic.network.outside else { return };
         let owner = Owner::uplink(self.uplink.id);
-        let out = Out { uplink: self.uplink.id, vlan: outside.vlan, vnet: PLAIN };
+        let out = Out { uplink: self.uplink.id, vlan: outside.vlan, vnet: PLAIN, flow: None };
         for bytes in announce::frames(vnic) {
             let parts = [&bytes[..]];
             let frame = FrameRef::new(&parts, Offload::default());
@@ -322,7 +336,7 @@ mod tests {
             refused[6] += 4; // the tag is in the frame
             refused.extend(&tagged);
             let outcome = SentOutcome::OffloadRefused(refused);
-            port.finish(&mut books, Sent { booking, outcome });
+            port.finish(&mut books, Sent { booking, outcome, joined: None });
             settle(&mut port, &mut ring, &mut books);
 
             for n in 0..3_usize {
@@ -353,7 +367,13 @@ mod tests {
                 let parts: Vec<&[u8]> = bytes.chunks(1400).collect();
                 let frame = FrameRef::new(&parts, Offload::default());
                 let amount = Amount::frame(bytes.len(), 1);
-                port.send(&mut books, owner, amount, &Out { uplink: id, vlan, vnet }, &frame);
+                port.send(
+                    &mut books,
+                    owner,
+                    amount,
+                    &Out { uplink: id, vlan, vnet, flow: None },
+                    &frame,
+                );
                 port.driver.transmit().in_flight()
             };
             let small = &large[..60];
@@ -384,7 +404,7 @@ mod tests {
             let mut books = Books::default();
             let owner = Owner::vnic(vnic(1));
             let amount = Amount::frame(60, 1);
-            let out = Out { uplink: port.uplink.id, vlan: None, vnet: PLAIN };
+            let out = Out { uplink: port.uplink.id, vlan: None, vnet: PLAIN, flow: None };
             let parts = [&[0; 60][..]];
             let frame = FrameRef::new(&parts, Offload::default());
             port.send(&mut books, owner, amount, &out, &frame);
