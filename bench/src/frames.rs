@@ -31,6 +31,8 @@ pub struct Flow {
 pub enum Mix {
     /// UDP, all of one length in bytes, without FCS.
     Fixed(u16),
+    /// The same with UDP checksums, as a guest's kernel sends.
+    Summed(u16),
     /// UDP, 7 of 64, 4 of 594 and 1 of 1450 bytes: the usual mix, with the largest one made to
     /// fit a tunnel.
     Imix,
@@ -51,6 +53,7 @@ impl Mix {
     pub fn name(self) -> String {
         match self {
             Self::Fixed(len) => format!("{len} B"),
+            Self::Summed(len) => format!("{len} B with checksums"),
             Self::Imix => "IMIX".to_owned(),
             Self::Tcp(_) => "TSO".to_owned(),
         }
@@ -59,7 +62,7 @@ impl Mix {
     /// The lengths of the frames of one turn, spread so that no two long ones follow each other.
     fn lens(self) -> Vec<u16> {
         match self {
-            Self::Fixed(len) => vec![len],
+            Self::Fixed(len) | Self::Summed(len) => vec![len],
             Self::Imix => vec![64, 594, 64, 64, 594, 64, 1450, 64, 594, 64, 64, 594],
             Self::Tcp(payload) => vec![payload.saturating_add(54)],
         }
@@ -97,6 +100,7 @@ pub fn build(flow: &Flow, mix: Mix) -> Vec<u8> {
 fn frame(flow: &Flow, mix: Mix, len: u16) -> Vec<u8> {
     match mix {
         Mix::Tcp(_) => tcp(flow, len),
+        Mix::Summed(_) => summed(udp(flow, len)),
         _ => udp(flow, len),
     }
 }
@@ -109,6 +113,22 @@ fn udp(flow: &Flow, len: u16) -> Vec<u8> {
         frame.extend(word.to_be_bytes());
     }
     frame.resize(len.into(), 0);
+    frame
+}
+
+/// A frame of [`udp`] with its checksum.
+fn summed(mut frame: Vec<u8>) -> Vec<u8> {
+    // Addresses, protocol and length stand for the pseudo-header.
+    let mut covered = frame.get(26..).unwrap_or_default().to_vec();
+    covered.extend([0, UDP]);
+    covered.extend(frame.get(38..40).unwrap_or_default());
+    let sum = match checksum(&covered) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    if let Some(field) = frame.get_mut(40..42) {
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
     frame
 }
 
@@ -174,6 +194,15 @@ mod tests {
             assert_eq!(ip_len, frame.len() - 14);
         }
         assert_eq!(udp(&flow(), 64).len(), 64);
+    }
+
+    #[test]
+    fn a_summed_frame_has_the_checksum_that_a_receiver_expects() {
+        let frame = build(&flow(), Mix::Summed(64));
+        assert_ne!(frame[40..42], [0, 0]);
+        let datagram_len = [0, 30];
+        let pseudo = [&frame[26..34], &[0, 17], &datagram_len].concat();
+        assert_eq!(checksum(&[&pseudo, &frame[34..]].concat()), 0);
     }
 
     #[test]

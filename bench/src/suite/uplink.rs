@@ -14,7 +14,7 @@ use std::path::Path;
 use wireonce_qemu_tests::cluster::{
     Cluster, Plan as ClusterPlan, Status, UPLINK_INTERFACE, VmPlan,
 };
-use wireonce_qemu_tests::netns::{End as WireEnd, Netns, join};
+use wireonce_qemu_tests::netns::{End as WireEnd, Netns, Offloads, join};
 use wireonce_qemu_tests::testpmd::{End, Forward, Memory, Testpmd};
 use wireonce_qemu_tests::{Error, Result};
 
@@ -39,6 +39,15 @@ const VM: &str = "vm-a";
 /// The port of the outside's sender.
 const OUTSIDE_PORT: usize = 3;
 
+/// Of the uplink's veth: a train of datagrams does not cross it whole.
+const CUT_BEFORE_WIRE: Offloads = Offloads {
+    udp_segmentation: Some(false),
+    gro: None,
+    udp_gro_forwarding: None,
+    tcp_segmentation: None,
+    checksums: None,
+};
+
 /// What the guest's port is told for bulk; a capture file's port knows no offloads.
 const ASK_FOR_SEGMENTATION: [&str; 6] = [
     "port stop 0",
@@ -60,16 +69,19 @@ enum Way {
 struct Setup {
     mix: Mix,
     way: Way,
+    /// Joined datagrams are cut before the uplink's veth, as before a card that cannot.
+    wire: bool,
 }
 
 impl Setup {
     fn name(self) -> String {
         let way = if self.way == Way::Out { "out" } else { "in" };
-        format!("uplink {way} {}", self.mix.name())
+        let suffix = if self.wire { "-wire" } else { "" };
+        format!("uplink {way} {}{suffix}", self.mix.name())
     }
 
     fn unit(self) -> &'static str {
-        if self.mix == Mix::Fixed(64) { "Mpps" } else { "Gb/s" }
+        if matches!(self.mix, Mix::Fixed(64) | Mix::Summed(64)) { "Mpps" } else { "Gb/s" }
     }
 
     /// The rate of `frames_per_s` in that unit.
@@ -83,18 +95,21 @@ impl Setup {
 
 fn cases(_bench: &Bench) -> Vec<Plan> {
     let all = [
-        (Mix::Fixed(64), Way::Out),
-        (Mix::Fixed(1500), Way::Out),
-        (Mix::Tcp(BULK_PAYLOAD), Way::Out),
-        (Mix::Fixed(64), Way::In),
-        (Mix::Fixed(1500), Way::In),
+        (Mix::Fixed(64), Way::Out, false),
+        (Mix::Fixed(1500), Way::Out, false),
+        (Mix::Summed(64), Way::Out, false),
+        (Mix::Summed(64), Way::Out, true),
+        (Mix::Summed(1500), Way::Out, true),
+        (Mix::Tcp(BULK_PAYLOAD), Way::Out, false),
+        (Mix::Fixed(64), Way::In, false),
+        (Mix::Fixed(1500), Way::In, false),
     ];
-    let setups = all.into_iter().map(|(mix, way)| Setup { mix, way });
+    let setups = all.into_iter().map(|(mix, way, wire)| Setup { mix, way, wire });
     setups.map(|setup| Plan::new(&setup.name(), move |bench| case(bench, setup))).collect()
 }
 
 fn case(bench: &Bench, setup: Setup) -> Result<Case> {
-    let goal = Goal::RatioAtLeast(if setup.mix == Mix::Fixed(64) { 1.5 } else { 4.0 });
+    let goal = Goal::RatioAtLeast(if setup.unit() == "Mpps" { 1.5 } else { 4.0 });
     let name = format!("{} to a veth, one hop", Ovs::NAME);
     let ovs = Rival::start(bench, &name, &[goal], || Peer::start(bench, setup));
     let other = Rival::absent(
@@ -150,7 +165,8 @@ impl Guest {
                 let to = Place { mac: in_text(OUTSIDE_MAC), address: outside_address().into() };
                 txonly(&vm(), &to, cpu, bytes)
             }
-            (Way::Out, mix) => bulk(&pcap, mix)?,
+            (Way::Out, mix @ Mix::Tcp(_)) => bulk(&pcap, mix)?,
+            (Way::Out, mix) => replay(&pcap, mix)?,
             (Way::In, mix) => from_outside(&pcap, mix)?,
         };
         pmd.connect_to(socket);
@@ -174,15 +190,27 @@ impl Guest {
     }
 }
 
-/// Super-frames from a capture file through the checksum engine, which asks for segmentation.
-fn bulk(pcap: &Path, mix: Mix) -> Result<Testpmd> {
-    let flow = Flow {
+/// From the guest to the outside.
+fn outward_flow() -> Flow {
+    Flow {
         source_mac: vm().mac_bytes(),
         destination_mac: OUTSIDE_MAC,
         source: vm_address(),
         destination: outside_address(),
-    };
-    write_pcap(pcap, &[flow], mix, 16)?;
+    }
+}
+
+/// Frames from a capture file as they are.
+fn replay(pcap: &Path, mix: Mix) -> Result<Testpmd> {
+    write_pcap(pcap, &[outward_flow()], mix, 64)?;
+    let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::Io);
+    pmd.more_devices.push(format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()));
+    Ok(pmd)
+}
+
+/// Super-frames from a capture file through the checksum engine, which asks for segmentation.
+fn bulk(pcap: &Path, mix: Mix) -> Result<Testpmd> {
+    write_pcap(pcap, &[outward_flow()], mix, 16)?;
     let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::Csum);
     pmd.peer_mac = Some(in_text(OUTSIDE_MAC));
     pmd.more_devices.push(format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()));
@@ -228,6 +256,9 @@ impl Ours {
             pin_process(pid, bench.cores().device)?;
         }
         super::wait_links(&cluster, 0)?;
+        if setup.wire {
+            cluster.host(1)?.netns.set_offloads(UPLINK_INTERFACE, &CUT_BEFORE_WIRE)?;
+        }
         let socket = cluster.vnic_socket(VM);
         let outside = cluster.outside();
         let guest = Guest::start(bench, setup, (&socket, false), outside, "uplink-ours")?;
@@ -280,6 +311,9 @@ impl Peer {
             WireEnd { netns: &outside, interface: OUTSIDE_INTERFACE },
             1500,
         )?;
+        if setup.wire {
+            host.set_offloads(UPLINK_INTERFACE, &CUT_BEFORE_WIRE)?;
+        }
         let bulk = matches!(setup.mix, Mix::Tcp(_));
         let ovs = if bulk {
             Ovs::start_with_tso(&host, bench.dir(), "ovs-up", bench.cores().device)?

@@ -11,7 +11,7 @@ use crate::{
     testbed::{Namespace, Raw},
 };
 use std::io::Read;
-use wireonce_frame::{FrameRef, MacAddr, Offload};
+use wireonce_frame::{FrameRef, Headers, MacAddr, Offload, coalesce::Flow, sample::Sample};
 use wireonce_ledger::Amount;
 use wireonce_ring::Wait;
 
@@ -129,6 +129,92 @@ fn a_port_without_offload_gets_segments_that_the_kernel_cut() {
             assert_eq!(bytes[54..], segment[54 + n * 1448..][..1448]);
         }
     });
+}
+
+#[test]
+fn the_kernel_cuts_joined_frames_into_those_that_came() {
+    for access in [Access::Packet, Access::Tap] {
+        let Some((inside, outside)) = pair() else { return };
+        let far = if access == Access::Tap { &inside } else { &outside };
+        if access == Access::Tap {
+            inside.ip("link del up0");
+        }
+        inside.run(|| {
+            let mut uplink = Uplink::open(access);
+            let listener = if access == Access::Tap {
+                // What goes into a TAP is received by the kernel, which does not cut it:
+                // a bridge sends it on through a port that makes the kernel do so.
+                inside.ip("link add br0 type bridge");
+                inside.ip("link set br0 up");
+                inside.ip("link set up0 master br0");
+                inside.ip("link add p0 type veth peer name p1");
+                for words in ["p0 master br0", "p0 up", "p1 up"] {
+                    inside.ip(&format!("link set {words}"));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                offloads_off("p0");
+                Raw::open("p1")
+            } else {
+                offloads_off("up0");
+                far.run(|| Raw::open("out0"))
+            };
+            for vlan in [None, Some(7)] {
+                for frames in flows() {
+                    let transmit = uplink.driver.transmit();
+                    let already = transmit.in_flight();
+                    frames.iter().for_each(|bytes| queue_joined(transmit, vlan, bytes));
+                    assert_eq!(transmit.in_flight(), already + 1, "joined");
+                    transmit.submit(&mut uplink.ring).unwrap();
+                    let mut fates = Vec::new();
+                    while fates.is_empty() {
+                        fates = uplink.fates();
+                    }
+                    assert!(matches!(fates[..], [SentOutcome::Done]), "{fates:?}");
+                    for bytes in &frames {
+                        let (tag, seen) = listener.next_with_tag(&frames[0][..12]);
+                        assert_eq!(tag.is_some(), vlan.is_some());
+                        assert_eq!(seen, *bytes, "{access:?} {vlan:?}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Flows of all kinds that are joined whole.
+fn flows() -> Vec<Vec<Vec<u8>>> {
+    let lens = [100, 100, 100, 40];
+    let sequence = |n: usize| (u32::MAX - 150).wrapping_add(100 * u32::try_from(n).unwrap());
+    let kinds: [fn(u32) -> Sample; 4] = [
+        |_| Sample::udp4(),
+        |_| Sample::udp6(),
+        |sequence| Sample::tcp4().tcp(sequence, 0x10, vec![1; 12]),
+        |sequence| Sample::tcp6().tcp(sequence, 0x10, vec![1; 12]),
+    ];
+    let flow = |kind: fn(u32) -> Sample| {
+        let frame = |(n, len): (usize, &usize)| {
+            let id = 0xfffe_u16.wrapping_add(u16::try_from(n).unwrap());
+            kind(sequence(n)).ipv4_id(id).payload(vec![n.to_le_bytes()[0]; *len]).build()
+        };
+        lens.iter().enumerate().map(frame).collect()
+    };
+    kinds.into_iter().map(flow).collect()
+}
+
+fn queue_joined(transmit: &mut Transmit, vlan: Option<u16>, bytes: &[u8]) {
+    let headers = Headers::parse(bytes, bytes.len()).unwrap();
+    let flow = Flow::of(&headers, bytes, bytes.len(), &Offload::default());
+    let parts = [bytes];
+    let frame = FrameRef::new(&parts, Offload::default());
+    transmit.queue(PLAIN, vlan, flow, &frame, BOOKING).unwrap();
+}
+
+/// The kernel does everything itself before the interface.
+fn offloads_off(interface: &str) {
+    let words =
+        ["-K", interface, "tso", "off", "tx-udp-segmentation", "off", "tx", "off", "txvlan", "off"];
+    let output = std::process::Command::new("ethtool").args(words).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

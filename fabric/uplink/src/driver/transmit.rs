@@ -275,6 +275,22 @@ impl Transmit {
         Some(Sent { booking, outcome, joined })
     }
 
+    /// As if the kernel had refused all that waits.
+    #[cfg(test)]
+    pub(crate) fn refuse_waiting(&mut self) -> Vec<Sent> {
+        self.coalescer.close_all(&mut self.waiting);
+        let waiting = std::mem::take(&mut self.waiting);
+        let refuse = |(slot, bytes)| Completion {
+            token: Token { index: self.token.index | u32::from(slot), ..self.token },
+            result: -libc::EINVAL,
+            more: false,
+            buffer: None,
+            sent: Some(bytes),
+        };
+        let refused: Vec<Completion> = waiting.into_iter().map(refuse).collect();
+        refused.into_iter().filter_map(|completion| self.finish(completion)).collect()
+    }
+
     /// What joining has done so far.
     pub(super) fn joined(&self) -> JoinCounters {
         self.coalescer.counters
@@ -385,32 +401,4 @@ fn has_offload(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use wireonce_frame::Offload;
-
-    #[test]
-    fn the_tag_stands_behind_the_addresses_wherever_the_parts_end() {
-        let whole: Vec<u8> = (0..40).collect();
-        let mut expected = vec![0; VNET_LEN];
-        expected.extend(&whole[..12]);
-        expected.extend([0x81, 0, 0, 7]);
-        expected.extend(&whole[12..]);
-        for cut in 0..=40 {
-            let parts = [&whole[..cut], &[], &whole[cut..]];
-            let frame = FrameRef::new(&parts, Offload::default());
-            let mut bytes = Vec::new();
-            compose(&mut bytes, [0; VNET_HEADER_LEN], Some(7), &frame);
-            assert_eq!(bytes, expected, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn untagged_frames_go_out_as_they_are() {
-        let parts: [&[u8]; 2] = [b"abc", b"def"];
-        let mut bytes = Vec::new();
-        let vnet = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-        compose(&mut bytes, vnet, None, &FrameRef::new(&parts, Offload::default()));
-        assert_eq!(bytes, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0aabcdef");
-    }
-}
+mod tests;

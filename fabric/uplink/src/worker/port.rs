@@ -275,7 +275,7 @@ mod tests {
         sample::{STRANGER, config, directory, mac, tcp_segment, vnic},
         testbed::{Namespace, Raw},
     };
-    use wireonce_frame::checksum;
+    use wireonce_frame::{Headers, checksum, coalesce::Flow, sample::Sample};
     use wireonce_ring::{Token, Wait};
 
     fn port(ring: &mut Ring) -> UplinkPort {
@@ -348,6 +348,44 @@ mod tests {
             assert_eq!(port.snapshot().software_segmented, 1);
             let account = books.at(booking.owner, Stage::UplinkTx);
             assert_eq!(account.output, booking.amount);
+            assert_eq!(account.open_frames(), 0);
+        });
+    }
+
+    #[test]
+    fn a_train_that_a_port_refuses_is_cut_in_software_and_the_books_close() {
+        let Some((inside, _outside, listener)) = wired() else { return };
+        inside.run(|| {
+            let mut ring = Ring::new().unwrap();
+            let mut port = port(&mut ring);
+            let mut books = Books::default();
+            let owner = Owner::vnic(vnic(1));
+            let frames: Vec<Vec<u8>> =
+                (0..5).map(|n| Sample::udp4().ipv4_id(n).payload(vec![9; 80]).build()).collect();
+            let mut send = |port: &mut UplinkPort, bytes: &[u8]| {
+                let headers = Headers::parse(bytes, bytes.len()).unwrap();
+                let flow = Flow::of(&headers, bytes, bytes.len(), &Offload::default());
+                let out = Out { uplink: port.uplink.id, vlan: Some(20), vnet: PLAIN, flow };
+                let parts = [bytes];
+                let frame = FrameRef::new(&parts, Offload::default());
+                port.send(&mut books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
+            };
+            frames.iter().for_each(|bytes| send(&mut port, bytes));
+            assert_eq!(port.driver.transmit().in_flight(), 1);
+            for sent in port.driver.transmit().refuse_waiting() {
+                port.finish(&mut books, sent);
+            }
+            settle(&mut port, &mut ring, &mut books);
+            for bytes in &frames {
+                assert_eq!(listener.read().1, *bytes, "untagged by the kernel");
+            }
+            let snapshot = port.snapshot();
+            assert_eq!(snapshot.software_segmented, 1);
+            assert_eq!(snapshot.counters.joining_refused, 1);
+            assert_eq!(snapshot.counters.frames_joined, 4);
+            let account = books.at(owner, Stage::UplinkTx);
+            let bytes = 5 * 122;
+            assert_eq!(account.output, Amount { frames: 5, segments: 5, bytes });
             assert_eq!(account.open_frames(), 0);
         });
     }
