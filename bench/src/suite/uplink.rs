@@ -71,13 +71,16 @@ struct Setup {
     way: Way,
     /// Joined datagrams are cut before the uplink's veth, as before a card that cannot.
     wire: bool,
+    /// Flows that take turns; more than one only where frames are replayed.
+    flows: u8,
 }
 
 impl Setup {
     fn name(self) -> String {
         let way = if self.way == Way::Out { "out" } else { "in" };
+        let flows = if self.flows > 1 { format!(", {} flows", self.flows) } else { String::new() };
         let suffix = if self.wire { "-wire" } else { "" };
-        format!("uplink {way} {}{suffix}", self.mix.name())
+        format!("uplink {way} {}{flows}{suffix}", self.mix.name())
     }
 
     fn unit(self) -> &'static str {
@@ -95,16 +98,17 @@ impl Setup {
 
 fn cases(_bench: &Bench) -> Vec<Plan> {
     let all = [
-        (Mix::Fixed(64), Way::Out, false),
-        (Mix::Fixed(1500), Way::Out, false),
-        (Mix::Summed(64), Way::Out, false),
-        (Mix::Summed(64), Way::Out, true),
-        (Mix::Summed(1500), Way::Out, true),
-        (Mix::Tcp(BULK_PAYLOAD), Way::Out, false),
-        (Mix::Fixed(64), Way::In, false),
-        (Mix::Fixed(1500), Way::In, false),
+        (Mix::Fixed(64), Way::Out, false, 1),
+        (Mix::Fixed(1500), Way::Out, false, 1),
+        (Mix::Summed(64), Way::Out, false, 1),
+        (Mix::Summed(64), Way::Out, true, 1),
+        (Mix::Summed(64), Way::Out, true, 16),
+        (Mix::Summed(1500), Way::Out, true, 1),
+        (Mix::Tcp(BULK_PAYLOAD), Way::Out, false, 1),
+        (Mix::Fixed(64), Way::In, false, 1),
+        (Mix::Fixed(1500), Way::In, false, 1),
     ];
-    let setups = all.into_iter().map(|(mix, way, wire)| Setup { mix, way, wire });
+    let setups = all.into_iter().map(|(mix, way, wire, flows)| Setup { mix, way, wire, flows });
     setups.map(|setup| Plan::new(&setup.name(), move |bench| case(bench, setup))).collect()
 }
 
@@ -166,7 +170,7 @@ impl Guest {
                 txonly(&vm(), &to, cpu, bytes)
             }
             (Way::Out, mix @ Mix::Tcp(_)) => bulk(&pcap, mix)?,
-            (Way::Out, mix) => replay(&pcap, mix)?,
+            (Way::Out, mix) => replay(&pcap, mix, setup.flows)?,
             (Way::In, mix) => from_outside(&pcap, mix)?,
         };
         pmd.connect_to(socket);
@@ -190,19 +194,21 @@ impl Guest {
     }
 }
 
-/// From the guest to the outside.
-fn outward_flow() -> Flow {
+/// From the guest to an address of the outside.
+fn outward_flow(number: u8) -> Flow {
+    let [a, b, c, d] = outside_address().octets();
     Flow {
         source_mac: vm().mac_bytes(),
         destination_mac: OUTSIDE_MAC,
         source: vm_address(),
-        destination: outside_address(),
+        destination: Ipv4Addr::new(a, b, c, d + number),
     }
 }
 
-/// Frames from a capture file as they are.
-fn replay(pcap: &Path, mix: Mix) -> Result<Testpmd> {
-    write_pcap(pcap, &[outward_flow()], mix, 64)?;
+/// Frames from a capture file as they are; the flows take turns.
+fn replay(pcap: &Path, mix: Mix, flows: u8) -> Result<Testpmd> {
+    let flows: Vec<Flow> = (0..flows).map(outward_flow).collect();
+    write_pcap(pcap, &flows, mix, 64)?;
     let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::Io);
     pmd.more_devices.push(format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()));
     Ok(pmd)
@@ -210,7 +216,7 @@ fn replay(pcap: &Path, mix: Mix) -> Result<Testpmd> {
 
 /// Super-frames from a capture file through the checksum engine, which asks for segmentation.
 fn bulk(pcap: &Path, mix: Mix) -> Result<Testpmd> {
-    write_pcap(pcap, &[outward_flow()], mix, 16)?;
+    write_pcap(pcap, &[outward_flow(0)], mix, 16)?;
     let mut pmd = Testpmd::new(End::FrontEnd("unset".into()), Forward::Csum);
     pmd.peer_mac = Some(in_text(OUTSIDE_MAC));
     pmd.more_devices.push(format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()));

@@ -199,6 +199,21 @@ fn a_wrong_checksum_is_not_mended() {
 }
 
 #[test]
+fn a_sum_of_zero_is_written_as_ones_and_joined() {
+    let mut payload = vec![1; 40];
+    payload[..2].fill(0);
+    let sample = |id, payload: &[u8]| Sample::udp4().ipv4_id(id).payload(payload.to_vec());
+    let bytes = sample(1, &payload).build();
+    // What the checksum lacks to all ones goes into the payload.
+    payload[..2].copy_from_slice(&bytes[40..42]);
+    let frames = [1, 2].map(|id| Came::new(sample(id, &payload), false));
+    assert_eq!(frames[0].bytes[40..42], [0xff, 0xff]);
+    let mut joined = Joined::begin(&frames[0]).unwrap();
+    assert!(joined.follow(&frames[1]));
+    assert_eq!(joined.cut(), frames.map(|came| came.bytes));
+}
+
+#[test]
 fn tcp_segments_follow_only_where_the_stream_goes_on() {
     let came = |sample| Came::new(sample, true);
     let first = came(tcp(1000, 500));
@@ -271,11 +286,14 @@ fn what_cutting_cannot_restore_is_no_piece() {
         came.bytes.resize(60, 0);
         came
     };
+    let mut padded_tcp = Came::new(Sample::tcp4().payload(vec![1; 2]), false);
+    padded_tcp.bytes.resize(60, 0);
     let mut short_udp = udp(1, 40);
     short_udp.bytes[39] -= 2;
     let complete = |sample: Sample| Came::new(sample.payload(body.clone()), false);
     for (what, came) in [
         ("padding", padded),
+        ("padding behind TCP", padded_tcp),
         ("a UDP length that ends before the packet", short_udp),
         ("an IPv4 option", complete(Sample::udp4().ipv4_options(vec![1; 4]))),
         ("an extension header", complete(Sample::udp6().extension(60, vec![0; 8]))),

