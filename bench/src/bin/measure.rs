@@ -10,7 +10,7 @@ use wireonce_bench::result::Results;
 use wireonce_bench::{plot, suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::report::Report;
-use wireonce_qemu_tests::{Error, Result, interrupt, packages};
+use wireonce_qemu_tests::{Error, Result, cargo, interrupt, packages};
 
 /// `all` must end within half an hour, on a noisy machine, too: how long it repeats rounds.
 const ALL_REPEATS: Duration = Duration::from_secs(15 * 60);
@@ -60,7 +60,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse_from(cargo::arguments());
     let Some(name) = &options.suite else {
         suite::SUITES.iter().for_each(|suite| println!("{:<10} {}", suite.name, suite.about));
         return ExitCode::SUCCESS;

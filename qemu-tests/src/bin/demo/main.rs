@@ -16,13 +16,13 @@ use tour::Tour;
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::guest::image::target_dir;
 use wireonce_qemu_tests::report::Report;
-use wireonce_qemu_tests::{Error, Result, interrupt, packages};
+use wireonce_qemu_tests::{Error, Result, cargo, interrupt, packages};
 
 /// The demo ends by itself after this time, whatever hangs.
 const TOTAL_LIMIT: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse_from(cargo::arguments());
     if let Some(socket) = &options.console {
         return finish(console::attach(socket));
     }

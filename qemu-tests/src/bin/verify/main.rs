@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use steps::{Outcome, STEPS, Step};
-use wireonce_qemu_tests::packages;
 use wireonce_qemu_tests::report::Report;
+use wireonce_qemu_tests::{cargo, packages};
 
 /// Checks form, lints, tests, documentation and dependencies; stops at the first failure.
 #[derive(Debug, Parser)]
@@ -39,7 +39,7 @@ struct Done {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse_from(cargo::arguments());
     let report = Report::new();
     let chosen: Vec<&Step> = STEPS
         .iter()
