@@ -16,7 +16,7 @@
 //!   bytes where they are and brings them again with the next run
 //!   ([`Unpacker::feed_lent`]), or *kept*: copied to the one buffer for that.
 //! - Datagrams beyond a hole are copied and *held* until the hole is filled, or
-//!   final: 64 datagrams or 128 KB beyond it have come, or 1 ms has passed. Then
+//!   final: 256 datagrams or 512 KB beyond it have come, or 1 ms has passed. Then
 //!   the kept frame is given up, the edge moves on, and parsing goes on at the
 //!   next datagram's first block.
 //! - What contradicts itself costs the peer its own frames and nothing else: the

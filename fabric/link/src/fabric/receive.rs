@@ -30,7 +30,7 @@ const PROBE_KIND: u8 = 2;
 const EVIDENCE_PREFIX_LEN: usize = 8;
 /// The message that asks for evidence about the path that it comes on.
 pub(super) const PROBE: [u8; 8] = [PROBE_KIND, 0, 0, 0, 0, 0, 0, 0];
-/// Bytes that the incomplete frames and early datagrams of one session may take: eighty
+/// Bytes that the incomplete frames and early datagrams of one session may take: some thirty
 /// paths at their worst. A peer has up to a thousand, and may have been broken into.
 const SESSION_BUFFERS_MAX: usize = 16 << 20;
 /// Paths may borrow one receive buffer of so many: the others are for what arrives.

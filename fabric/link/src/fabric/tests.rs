@@ -18,7 +18,9 @@ use wireonce_frame::{Offload, SliceSource, ecn::Ecn};
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_qemu_tests::impair::free_ports;
 use wireonce_ring::{BufferId, Ring, Wait};
-use wireonce_wire::{Endpoint, Geometry, Packer, PathIndex, TAG_LEN, TrainPool, VnicId};
+use wireonce_wire::{
+    Endpoint, Geometry, HELD_DATAGRAMS_MAX, Packer, PathIndex, TAG_LEN, TrainPool, VnicId,
+};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PEER: PeerId = PeerId(0);
@@ -383,22 +385,28 @@ fn a_datagram_that_comes_when_its_hole_is_final_is_told_as_lost() {
     let mut receiver = receiver(&b);
     // Each frame fills one datagram.
     let len = 1_000 - 16 - TAG_LEN - 24;
-    let frames: Vec<_> = (1..=68_u8).map(|number| vec![number; len]).collect();
+    let count = HELD_DATAGRAMS_MAX + 4;
+    let number = |frame: &Vec<u8>| usize::from(frame[0]) << 8 | usize::from(frame[1]);
+    let frames: Vec<_> = (1..=count)
+        .map(|number| {
+            [&u16::try_from(number).unwrap().to_be_bytes()[..], &vec![7; len - 2]].concat()
+        })
+        .collect();
     let mut datagrams = sender.datagrams(&frames);
-    assert_eq!(datagrams.len(), 68);
+    assert_eq!(datagrams.len(), count);
     let missed = datagrams.remove(1);
-    let mut received = receive(&mut receiver, &datagrams[..60], 0);
+    let mut received = receive(&mut receiver, &datagrams[..count - 8], 0);
     assert_eq!(received.len(), 1);
     // The hole becomes final in the middle of this buffer, at the end of which it is filled.
     datagrams.push(missed);
-    received.extend(receive(&mut receiver, &datagrams[60..], 0));
-    assert!(received.iter().map(|frame| frame[0]).eq((1..=68).filter(|number| *number != 2)));
+    received.extend(receive(&mut receiver, &datagrams[count - 8..], 0));
+    assert!(received.iter().map(number).eq((1..=count).filter(|number| *number != 2)));
     let slots = &mut receiver.sessions.get_mut(&b.local_index).unwrap().paths;
     let path = slots[0].as_mut().unwrap();
     assert_eq!(path.counters.late, 1);
     let evidence = path.report(10_000).unwrap();
     let missing: Vec<u64> = evidence.missing().flatten().collect();
-    assert_eq!((missing, evidence.to()), (vec![2], 69));
+    assert_eq!((missing, evidence.to()), (vec![2], count as u64 + 1));
 }
 
 #[test]

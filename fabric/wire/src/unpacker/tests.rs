@@ -113,13 +113,15 @@ fn each_hole_is_given_up_at_its_own_age() {
 }
 
 #[test]
-fn sixty_four_datagrams_beyond_a_hole_make_it_final() {
+fn so_many_datagrams_beyond_a_hole_make_it_final() {
+    const MOST: u64 = HELD_DATAGRAMS_MAX as u64;
     let bytes = block(b"x");
     let mut unpacker = Unpacker::new(0);
-    let beyond: Vec<_> = (1..=64).map(|number| datagram(number, 0, &bytes)).collect();
-    assert_eq!(feed(&mut unpacker, &beyond[..63], 0), []);
-    assert_eq!(feed(&mut unpacker, &beyond[63..], 0).len(), 64);
-    assert_eq!((unpacker.edge(), unpacker.stats().lost_datagrams), (65, 1));
+    let beyond: Vec<_> = (1..=MOST).map(|number| datagram(number, 0, &bytes)).collect();
+    let (last, before) = beyond.split_last().unwrap();
+    assert_eq!(feed(&mut unpacker, before, 0), []);
+    assert_eq!(feed(&mut unpacker, &[*last], 0).len(), HELD_DATAGRAMS_MAX);
+    assert_eq!((unpacker.edge(), unpacker.stats().lost_datagrams), (MOST + 1, 1));
     assert_eq!(feed(&mut unpacker, &[datagram(0, 0, &bytes)], 0), []);
     assert_eq!(unpacker.stats().late, 1);
 }
@@ -128,30 +130,31 @@ fn sixty_four_datagrams_beyond_a_hole_make_it_final() {
 fn held_bytes_make_a_hole_final_too() {
     let big = block(&[1; 60_000]);
     let mut unpacker = Unpacker::new(0);
-    let run: Vec<_> = (1..=3).map(|number| datagram(number, 0, &big)).collect();
-    assert_eq!(feed(&mut unpacker, &run[..2], 0), []);
-    assert_eq!(unpacker.buffers_len(), 2 * big.len());
-    // The third does not fit, the hole is given up, and now it is the third's turn.
-    assert_eq!(feed(&mut unpacker, &run[2..], 0).len(), 3);
-    assert_eq!(unpacker.edge(), 4);
+    let run: Vec<_> = (1..=9).map(|number| datagram(number, 0, &big)).collect();
+    assert_eq!(HELD_BYTES_MAX / big.len(), 8);
+    assert_eq!(feed(&mut unpacker, &run[..8], 0), []);
+    assert_eq!(unpacker.buffers_len(), 8 * big.len());
+    // The ninth does not fit, the hole is given up, and now it is the ninth's turn.
+    assert_eq!(feed(&mut unpacker, &run[8..], 0).len(), 9);
+    assert_eq!(unpacker.edge(), 10);
 }
 
 #[test]
 fn a_datagram_below_what_is_held_is_not_lost_for_want_of_room() {
     let big = block(&[1; 60_000]);
     let mut unpacker = Unpacker::new(0);
-    let run: Vec<_> = [5, 6, 3].map(|number| datagram(number, 0, &big)).into();
+    let run: Vec<_> = (5..=12).chain([3]).map(|number| datagram(number, 0, &big)).collect();
     assert_eq!(feed(&mut unpacker, &run, 0).len(), 1);
     assert_eq!((unpacker.edge(), unpacker.stats().late), (4, 0));
-    assert_eq!(tick(&mut unpacker, HOLE_AGE_US).len(), 2);
+    assert_eq!(tick(&mut unpacker, HOLE_AGE_US).len(), 8);
 }
 
 #[test]
 fn a_datagram_that_no_buffer_could_hold_ends_the_hole_at_once() {
-    let huge = block(b"x").repeat(10_000);
+    let huge = block(b"x").repeat(30_000);
     assert!(huge.len() > HELD_BYTES_MAX);
     let mut unpacker = Unpacker::new(0);
-    assert_eq!(feed(&mut unpacker, &[datagram(9, 0, &huge)], 0).len(), 10_000);
+    assert_eq!(feed(&mut unpacker, &[datagram(9, 0, &huge)], 0).len(), 30_000);
     assert_eq!(unpacker.edge(), 10);
 }
 
