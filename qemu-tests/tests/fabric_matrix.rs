@@ -78,13 +78,16 @@ fn outside_port(cluster: &Cluster) -> Result<[u64; 4]> {
     }))
 }
 
-/// The same, as the gateway booked it.
+/// The same, as the gateway booked it, less what it joined before the port.
 fn uplink(cluster: &Cluster) -> Result<[u64; 4]> {
     let status = cluster.status(GATEWAY)?;
     let uplink = status.uplinks.first().cloned().unwrap_or_default();
     let fields = ["out/frames", "out/bytes", "in/frames", "in/bytes"];
-    Ok(fields
-        .map(|field| uplink.pointer(&format!("/{field}")).and_then(Value::as_u64).unwrap_or(0)))
+    let [frames, bytes, frames_in, bytes_in] = fields
+        .map(|field| uplink.pointer(&format!("/{field}")).and_then(Value::as_u64).unwrap_or(0));
+    let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
+    let joined = counter("uplink_frames_joined");
+    Ok([frames - joined, bytes - counter("uplink_joined_header_bytes"), frames_in, bytes_in])
 }
 
 /// Both ends of the uplink's wire at a moment at which nothing is on its way.

@@ -29,6 +29,8 @@ pub(super) struct JoinCounters {
     pub(super) frames: u64,
     /// Frames that others were appended to.
     pub(super) trains: u64,
+    /// Bytes of the headers of those that were appended.
+    pub(super) header_bytes: u64,
     /// Times that the kernel refused a train, and its kind was switched off.
     pub(super) refused: u64,
 }
@@ -100,8 +102,9 @@ impl Coalescer {
         let at = self.trains.iter().position(|open| open.key == key)?;
         let open = self.trains.get_mut(at)?;
         let seat = flow.piece.and_then(|piece| open.take(&piece, arrival, waiting));
-        if seat.is_some() {
+        if let Some(seat) = seat {
             self.counters.frames += 1;
+            self.counters.header_bytes += seat.header_len as u64;
             self.counters.trains += u64::from(open.train.segments() == 2);
         }
         if seat.is_none() || open.train.is_full() {

@@ -69,6 +69,8 @@ pub struct DriverCounters {
     pub frames_joined: u64,
     /// Frames that they were appended to: what went to the kernel in their stead.
     pub super_frames: u64,
+    /// Bytes of the appended frames' headers, which the kernel did not get.
+    pub joined_header_bytes: u64,
     /// Times that the kernel refused one, after which that kind (TCP or UDP) is not made.
     pub joining_refused: u64,
 }
@@ -224,6 +226,7 @@ impl Driver {
         DriverCounters {
             frames_joined: joined.frames,
             super_frames: joined.trains,
+            joined_header_bytes: joined.header_bytes,
             joining_refused: joined.refused,
             ..counters
         }

@@ -204,6 +204,7 @@ fn count_uplinks<'s>(
         add("uplink_software_segmented", uplink.software_segmented);
         add("uplink_frames_joined", uplink.counters.frames_joined);
         add("uplink_super_frames", uplink.counters.super_frames);
+        add("uplink_joined_header_bytes", uplink.counters.joined_header_bytes);
         add("uplink_joining_refused", uplink.counters.joining_refused);
         add("uplink_receive_errors", uplink.counters.receive_errors);
         add("uplink_reopened", uplink.counters.reopened);

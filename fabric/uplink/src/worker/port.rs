@@ -383,6 +383,7 @@ mod tests {
             assert_eq!(snapshot.software_segmented, 1);
             assert_eq!(snapshot.counters.joining_refused, 1);
             assert_eq!(snapshot.counters.frames_joined, 4);
+            assert_eq!(snapshot.counters.joined_header_bytes, 4 * 42);
             let account = books.at(owner, Stage::UplinkTx);
             let bytes = 5 * 122;
             assert_eq!(account.output, Amount { frames: 5, segments: 5, bytes });
