@@ -1,0 +1,330 @@
+//! Single steps, and a house of servers behind a bad network.
+
+use super::*;
+
+const MBIT: u64 = 1_000_000;
+const A: ServerIndex = ServerIndex(0);
+const B: ServerIndex = ServerIndex(1);
+const LIFE_US: u64 = 60_000;
+
+fn lessor() -> Lessor {
+    Lessor::new(1_000 * MBIT, &[10 * MBIT, 10 * MBIT], LeaseTiming::default(), 1, 0)
+}
+
+/// A report that says nothing new but that the server lives.
+fn hear(lessor: &mut Lessor, server: ServerIndex, obeyed: u64, now_us: u64) {
+    lessor.hear(server, Report { sent_us: now_us, obeyed }, now_us);
+}
+
+#[test]
+fn a_new_gateway_promises_starters_until_older_promises_are_over() {
+    let mut lessor = lessor();
+    lessor.set_target(A, 900 * MBIT);
+    hear(&mut lessor, A, 0, LIFE_US - 1);
+    assert_eq!(lessor.lease(A, LIFE_US - 1).unwrap().rate_bps, 10 * MBIT);
+    hear(&mut lessor, A, 0, LIFE_US);
+    assert_eq!(lessor.lease(A, LIFE_US).unwrap().rate_bps, 900 * MBIT);
+}
+
+#[test]
+fn a_raise_waits_for_the_cut_that_pays_for_it() {
+    let mut lessor = lessor();
+    let mut now_us = 100_000;
+    lessor.set_target(A, 990 * MBIT);
+    hear(&mut lessor, A, 0, now_us);
+    hear(&mut lessor, B, 0, now_us);
+    let first = lessor.lease(A, now_us).unwrap();
+    assert_eq!(first.rate_bps, 990 * MBIT);
+
+    // B is to have half of it.
+    now_us += 5_000;
+    lessor.set_target(A, 500 * MBIT);
+    lessor.set_target(B, 500 * MBIT);
+    hear(&mut lessor, A, first.epoch, now_us);
+    hear(&mut lessor, B, 0, now_us);
+    let cut = lessor.lease(A, now_us).unwrap();
+    assert_eq!(cut.rate_bps, 500 * MBIT);
+    assert_eq!(lessor.lease(B, now_us).unwrap().rate_bps, 10 * MBIT, "A may not have heard");
+    hear(&mut lessor, A, cut.epoch, now_us + 100);
+    assert_eq!(lessor.lease(B, now_us + 100).unwrap().rate_bps, 500 * MBIT);
+    assert_eq!(lessor.committed_bps(now_us + 100), 1_000 * MBIT);
+}
+
+#[test]
+fn a_silent_server_s_promise_is_free_when_it_has_expired_and_not_before() {
+    let mut lessor = lessor();
+    lessor.set_target(A, 990 * MBIT);
+    hear(&mut lessor, A, 0, 100_000);
+    lessor.lease(A, 100_000).unwrap();
+    lessor.set_target(A, 0);
+    lessor.set_target(B, 990 * MBIT);
+    hear(&mut lessor, B, 0, 100_000 + LIFE_US - 1);
+    assert_eq!(lessor.lease(B, 100_000 + LIFE_US - 1).unwrap().rate_bps, 10 * MBIT);
+    hear(&mut lessor, B, 0, 100_000 + LIFE_US);
+    assert_eq!(lessor.lease(B, 100_000 + LIFE_US).unwrap().rate_bps, 990 * MBIT);
+    assert_eq!(lessor.lease(A, 100_000 + LIFE_US), None, "there is no report to answer");
+}
+
+#[test]
+fn less_capacity_is_shared_out_when_the_cuts_are_acknowledged() {
+    let mut lessor = lessor();
+    for server in [A, B] {
+        lessor.set_target(server, 500 * MBIT);
+        hear(&mut lessor, server, 0, 100_000);
+        lessor.lease(server, 100_000).unwrap();
+    }
+    lessor.set_usable(600 * MBIT);
+    lessor.set_target(A, 300 * MBIT);
+    lessor.set_target(B, 300 * MBIT);
+    let cut = lessor.lease(A, 101_000).unwrap();
+    assert!(cut.rate_bps <= 100 * MBIT, "B may still have its 500");
+    hear(&mut lessor, A, cut.epoch, 102_000);
+    let cut = lessor.lease(B, 102_000).unwrap();
+    assert_eq!(cut.rate_bps, 300 * MBIT);
+    hear(&mut lessor, B, cut.epoch, 103_000);
+    assert_eq!(lessor.lease(A, 103_000).unwrap().rate_bps, 300 * MBIT);
+}
+
+#[test]
+fn a_server_obeys_the_newest_lease_until_it_expires() {
+    let mut lessee = Lessee::new(5, LeaseTiming::default());
+    let at = lessee.report(1_000).sent_us;
+    let lease = |epoch, rate_bps, answers_us| Lease { epoch, rate_bps, answers_us };
+    lessee.take(lease(2, 200, at));
+    lessee.take(lease(1, 100, at));
+    assert_eq!(lessee.rate_bps(1_000), 200);
+    assert_eq!(lessee.rate_bps(50_999), 200);
+    assert_eq!(lessee.rate_bps(51_000), 5);
+    lessee.take(lease(3, 300, 60_000));
+    assert_eq!(lessee.report(52_000).obeyed, 2, "it answers a report that was not sent");
+}
+
+#[test]
+fn a_lease_for_an_earlier_life_is_not_obeyed() {
+    let mut lessee = Lessee::new(5, LeaseTiming::default());
+    lessee.report(20_000);
+    lessee.take(Lease { epoch: 9, rate_bps: 900, answers_us: 19_999 });
+    assert_eq!(lessee.rate_bps(20_001), 5);
+}
+
+#[test]
+fn an_epoch_of_another_life_acknowledges_nothing() {
+    let mut lessor = lessor();
+    lessor.set_target(A, 990 * MBIT);
+    hear(&mut lessor, A, 0, 100_000);
+    lessor.lease(A, 100_000).unwrap();
+    hear(&mut lessor, A, u64::MAX, 100_001);
+    assert_eq!(lessor.committed_bps(100_001), 1_000 * MBIT);
+}
+
+/// Numbers from a seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A message under way: when it comes, and to whom.
+enum Message {
+    Report(usize, Report),
+    Lease(usize, Lease),
+}
+
+/// A server's clock: where it began, and how fast it goes in millionths.
+struct Clock {
+    offset_us: u64,
+    speed: u64,
+}
+
+impl Clock {
+    fn at(&self, now_us: u64) -> u64 {
+        self.offset_us + now_us * self.speed / 1_000_000
+    }
+}
+
+const TICK_US: u64 = 5_000;
+const STEP_US: u64 = 500;
+const STARTER: u64 = 10 * MBIT;
+
+struct House {
+    random: Random,
+    lessor: Lessor,
+    servers: Vec<(Lessee, Clock)>,
+    under_way: Vec<(u64, Message)>,
+    usable: u64,
+    /// Servers that hear nothing and are not heard until then.
+    cut_off_until_us: Vec<u64>,
+    lives: u64,
+    faults: bool,
+}
+
+impl House {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let count = usize::try_from(2 + random.below(6)).unwrap();
+        let usable = 1_000 * MBIT;
+        let clock = |random: &mut Random| Clock {
+            offset_us: random.below(1 << 40),
+            // Up to a tenth too slow or too fast.
+            speed: 900_000 + random.below(200_001),
+        };
+        let servers = (0..count)
+            .map(|_| (Lessee::new(STARTER, LeaseTiming::default()), clock(&mut random)))
+            .collect();
+        let starters = vec![STARTER; count];
+        let lessor = Lessor::new(usable, &starters, LeaseTiming::default(), 1, 0);
+        Self {
+            random,
+            lessor,
+            servers,
+            under_way: Vec::new(),
+            usable,
+            cut_off_until_us: vec![0; count],
+            lives: 1,
+            faults: true,
+        }
+    }
+
+    fn send(&mut self, server: usize, now_us: u64, message: impl Fn() -> Message) {
+        let copies = if self.faults && self.random.one_in(20) { 2 } else { 1 };
+        for _ in 0..copies {
+            let lost =
+                self.faults && (self.random.one_in(8) || now_us < self.cut_off_until_us[server]);
+            let delay_us = if self.faults && self.random.one_in(10) {
+                self.random.below(200_000)
+            } else {
+                self.random.below(1_000)
+            };
+            if !lost {
+                self.under_way.push((now_us + delay_us, message()));
+            }
+        }
+    }
+
+    fn arrive(&mut self, now_us: u64) {
+        let (due, later): (Vec<_>, _) =
+            std::mem::take(&mut self.under_way).into_iter().partition(|(at, _)| *at <= now_us);
+        self.under_way = later;
+        for (_, message) in due {
+            match message {
+                Message::Report(server, report) => {
+                    self.lessor.hear(ServerIndex(server), report, now_us);
+                    if let Some(lease) = self.lessor.lease(ServerIndex(server), now_us) {
+                        self.send(server, now_us, || Message::Lease(server, lease));
+                    }
+                }
+                Message::Lease(server, lease) => self.servers[server].0.take(lease),
+            }
+        }
+    }
+
+    fn trouble(&mut self, now_us: u64) {
+        let server = usize::try_from(self.random.below(self.servers.len() as u64)).unwrap();
+        if self.random.one_in(100) {
+            self.cut_off_until_us[server] = now_us + self.random.below(300_000);
+        }
+        if self.random.one_in(100) {
+            self.servers[server].0 = Lessee::new(STARTER, LeaseTiming::default());
+            self.lessor.reattach(ServerIndex(server));
+        }
+        if self.random.one_in(400) {
+            self.lives += 1;
+            let starters = vec![STARTER; self.servers.len()];
+            let timing = LeaseTiming::default();
+            self.lessor = Lessor::new(self.usable, &starters, timing, self.lives << 32, now_us);
+        }
+    }
+
+    /// New demands: who wants how much, never more than there is.
+    fn retarget(&mut self) {
+        let mut left = self.usable;
+        for server in 0..self.servers.len() {
+            let target = self.random.below(left + 1);
+            left -= target;
+            self.lessor.set_target(ServerIndex(server), target);
+        }
+    }
+
+    fn sending(&self, now_us: u64) -> u64 {
+        self.servers.iter().map(|(lessee, clock)| lessee.rate_bps(clock.at(now_us))).sum()
+    }
+
+    fn tick(&mut self, now_us: u64) {
+        for server in 0..self.servers.len() {
+            let (lessee, clock) = &mut self.servers[server];
+            let report = lessee.report(clock.at(now_us));
+            self.send(server, now_us, || Message::Report(server, report));
+        }
+    }
+}
+
+/// One seed: the sum of what servers may send is never over the capacity.
+fn run(seed: u64) {
+    let mut house = House::new(seed);
+    for step in 0..4_000 {
+        let now_us = step * STEP_US;
+        if now_us.is_multiple_of(TICK_US) {
+            if house.random.one_in(10) {
+                house.retarget();
+            }
+            house.trouble(now_us);
+            house.tick(now_us);
+        }
+        house.arrive(now_us);
+        let sending = house.sending(now_us);
+        assert!(sending <= house.usable, "seed {seed}: {sending} bit/s at {now_us} us");
+    }
+}
+
+#[test]
+fn leases_never_add_up_to_more_than_there_is() {
+    (0..200).for_each(run);
+}
+
+/// The same with many more seeds: `cargo nextest run -p wireonce-shares --run-ignored all`.
+#[test]
+#[ignore = "takes a minute"]
+fn leases_never_add_up_to_more_than_there_is_with_ten_thousand_seeds() {
+    (0..10_000).for_each(run);
+}
+
+#[test]
+fn without_faults_everybody_has_his_target_within_three_ticks() {
+    let mut house = House::new(3);
+    house.faults = false;
+    let mut since_us = 0;
+    for step in 0..2_000 {
+        let now_us = step * STEP_US;
+        if now_us.is_multiple_of(TICK_US) {
+            if now_us.is_multiple_of(100_000) {
+                house.retarget();
+                since_us = now_us;
+            }
+            house.tick(now_us);
+        }
+        house.arrive(now_us);
+        if now_us > LIFE_US + 100_000 && now_us - since_us > 3 * TICK_US {
+            for (at, (lessee, clock)) in house.servers.iter().enumerate() {
+                let target = house.lessor.servers[at].target_bps;
+                let rate = lessee.rate_bps(clock.at(now_us));
+                // Starters are never lent: somebody may lack as much as they are.
+                let slack = STARTER * house.servers.len() as u64;
+                assert!(rate + slack >= target && rate <= target.max(STARTER), "{rate} {target}");
+            }
+        }
+    }
+}

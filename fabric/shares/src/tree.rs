@@ -1,0 +1,161 @@
+//! Uplink, grants, vNICs: a capacity divided level by level.
+//!
+//! ```text
+//!   uplink, one direction      capacity
+//!     ├─ grant of server A     reservation, shares, limit      wants what its vNICs want
+//!     │    ├─ vNIC             reservation, shares, limit      wants its demand
+//!     │    └─ vNIC
+//!     └─ grant of server B
+//! ```
+//! Demand is added up from below, each node's no more than its limit; the capacity is divided
+//! from above. So what a vNIC leaves goes to its server's others first, and what a server
+//! leaves, to other servers.
+
+use crate::{Claim, Demand, Terms, fill};
+
+/// One vNIC behind a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VnicNode {
+    /// What it is given.
+    pub terms: Terms,
+    /// What it would send.
+    pub demand: Demand,
+}
+
+/// What one server may use of the uplink, and its vNICs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GrantNode {
+    /// What the server is given.
+    pub terms: Terms,
+    /// Its vNICs.
+    pub vnics: Vec<VnicNode>,
+}
+
+/// One direction of an uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tree {
+    /// The servers that use it.
+    pub grants: Vec<GrantNode>,
+}
+
+impl VnicNode {
+    fn claim(&self) -> Claim {
+        claim(&self.terms, self.demand.ceiling_bps())
+    }
+}
+
+impl GrantNode {
+    /// What its vNICs want together, within their limits and its own.
+    #[must_use]
+    pub fn demand_bps(&self) -> u64 {
+        let wanted = self.vnics.iter().map(|vnic| vnic.claim().ceiling_bps);
+        self.terms.limited(wanted.fold(0, u64::saturating_add))
+    }
+
+    /// Divides what the server has among its vNICs, in their order. The server does this by
+    /// itself, at once, whenever their demands change.
+    #[must_use]
+    pub fn divide(&self, capacity_bps: u64) -> Vec<u64> {
+        let claims: Vec<_> = self.vnics.iter().map(VnicNode::claim).collect();
+        let mut given = Vec::new();
+        fill(capacity_bps, &claims, &mut given);
+        given
+    }
+}
+
+impl Tree {
+    /// Divides `capacity_bps` among the servers, in their order.
+    #[must_use]
+    pub fn allocate(&self, capacity_bps: u64) -> Vec<u64> {
+        let claims: Vec<_> =
+            self.grants.iter().map(|grant| claim(&grant.terms, grant.demand_bps())).collect();
+        let mut given = Vec::new();
+        fill(capacity_bps, &claims, &mut given);
+        given
+    }
+}
+
+fn claim(terms: &Terms, demand_bps: u64) -> Claim {
+    let ceiling_bps = terms.limited(demand_bps);
+    Claim { floor_bps: terms.reservation_bps.min(ceiling_bps), weight: terms.shares, ceiling_bps }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GBIT: u64 = 1_000_000_000;
+
+    fn vnic(demand: Demand) -> VnicNode {
+        VnicNode { terms: Terms::default(), demand }
+    }
+
+    fn grant(reservation_bps: u64, vnics: &[VnicNode]) -> GrantNode {
+        let terms = Terms { reservation_bps, ..Terms::default() };
+        GrantNode { terms, vnics: vnics.to_vec() }
+    }
+
+    #[test]
+    fn a_starved_server_has_what_the_other_leaves() {
+        let full = grant(2 * GBIT, &[vnic(Demand::Unbounded)]);
+        let idle = grant(5 * GBIT, &[vnic(Demand::Bps(GBIT))]);
+        let tree = Tree { grants: vec![full, idle] };
+        assert_eq!(tree.allocate(10 * GBIT), [9 * GBIT, GBIT]);
+    }
+
+    #[test]
+    fn a_reservation_that_is_wanted_again_is_there_again() {
+        let borrower = grant(2 * GBIT, &[vnic(Demand::Unbounded), vnic(Demand::Unbounded)]);
+        let owner = grant(7 * GBIT, &[vnic(Demand::Unbounded)]);
+        let tree = Tree { grants: vec![borrower, owner] };
+        assert_eq!(tree.allocate(10 * GBIT), [3 * GBIT, 7 * GBIT]);
+        assert_eq!(tree.grants[0].divide(3 * GBIT), [3 * GBIT / 2, 3 * GBIT / 2]);
+    }
+
+    #[test]
+    fn a_limit_holds_at_both_levels() {
+        let mut slow = vnic(Demand::Unbounded);
+        slow.terms.limit_bps = Some(GBIT);
+        let mut capped = grant(0, &[slow, vnic(Demand::Unbounded)]);
+        capped.terms.limit_bps = Some(4 * GBIT);
+        assert_eq!(capped.demand_bps(), 4 * GBIT);
+        assert_eq!(capped.divide(4 * GBIT), [GBIT, 3 * GBIT]);
+        let tree = Tree { grants: vec![capped, grant(0, &[vnic(Demand::Unbounded)])] };
+        assert_eq!(tree.allocate(10 * GBIT), [4 * GBIT, 6 * GBIT]);
+    }
+
+    fn any_terms() -> impl Strategy<Value = Terms> {
+        (0..2 * GBIT, 1..1_000_u32, prop::option::of(0..4 * GBIT)).prop_map(|(r, shares, limit)| {
+            let limit_bps = limit.map(|limit| limit.max(r));
+            Terms { reservation_bps: r, shares, limit_bps }
+        })
+    }
+
+    fn any_grant() -> impl Strategy<Value = GrantNode> {
+        let demand = prop_oneof![(0..3 * GBIT).prop_map(Demand::Bps), Just(Demand::Unbounded)];
+        let vnic = (any_terms(), demand).prop_map(|(terms, demand)| VnicNode { terms, demand });
+        (any_terms(), prop::collection::vec(vnic, 0..8))
+            .prop_map(|(terms, vnics)| GrantNode { terms, vnics })
+    }
+
+    proptest! {
+        #[test]
+        fn no_level_gives_more_than_it_has(
+            capacity in 0..40 * GBIT,
+            grants in prop::collection::vec(any_grant(), 0..12),
+        ) {
+            let tree = Tree { grants };
+            let given = tree.allocate(capacity);
+            prop_assert!(given.iter().sum::<u64>() <= capacity);
+            for (given, grant) in given.iter().zip(&tree.grants) {
+                prop_assert!(grant.terms.limit_bps.is_none_or(|limit| *given <= limit));
+                let vnics = grant.divide(*given);
+                prop_assert!(vnics.iter().sum::<u64>() <= *given);
+                for (given, vnic) in vnics.iter().zip(&grant.vnics) {
+                    prop_assert!(*given <= vnic.terms.limited(vnic.demand.ceiling_bps()));
+                }
+            }
+        }
+    }
+}
