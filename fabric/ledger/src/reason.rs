@@ -109,7 +109,7 @@ reasons! {
     DestinationMac = "destination-mac",
     /// The guest's driver is not running.
     PortDown = "port-down",
-    /// The guest has no free receive buffers.
+    /// The guest had no free receive buffers for 5 ms, or too many frames wait for some: the sender of most of them loses.
     NoRxBuffers = "no-rx-buffers",
     /// The guest's receive buffer is smaller than the frame, and it cannot merge buffers.
     RxBufferSmall = "rx-buffer-small",

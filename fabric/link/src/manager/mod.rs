@@ -238,7 +238,7 @@ impl<R: Random> Manager<R> {
     /// All peers, in the order of their ids.
     #[must_use]
     pub fn status(&self, now_us: u64) -> Vec<PeerStatus> {
-        self.peers.iter().map(|peer| peer_status(peer, now_us)).collect()
+        self.peers.iter().map(|peer| peer.status(now_us)).collect()
     }
 
     /// What came from strangers, or led to nothing.
@@ -593,25 +593,5 @@ impl<R> fmt::Debug for Manager<R> {
             .field("peers", &self.peers.len())
             .field("counters", &self.counters)
             .finish_non_exhaustive()
-    }
-}
-
-fn peer_status(peer: &Peer, now_us: u64) -> PeerStatus {
-    let state = match (peer.up, peer.counters.downs > 0 && peer.counters.sessions > 0) {
-        (true, _) => PeerState::Up,
-        (false, _) if !peer.wanted => PeerState::Idle,
-        (false, true) => PeerState::Down,
-        (false, false) => PeerState::Connecting,
-    };
-    let current = peer.sessions.iter().find(|live| Some(live.session.generation) == peer.current);
-    PeerStatus {
-        name: peer.name.to_string(),
-        address: peer.address,
-        state,
-        epoch: current.map(|live| live.session.epoch),
-        rtt_us: peer.rtt_us,
-        heard_ago_us: peer.heard_us.map(|at_us| now_us.saturating_sub(at_us)),
-        datagram_len_max: peer.published_len,
-        counters: peer.counters,
     }
 }

@@ -6,6 +6,7 @@ use super::counters::PeerCounters;
 use super::live::Live;
 use super::mtu::MtuSearch;
 use super::pace::Pace;
+use super::{PeerState, PeerStatus};
 use crate::handshake::{Initiator, MacKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -209,6 +210,28 @@ impl Peer {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// For people.
+    pub(super) fn status(&self, now_us: u64) -> PeerStatus {
+        let state = match (self.up, self.counters.downs > 0 && self.counters.sessions > 0) {
+            (true, _) => PeerState::Up,
+            (false, _) if !self.wanted => PeerState::Idle,
+            (false, true) => PeerState::Down,
+            (false, false) => PeerState::Connecting,
+        };
+        let current =
+            self.sessions.iter().find(|live| Some(live.session.generation) == self.current);
+        PeerStatus {
+            name: self.name.to_string(),
+            address: self.address,
+            state,
+            epoch: current.map(|live| live.session.epoch),
+            rtt_us: self.rtt_us,
+            heard_ago_us: self.heard_us.map(|at_us| now_us.saturating_sub(at_us)),
+            datagram_len_max: self.published_len,
+            counters: self.counters,
+        }
     }
 }
 
