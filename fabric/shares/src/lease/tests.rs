@@ -297,7 +297,7 @@ fn leases_never_add_up_to_more_than_there_is() {
 
 /// The same with many more seeds: `cargo nextest run -p wireonce-shares --run-ignored all`.
 #[test]
-#[ignore = "takes a minute"]
+#[ignore = "takes some ten seconds"]
 fn leases_never_add_up_to_more_than_there_is_with_ten_thousand_seeds() {
     (0..10_000).for_each(run);
 }
