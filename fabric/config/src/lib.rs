@@ -13,6 +13,7 @@
 //! text, so that a file can be checked anywhere.
 #![forbid(unsafe_code)]
 
+mod bandwidth;
 mod check_host;
 mod error;
 mod lines;
@@ -28,12 +29,13 @@ mod vnics;
 #[cfg(test)]
 mod tests;
 
+pub use bandwidth::Direction;
 pub use check_host::Serves;
 pub use error::ConfigError;
 pub use lines::Lines;
 pub use model::{
-    Allow, Config, Driver, Encryption, Fabric, FabricMtu, Host, Network, Outside, Peer, Port,
-    SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    Allow, Config, Driver, Encryption, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside,
+    Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
 };
 
 use error::Fault;

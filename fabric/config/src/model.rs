@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 use wireonce_frame::MacAddr;
+use wireonce_shares::Terms;
 use wireonce_wire::{UplinkId, Vni, VnicId};
 
 /// The desired state as one host needs it.
@@ -30,6 +31,8 @@ pub struct Config {
     pub uplinks: Vec<Arc<Uplink>>,
     /// All vNICs, this host's and the others', in file order.
     pub vnics: Vec<Arc<Vnic>>,
+    /// The terms of servers in pools, in file order.
+    pub grants: Vec<Arc<Grant>>,
     /// Where in the file the keys stand that only the machine can prove wrong.
     pub lines: Lines,
 }
@@ -140,6 +143,10 @@ pub struct Uplink {
     pub mtu: Option<u16>,
     /// Broadcast and multicast frames per second that it lets into each network.
     pub storm_frames_per_s: u32,
+    /// What it carries towards the outside, in bits a second; `None`: nothing upwards is shaped.
+    pub up_bps: Option<u64>,
+    /// What it carries from the outside, in bits a second; `None`: nothing downwards is shaped.
+    pub down_bps: Option<u64>,
     /// Where it is.
     pub place: UplinkPlace,
 }
@@ -150,6 +157,39 @@ pub enum UplinkPlace {
     /// On this host, as this port.
     Local(Port),
     /// On another host.
+    Peer(Arc<Peer>),
+}
+
+/// Terms that vNICs have by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// For people, and for vNICs.
+    pub name: String,
+    /// Towards the uplink.
+    pub up: Terms,
+    /// From the uplink.
+    pub down: Terms,
+}
+
+/// What one server may use of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The pool.
+    pub pool: String,
+    /// Who may use it.
+    pub server: Holder,
+    /// Towards the uplinks.
+    pub up: Terms,
+    /// From the uplinks.
+    pub down: Terms,
+}
+
+/// A server that has something of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// This host.
+    Local,
+    /// Another host.
     Peer(Arc<Peer>),
 }
 
@@ -192,6 +232,8 @@ pub struct Vnic {
     pub home: Option<Arc<Uplink>>,
     /// The uplinks that follow when the home is lost, in order.
     pub standbys: Vec<Arc<Uplink>>,
+    /// Its terms on the home; `None`: the default ones.
+    pub policy: Option<Arc<Policy>>,
     /// The guest may send and receive VLAN tags.
     pub trunk: bool,
     /// What the port guard lets through beyond the rule.

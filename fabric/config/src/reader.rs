@@ -113,6 +113,13 @@ impl<'a> Section<'a> {
         self.file.error(self.line, &self.title, Some(key), fault)
     }
 
+    /// The error for keys that contradict each other, at `key`; `message` is what is wrong
+    /// and, behind a semicolon, what would be right.
+    pub(crate) fn contradiction(&self, key: &str, message: &str) -> ConfigError {
+        let (problem, remedy) = message.split_once("; ").unwrap_or((message, "mend one of them"));
+        self.file.error(self.line, &self.title, Some(key), Fault::new(problem, remedy))
+    }
+
     /// The value of `key`, if it is there.
     pub(crate) fn optional<T>(
         &self,

@@ -22,7 +22,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// Turns what was read into a configuration; stops at the first broken rule.
 pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Config, ConfigError> {
-    let RawConfig { host, fabric, peers, networks, uplinks, vnics } = raw;
+    let RawConfig { host, fabric, peers, networks, uplinks, policies, grants, vnics } = raw;
     let control_socket = match &host.control_socket {
         Some(path) => path.value.clone(),
         None => PathBuf::from(CONTROL_SOCKET_DIR).join(format!("{}.sock", host.name.value)),
@@ -33,7 +33,9 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
     let mut resolver = Resolver::new(file, &host.name.value, &peers);
     resolver.uplinks(uplinks)?;
     let networks = resolver.networks(networks)?;
-    let vnics = crate::vnics::resolve(&resolver, &networks, &control_socket, vnics)?;
+    let policies = crate::bandwidth::policies(file, policies)?;
+    let vnics = crate::vnics::resolve(&resolver, &networks, &policies, &control_socket, vnics)?;
+    let grants = crate::bandwidth::grants(&resolver, grants)?;
     let uplinks = resolver.uplinks.by_id();
     Ok(Config {
         origin: origin.to_owned(),
@@ -54,6 +56,7 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
         networks,
         uplinks,
         vnics,
+        grants,
         lines,
     })
 }
@@ -158,13 +161,25 @@ pub(crate) struct Uplinks {
     pools: HashMap<String, Pool>,
 }
 
-struct Pool {
+/// The uplinks of one pool.
+pub(crate) struct Pool {
     members: Vec<Arc<Uplink>>,
+    /// Whoever has the lowest id.
+    lowest: Arc<Uplink>,
     /// The uplink that the file marks as designated, and the mark's line.
     marked: Option<(Arc<Uplink>, usize)>,
 }
 
 impl Uplinks {
+    /// The pool with this name.
+    pub(crate) fn pool(&self, name: &str) -> Result<&Pool, Fault> {
+        self.pools.get(name).ok_or_else(|| {
+            let known = self.pools.keys().map(String::as_str);
+            let what = "the pool of no [[uplink]]";
+            unknown(name, what, "pools", "an [[uplink]] of that pool", known)
+        })
+    }
+
     /// All of them, in the order of their ids.
     fn by_id(self) -> Vec<Arc<Uplink>> {
         let mut all: Vec<_> = self.by_name.into_values().collect();
@@ -175,9 +190,8 @@ impl Uplinks {
 
 impl Pool {
     /// The marked uplink, or else the one with the lowest id.
-    fn designated(&self) -> Option<&Arc<Uplink>> {
-        let lowest = || self.members.iter().min_by_key(|uplink| uplink.id);
-        self.marked.as_ref().map(|(uplink, _)| uplink).or_else(lowest)
+    fn designated(&self) -> &Arc<Uplink> {
+        self.marked.as_ref().map_or(&self.lowest, |(uplink, _)| uplink)
     }
 }
 
@@ -187,8 +201,13 @@ impl<'a> Resolver<'a> {
         Self { file, host, peers, uplinks: Uplinks::default() }
     }
 
-    /// The host that `name` names, in the table `title`.
-    pub(crate) fn host(&self, title: &str, name: &At<String>) -> Result<HostRef, ConfigError> {
+    /// The host that `name`, the value of `key` in the table `title`, names.
+    pub(crate) fn host(
+        &self,
+        title: &str,
+        key: &str,
+        name: &At<String>,
+    ) -> Result<HostRef, ConfigError> {
         if name.value == self.host {
             return Ok(HostRef::Local);
         }
@@ -198,7 +217,7 @@ impl<'a> Resolver<'a> {
         let known = self.peers.keys().copied().chain([self.host]);
         let what = "neither this host nor a [[peer]]";
         let fault = unknown(&name.value, what, "hosts", "a [[peer]]", known);
-        Err(self.file.error(name.line, title, Some("host"), fault))
+        Err(self.file.error(name.line, title, Some(key), fault))
     }
 
     fn uplinks(&mut self, raw: Vec<RawUplink>) -> Result<(), ConfigError> {
@@ -225,7 +244,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn uplink_place(&self, raw: &RawUplink) -> Result<UplinkPlace, ConfigError> {
-        if let HostRef::Peer(peer) = self.host(&raw.title, &raw.host)? {
+        if let HostRef::Peer(peer) = self.host(&raw.title, "host", &raw.host)? {
             return Ok(UplinkPlace::Peer(peer));
         }
         let missing = |key: &str, example: &str| {
@@ -247,13 +266,18 @@ impl<'a> Resolver<'a> {
             pool: raw.pool,
             mtu: raw.mtu.map(|at| at.value),
             storm_frames_per_s: raw.storm_frames_per_s,
+            up_bps: raw.up.map(|rate| rate.0),
+            down_bps: raw.down.map(|rate| rate.0),
             place,
         });
-        let pool = self
-            .uplinks
-            .pools
-            .entry(uplink.pool.clone())
-            .or_insert(Pool { members: Vec::new(), marked: None });
+        let pool = self.uplinks.pools.entry(uplink.pool.clone()).or_insert_with(|| Pool {
+            members: Vec::new(),
+            lowest: Arc::clone(&uplink),
+            marked: None,
+        });
+        if uplink.id < pool.lowest.id {
+            pool.lowest = Arc::clone(&uplink);
+        }
         if let Some(At { value: true, line }) = raw.designated {
             if let Some((other, at)) = &pool.marked {
                 let fault = Fault::new(
@@ -309,14 +333,7 @@ impl<'a> Resolver<'a> {
             );
             return Err(error(vlan.line, "vlan", fault));
         };
-        let pool = self.uplinks.pools.get(&name.value);
-        let Some((pool, designated)) = pool.and_then(|pool| Some((pool, pool.designated()?)))
-        else {
-            let known = self.uplinks.pools.keys().map(String::as_str);
-            let what = "the pool of no [[uplink]]";
-            let fault = unknown(&name.value, what, "pools", "an [[uplink]] of that pool", known);
-            return Err(error(name.line, "pool", fault));
-        };
+        let pool = self.uplinks.pool(&name.value).map_err(|f| error(name.line, "pool", f))?;
         let small = pool.members.iter().find(|uplink| uplink.mtu.is_some_and(|m| m < raw.mtu));
         if let Some((uplink, mtu)) = small.and_then(|uplink| Some((uplink, uplink.mtu?))) {
             let fault = Fault::new(
@@ -331,7 +348,7 @@ impl<'a> Resolver<'a> {
         Ok(Some(Outside {
             pool: name.value.clone(),
             vlan: raw.vlan.as_ref().map(|at| at.value),
-            designated: Arc::clone(designated),
+            designated: Arc::clone(pool.designated()),
         }))
     }
 }

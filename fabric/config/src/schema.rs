@@ -8,13 +8,14 @@ use crate::{
     reader::{At, File, Section},
     values::{
         absolute_path, address_or_prefix, boolean, host_address, integer, interface, mac, name,
-        one_of, public_key, quoted, socket_path,
+        one_of, public_key, quoted, rate, socket_path,
     },
 };
 use ipnet::IpNet;
 use std::{net::IpAddr, path::PathBuf};
 use toml::de::{DeTable, DeValue};
 use wireonce_frame::MacAddr;
+use wireonce_shares::{Rate, Terms, terms::SHARES_MAX};
 use wireonce_wire::{UplinkId, Vni, VnicId};
 
 /// The fabric's UDP port unless another is given.
@@ -42,6 +43,14 @@ pub const PEERS_MAX: usize = 1024;
 pub const NETWORKS_MAX: usize = 4096;
 /// Most uplinks in one file.
 pub const UPLINKS_MAX: usize = 1024;
+/// Most policies in one file.
+pub const POLICIES_MAX: usize = 4096;
+/// Most grants in one file.
+pub const GRANTS_MAX: usize = 65_536;
+/// Least that an uplink carries, if that is said at all.
+pub const CAPACITY_MIN: Rate = Rate(1_000_000);
+/// Lowest limit: below it a frame of full size would take longer than anybody waits.
+pub const LIMIT_MIN: Rate = Rate(64_000);
 /// Most vNICs in one file, of all hosts together.
 pub const VNICS_MAX: usize = 65_536;
 /// Most addresses of one vNIC.
@@ -59,6 +68,8 @@ pub(crate) struct RawConfig {
     pub(crate) peers: Vec<RawPeer>,
     pub(crate) networks: Vec<RawNetwork>,
     pub(crate) uplinks: Vec<RawUplink>,
+    pub(crate) policies: Vec<RawPolicy>,
+    pub(crate) grants: Vec<RawGrant>,
     pub(crate) vnics: Vec<RawVnic>,
 }
 
@@ -108,6 +119,23 @@ pub(crate) struct RawUplink {
     pub(crate) designated: Option<At<bool>>,
     pub(crate) mtu: Option<At<u16>>,
     pub(crate) storm_frames_per_s: u32,
+    pub(crate) up: Option<Rate>,
+    pub(crate) down: Option<Rate>,
+}
+
+pub(crate) struct RawPolicy {
+    pub(crate) title: String,
+    pub(crate) name: At<String>,
+    pub(crate) up: At<Terms>,
+    pub(crate) down: At<Terms>,
+}
+
+pub(crate) struct RawGrant {
+    pub(crate) title: String,
+    pub(crate) pool: At<String>,
+    pub(crate) server: At<String>,
+    pub(crate) up: At<Terms>,
+    pub(crate) down: At<Terms>,
 }
 
 pub(crate) struct RawVnic {
@@ -124,6 +152,7 @@ pub(crate) struct RawVnic {
     pub(crate) queue_pairs: u8,
     pub(crate) home: Option<At<String>>,
     pub(crate) standbys: Vec<At<String>>,
+    pub(crate) policy: Option<At<String>>,
     pub(crate) trunk: bool,
     pub(crate) allow: Allow,
     pub(crate) storm_frames_per_s: u32,
@@ -133,7 +162,8 @@ pub(crate) struct RawVnic {
 
 /// Reads the whole document; stops at the first thing that is wrong.
 pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, ConfigError> {
-    const TABLES: &[&str] = &["host", "fabric", "peer", "network", "vnic", "uplink"];
+    const TABLES: &[&str] =
+        &["host", "fabric", "peer", "network", "vnic", "uplink", "policy", "grant"];
     const HOST: &[&str] = &["name", "private_key_file", "workers", "control_socket"];
     const FABRIC: &[&str] = &["address", "port", "paths", "mtu", "encryption"];
 
@@ -150,6 +180,8 @@ pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, Con
         peers: peers(&root)?,
         networks: networks(&root)?,
         uplinks: uplinks(&root)?,
+        policies: policies(&root)?,
+        grants: grants(&root)?,
         vnics: vnics(&root)?,
     })
 }
@@ -218,6 +250,8 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
         "designated",
         "mtu",
         "storm_frames_per_s",
+        "up",
+        "down",
     ];
     let drivers = [("packet", Driver::Packet), ("tap", Driver::Tap)];
     let uplink = |section: Section<'_>| {
@@ -233,9 +267,59 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             designated: section.optional("designated", boolean)?,
             mtu: section.optional("mtu", integer(MTU_MIN..=MTU_MAX))?,
             storm_frames_per_s: storm_frames_per_s(&section)?,
+            up: section.optional("up", rate(CAPACITY_MIN))?.map(|at| at.value),
+            down: section.optional("down", rate(CAPACITY_MIN))?.map(|at| at.value),
         })
     };
     root.tables("uplink", UPLINKS_MAX, KEYS)?.into_iter().map(uplink).collect()
+}
+
+fn policies(root: &Section<'_>) -> Result<Vec<RawPolicy>, ConfigError> {
+    const KEYS: &[&str] = &["name", "up", "down"];
+    let policy = |section: Section<'_>| {
+        Ok(RawPolicy {
+            title: section.title().to_owned(),
+            name: section.required("name", "\"gold\"", name)?,
+            up: terms(&section, "up")?,
+            down: terms(&section, "down")?,
+        })
+    };
+    root.tables("policy", POLICIES_MAX, KEYS)?.into_iter().map(policy).collect()
+}
+
+fn grants(root: &Section<'_>) -> Result<Vec<RawGrant>, ConfigError> {
+    const KEYS: &[&str] = &["pool", "server", "up", "down"];
+    let grant = |section: Section<'_>| {
+        Ok(RawGrant {
+            title: section.title().to_owned(),
+            pool: section.required("pool", "\"east\"", name)?,
+            server: section.required("server", "\"server-a\"", name)?,
+            up: terms(&section, "up")?,
+            down: terms(&section, "down")?,
+        })
+    };
+    root.tables("grant", GRANTS_MAX, KEYS)?.into_iter().map(grant).collect()
+}
+
+/// The terms of one direction, checked by themselves; none written are the default ones.
+fn terms(section: &Section<'_>, key: &str) -> Result<At<Terms>, ConfigError> {
+    const KEYS: &[&str] = &["reservation", "shares", "limit"];
+    let default = Terms::default();
+    let Some(inner) = section.table(key, KEYS)? else {
+        return Ok(At { value: default, line: section.line() });
+    };
+    let reservation = inner.optional("reservation", rate(Rate(0)))?;
+    let shares = inner.optional("shares", integer(1..=SHARES_MAX))?;
+    let limit = inner.optional("limit", rate(LIMIT_MIN))?;
+    let terms = Terms {
+        reservation_bps: reservation.map_or(default.reservation_bps, |at| at.value.0),
+        shares: or(shares, default.shares),
+        limit_bps: limit.map(|at| at.value.0),
+    };
+    match terms.check() {
+        Ok(()) => Ok(At { value: terms, line: inner.line() }),
+        Err(error) => Err(inner.contradiction("limit", &error.to_string())),
+    }
 }
 
 fn vnics(root: &Section<'_>) -> Result<Vec<RawVnic>, ConfigError> {
@@ -251,6 +335,7 @@ fn vnics(root: &Section<'_>) -> Result<Vec<RawVnic>, ConfigError> {
         "queue_pairs",
         "home",
         "standbys",
+        "policy",
         "trunk",
         "allow",
         "storm_frames_per_s",
@@ -280,6 +365,7 @@ fn vnic(section: &Section<'_>) -> Result<RawVnic, ConfigError> {
         queue_pairs: or(section.optional("queue_pairs", integer(1..=QUEUE_PAIRS_MAX))?, 1),
         home: section.optional("home", name)?,
         standbys: section.list("standbys", STANDBYS_MAX, name)?,
+        policy: section.optional("policy", name)?,
         trunk: or(section.optional("trunk", boolean)?, false),
         allow: allow(section)?,
         storm_frames_per_s: storm_frames_per_s(section)?,

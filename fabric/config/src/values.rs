@@ -10,6 +10,7 @@ use std::{
 };
 use toml::de::DeValue;
 use wireonce_frame::MacAddr;
+use wireonce_shares::{Rate, RateError};
 
 /// Longest name of a host, network, vNIC, uplink or pool, in bytes.
 const NAME_LEN_MAX: usize = 63;
@@ -34,6 +35,30 @@ where
             .and_then(|number| T::try_from(number).ok())
             .filter(|number| range.contains(number))
             .ok_or_else(|| Fault::new(format!("{number} is out of range"), remedy()))
+    }
+}
+
+/// A rate of at least `least`, as people write it.
+pub(crate) fn rate(least: Rate) -> impl Fn(&DeValue<'_>) -> Result<Rate, Fault> {
+    move |value| {
+        let range = || format!("write a rate from {least} to {}, such as \"500Mbit\"", Rate::MAX);
+        let text = text(value, &range())?;
+        let shown = || quoted(text);
+        let problem = match text.parse::<Rate>() {
+            Ok(rate) if rate >= least => return Ok(rate),
+            Ok(_) => format!("{} is less than {least}", shown()),
+            Err(RateError::TooLarge) => format!("{} is more than {}", shown(), Rate::MAX),
+            Err(RateError::Fraction) => {
+                let remedy = "write fewer digits behind the point, or a smaller unit";
+                return Err(Fault::new(format!("{} is no whole bits a second", shown()), remedy));
+            }
+            Err(RateError::Form) => {
+                let remedy =
+                    "write a number and bit, kbit, Mbit, Gbit or Tbit, such as \"500Mbit\"";
+                return Err(Fault::new(format!("{} is not a rate", shown()), remedy));
+            }
+        };
+        Err(Fault::new(problem, range()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The rules of vNICs.
 
 use crate::{
+    bandwidth::{self, Policies},
     error::{ConfigError, Fault},
     model::{Network, Uplink, VhostSocket, Vnic, VnicPlace},
     reader::At,
@@ -21,12 +22,14 @@ use wireonce_wire::{Vni, VnicId};
 pub(crate) fn resolve(
     resolver: &Resolver<'_>,
     networks: &[Arc<Network>],
+    policies: &Policies,
     control_socket: &Path,
     raw: Vec<RawVnic>,
 ) -> Result<Vec<Arc<Vnic>>, ConfigError> {
     let mut vnics = Vnics {
         resolver,
         networks: networks.iter().map(|n| (n.name.as_str(), n)).collect(),
+        policies,
         control_socket,
         ids: Unique::new(
             resolver.file,
@@ -50,6 +53,7 @@ pub(crate) fn resolve(
 struct Vnics<'a> {
     resolver: &'a Resolver<'a>,
     networks: HashMap<&'a str, &'a Arc<Network>>,
+    policies: &'a Policies,
     control_socket: &'a Path,
     ids: Unique<'a, VnicId>,
     names: Unique<'a, String>,
@@ -65,6 +69,10 @@ impl Vnics<'_> {
         let place = self.place(&raw)?;
         let home = self.home(&raw, &network)?;
         let standbys = self.standbys(&raw, &network, home.as_ref())?;
+        let policy = raw
+            .policy
+            .as_ref()
+            .map(|name| bandwidth::policy(self.resolver, self.policies, &raw.title, name));
         Ok(Vnic {
             id: raw.id.value,
             name: raw.name.value,
@@ -75,6 +83,7 @@ impl Vnics<'_> {
             queue_pairs: raw.queue_pairs,
             home,
             standbys,
+            policy: policy.transpose()?,
             trunk: raw.trunk,
             allow: raw.allow,
             storm_frames_per_s: raw.storm_frames_per_s,
@@ -112,7 +121,7 @@ impl Vnics<'_> {
     }
 
     fn place(&mut self, raw: &RawVnic) -> Result<VnicPlace, ConfigError> {
-        if let HostRef::Peer(peer) = self.resolver.host(&raw.title, &raw.host)? {
+        if let HostRef::Peer(peer) = self.resolver.host(&raw.title, "host", &raw.host)? {
             return Ok(VnicPlace::Peer(peer));
         }
         let Some(socket) = &raw.socket else {

@@ -11,6 +11,7 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | [`rate`] | rates as people write them |
 //! | [`terms`] | reservation, shares, limit: what a grant or a vNIC is given |
 //! | [`fill`](mod@fill) | one level: divide a capacity among claims |
 //! | [`tree`] | uplink, grants, vNICs: level by level |
@@ -23,11 +24,13 @@
 pub mod bucket;
 pub mod fill;
 pub mod lease;
+pub mod rate;
 pub mod terms;
 pub mod tree;
 
 pub use bucket::Bucket;
 pub use fill::{Claim, fill};
 pub use lease::{Lease, LeaseTiming, Lessee, Lessor, Report, ServerIndex};
+pub use rate::{Rate, RateError};
 pub use terms::{Demand, Terms, TermsError};
 pub use tree::{GrantNode, Tree, VnicNode};

@@ -1,5 +1,7 @@
 //! What a grant or a vNIC is given: the terms of VMware NIOC.
 
+use crate::Rate;
+
 /// Shares of whoever has none written out.
 pub const SHARES_DEFAULT: u32 = 100;
 
@@ -29,7 +31,9 @@ impl Default for Terms {
 pub enum TermsError {
     /// The limit is below the reservation.
     #[error(
-        "the limit of {limit_bps} bit/s is below the reservation of {reservation_bps} bit/s; raise the one or lower the other"
+        "the limit of {limit} is below the reservation of {reservation}; raise the one or lower the other",
+        limit = Rate(*limit_bps),
+        reservation = Rate(*reservation_bps)
     )]
     LimitBelowReservation {
         /// The limit.

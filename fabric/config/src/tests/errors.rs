@@ -29,7 +29,7 @@ refused! {
     unknown_key: [("mac = ", "mca = ")] =>
         ":40: [[vnic]] \"vm-b\": key `mca`: unknown key; did you mean `mac`?";
     unknown_key_that_is_like_none: [("trunk = true", "colour = \"red\"")] =>
-        ":56: [[vnic]] \"vm-a\": key `colour`: unknown key; the keys here are id, name, host, network, mac, addresses, socket, socket_mode, queue_pairs, home, standbys, trunk, allow, storm_frames_per_s, offload, require_sealed_memory";
+        ":56: [[vnic]] \"vm-a\": key `colour`: unknown key; the keys here are id, name, host, network, mac, addresses, socket, socket_mode, queue_pairs, home, standbys, policy, trunk, allow, storm_frames_per_s, offload, require_sealed_memory";
     unknown_key_of_offload: [("guest_tso", "guest_tos")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: key `guest_tos`: unknown key; did you mean `guest_tso`?";
     missing_host_table: [("[host]", ""), ("name = \"server-a\"\n", ""), ("private_key_file = \"/etc/wireonce/server-a.key\"\n", ""), ("workers = 2", "")] =>
@@ -144,6 +144,26 @@ refused! {
         ":81: [[uplink]] \"east-1\": key `interface`: \"eth/1\" is not an interface name; write 1 to 15 characters without spaces, `/` or `:`, like \"eth0\"";
     interface_that_is_long: [("\"eth1\"", "\"enp0s31f6np0vlan7\"")] =>
         ":81: [[uplink]] \"east-1\": key `interface`: \"enp0s31f6np0vlan7\" is not an interface name; write 1 to 15 characters without spaces, `/` or `:`, like \"eth0\"";
+    capacity_as_a_number: [("up = \"1Gbit\"", "up = 1000000000")] =>
+        ":92: [[uplink]] \"west-1\": key `up`: is a whole number; write a rate from 1Mbit to 100Tbit, such as \"500Mbit\"";
+    capacity_without_a_unit: [("up = \"1Gbit\"", "up = \"1G\"")] =>
+        ":92: [[uplink]] \"west-1\": key `up`: \"1G\" is not a rate; write a number and bit, kbit, Mbit, Gbit or Tbit, such as \"500Mbit\"";
+    capacity_of_next_to_nothing: [("up = \"1Gbit\"", "up = \"999kbit\"")] =>
+        ":92: [[uplink]] \"west-1\": key `up`: \"999kbit\" is less than 1Mbit; write a rate from 1Mbit to 100Tbit, such as \"500Mbit\"";
+    capacity_of_parts_of_a_bit: [("2.5Gbit", "2.0000000001Gbit")] =>
+        ":93: [[uplink]] \"west-1\": key `down`: \"2.0000000001Gbit\" is no whole bits a second; write fewer digits behind the point, or a smaller unit";
+    capacity_that_no_port_has: [("2.5Gbit", "2500Tbit")] =>
+        ":93: [[uplink]] \"west-1\": key `down`: \"2500Tbit\" is more than 100Tbit; write a rate from 1Mbit to 100Tbit, such as \"500Mbit\"";
+    limit_that_nobody_can_use: [("\"64kbit\"", "\"63kbit\"")] =>
+        ":98: [[policy]] \"gold\" [down]: key `limit`: \"63kbit\" is less than 64kbit; write a rate from 64kbit to 100Tbit, such as \"500Mbit\"";
+    limit_below_the_reservation: [("\"800Mbit\"", "\"80Mbit\"")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit`: the limit of 80Mbit is below the reservation of 100Mbit; raise the one or lower the other";
+    no_shares: [("shares = 200", "shares = 0")] =>
+        ":97: [[policy]] \"gold\" [up]: key `shares`: 0 is out of range; write a whole number from 1 to 1000000";
+    terms_that_are_a_rate: [("{ limit = \"64kbit\" }", "\"64kbit\"")] =>
+        ":98: [[policy]] \"gold\" [down]: is a string, not a table; write `down = { reservation = .. }`";
+    unknown_key_of_terms: [("shares = 50", "share = 50")] =>
+        ":103: [[grant]] [up]: key `share`: unknown key; did you mean `shares`?";
     designated_as_a_number: [("id = 7\n", "id = 7\ndesignated = 1\n")] =>
         ":71: [[uplink]] \"east-2\": key `designated`: is a whole number; write true or false, unquoted";
 }
@@ -188,6 +208,10 @@ refused! {
         ":90: [[uplink]] \"west-1\": key `interface`: \"eth1\" is already the interface of uplink \"east-1\" (line 81); give each uplink of a host its own interface";
     designated_twice: [("id = 7\n", "id = 7\ndesignated = true\n"), ("id = 3\n", "id = 3\ndesignated = true\n")] =>
         ":78: [[uplink]] \"east-1\": key `designated`: uplink \"east-2\" (line 71) is already the designated one of pool \"east\"; mark at most one uplink of a pool";
+    policy_name_twice: [("[[grant]]", "[[policy]]\nname = \"gold\"\n\n[[grant]]")] =>
+        ":101: [[policy]] \"gold\": key `name`: \"gold\" is already the name of policy \"gold\" (line 96); give each policy its own name";
+    grant_twice: [("[[grant]]", "[[grant]]\nserver = \"server-b\"\npool = \"west\"\n\n[[grant]]")] =>
+        ":106: [[grant]]: key `server`: \"server-b\" has already the grant of server \"server-b\" in pool \"west\" (line 101); write all that a server has of a pool into one grant";
     standby_that_is_the_home: [("[\"east-2\"]", "[\"east-1\"]")] =>
         ":55: [[vnic]] \"vm-a\": key `standbys`: \"east-1\" is already the home; name each uplink once";
     standby_twice: [("[\"east-2\"]", "[\"east-2\",\n  \"east-2\"]")] =>
@@ -212,6 +236,16 @@ refused! {
         ":55: [[vnic]] \"vm-a\": key `standbys`: \"north-9\" is the name of no [[uplink]]; add an [[uplink]], or give one of the uplinks \"east-1\", \"east-2\"";
     unknown_pool: [("vni = 100\npool = \"east\"", "vni = 100\npool = \"north\"")] =>
         ":27: [[network]] \"blue\": key `pool`: \"north\" is the pool of no [[uplink]]; add an [[uplink]] of that pool, or give one of the pools \"east\", \"west\"";
+    unknown_policy: [("policy = \"gold\"", "policy = \"golden\"")] =>
+        ":112: [[vnic]] \"vm-d\": key `policy`: \"golden\" is the name of no [[policy]]; did you mean \"gold\"?";
+    unknown_pool_of_a_grant: [("pool = \"west\"\nserver", "pool = \"wets\"\nserver")] =>
+        ":101: [[grant]]: key `pool`: \"wets\" is the pool of no [[uplink]]; did you mean \"west\"?";
+    unknown_server_of_a_grant: [("server = \"server-b\"", "server = \"server-c\"")] =>
+        ":102: [[grant]]: key `server`: \"server-c\" is neither this host nor a [[peer]]; did you mean \"server-a\"?";
+    more_reserved_than_there_is: [("[[grant]]", "[[grant]]\npool = \"west\"\nserver = \"server-a\"\nup = { reservation = \"391Mbit\" }\n\n[[grant]]")] =>
+        ":108: [[grant]] [up]: key `reservation`: with this, 991Mbit of pool \"west\" are reserved, and its uplinks have 990Mbit for it (99 % of their `up`); reserve less, or give the pool's uplinks (more) `up`";
+    reserved_where_no_capacity_is_known: [("pool = \"west\"\nserver", "pool = \"east\"\nserver")] =>
+        ":103: [[grant]] [up]: key `reservation`: with this, 600Mbit of pool \"east\" are reserved, and its uplinks have 0bit for it (99 % of their `up`); reserve less, or give the pool's uplinks (more) `up`";
     home_of_another_pool: [("home = \"east-1\"", "home = \"west-1\"")] =>
         ":54: [[vnic]] \"vm-a\": key `home`: uplink \"west-1\" is in pool \"west\", but network \"blue\" is on pool \"east\"; name an uplink of that pool, such as \"east-1\"";
     home_without_a_pool: [("vm-c.sock\"", "vm-c.sock\"\nhome = \"east-1\"")] =>

@@ -14,7 +14,16 @@ fn keys(header: &str) -> Vec<String> {
 
 #[test]
 fn every_key_of_every_table_is_in_the_reference() {
-    for header in ["[host]", "[fabric]", "[[peer]]", "[[network]]", "[[uplink]]", "[[vnic]]"] {
+    for header in [
+        "[host]",
+        "[fabric]",
+        "[[peer]]",
+        "[[network]]",
+        "[[uplink]]",
+        "[[vnic]]",
+        "[[policy]]",
+        "[[grant]]",
+    ] {
         assert!(GOLDEN.contains(header));
         let after = REFERENCE.split(&format!("\n## `{header}`")).nth(1).expect("a section");
         let section = after.split("\n## ").next().expect("its text");

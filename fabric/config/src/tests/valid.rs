@@ -2,9 +2,11 @@
 
 use super::{GOLDEN, edited, parse};
 use crate::{
-    Allow, Config, Driver, Encryption, FabricMtu, SocketMode, UplinkPlace, VnicPlace, schema,
+    Allow, Config, Direction, Driver, Encryption, FabricMtu, Holder, SocketMode, UplinkPlace,
+    VnicPlace, schema,
 };
-use std::path::Path;
+use std::{path::Path, sync::Arc};
+use wireonce_shares::Terms;
 use wireonce_wire::{UplinkId, Vni, VnicId};
 
 fn golden() -> Config {
@@ -44,6 +46,56 @@ fn every_key_arrives() {
     let VnicPlace::Local(socket) = &vnic.place else { panic!("vm-a is local") };
     assert_eq!(socket.path, Path::new("/run/wireonce/vm-a.sock"));
     assert_eq!(socket.mode, SocketMode::Connect);
+}
+
+#[test]
+fn bandwidth_arrives_in_bits_a_second() {
+    let config = golden();
+    let west = config.uplink(UplinkId(9)).unwrap();
+    assert_eq!((west.up_bps, west.down_bps), (Some(1_000_000_000), Some(2_500_000_000)));
+    assert_eq!(west.usable_bps(Direction::Up), Some(990_000_000));
+    assert_eq!(west.usable_bps(Direction::Down), Some(2_400_000_000));
+    assert_eq!(config.uplink(UplinkId(3)).unwrap().usable_bps(Direction::Up), None);
+    let terms = |id, direction| config.vnic(VnicId::new(id).unwrap()).unwrap().terms(direction);
+    let up = Terms { reservation_bps: 100_000_000, shares: 200, limit_bps: Some(800_000_000) };
+    assert_eq!(terms(1004, Direction::Up), up);
+    let down = Terms { limit_bps: Some(64_000), ..Terms::default() };
+    assert_eq!(terms(1004, Direction::Down), down);
+    assert_eq!(terms(1001, Direction::Up), Terms::default());
+    let grant = &config.grants[0];
+    assert_eq!(grant.pool, "west");
+    assert_eq!(grant.up, Terms { reservation_bps: 600_000_000, shares: 50, limit_bps: None });
+    assert_eq!(grant.down, Terms::default());
+    assert!(matches!(&grant.server, Holder::Peer(peer) if peer.name == "server-b"));
+}
+
+#[test]
+fn a_grant_is_divided_among_the_homes_of_the_servers_vnics() {
+    // Server B has homes on both uplinks of pool east, of 1 and 3 Gbit/s; server A on one.
+    let config = parse(&edited(&[
+        (
+            "pool = \"east\"\n\n[[uplink]]\nid = 3",
+            "pool = \"east\"\nup = \"1Gbit\"\n\n[[uplink]]\nid = 3",
+        ),
+        ("mtu = 1500", "mtu = 1500\nup = \"3Gbit\""),
+        ("pool = \"west\"\nserver", "pool = \"east\"\nserver"),
+        ("shares = 50", "shares = 50, limit = \"2Gbit\""),
+        ("home = \"east-2\"\npolicy", "home = \"east-1\"\npolicy"),
+    ]))
+    .unwrap();
+    let peer = |name| Holder::Peer(Arc::clone(config.peer(name).unwrap()));
+    let (small, large) = (config.uplink(UplinkId(7)).unwrap(), config.uplink(UplinkId(3)).unwrap());
+    let on = |uplink, server| config.terms_on(uplink, &server, Direction::Up);
+    let part = |reservation: u64, limit: u64| Terms {
+        reservation_bps: reservation * 1_000_000,
+        shares: 50,
+        limit_bps: Some(limit * 1_000_000),
+    };
+    assert_eq!(on(small, peer("server-b")), part(150, 500));
+    assert_eq!(on(large, peer("server-b")), part(450, 1500));
+    assert_eq!(on(large, Holder::Local), Terms::default());
+    assert_eq!(config.servers_on(large), [Holder::Local, peer("server-b")]);
+    assert_eq!(config.servers_on(small), [peer("server-b")]);
 }
 
 #[test]
@@ -103,7 +155,7 @@ fn local_things_are_told_from_those_of_peers() {
 fn a_network_knows_its_members_and_their_hosts() {
     let config = golden();
     let names: Vec<_> = config.vnics_of(vni(100)).map(|vnic| vnic.name.as_str()).collect();
-    assert_eq!(names, ["vm-b", "vm-a"]);
+    assert_eq!(names, ["vm-b", "vm-a", "vm-d"]);
     let peers: Vec<_> = config.member_peers(vni(100)).iter().map(|p| p.name.as_str()).collect();
     assert_eq!(peers, ["server-b"]);
     assert!(config.member_peers(vni(200)).is_empty());
