@@ -19,6 +19,8 @@
 //! Shares are rounded down, so the sum is never over the capacity, and less than one bit a
 //! second for each claim below it.
 
+use std::cmp::Ordering;
+
 /// One claim on a capacity, in bits a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
@@ -48,42 +50,70 @@ pub fn fill(capacity_bps: u64, claims: &[Claim], given: &mut Vec<u64>) {
         return;
     }
     given.resize(claims.len(), 0);
-    let mut open: Vec<usize> = (0..claims.len()).collect();
-    let mut left = capacity_bps;
-    while !open.is_empty() {
-        left = settle(left, claims, &mut open, given);
+    let mut open = Open {
+        left: capacity_bps,
+        weights: claims.iter().map(|claim| u128::from(claim.weight())).sum(),
+        claims: claims.iter().enumerate().map(|(at, claim)| (at, *claim)).collect(),
+    };
+    while !open.claims.is_empty() {
+        open.settle(given);
     }
 }
 
-/// Settles those claims of `open` whose share of `left` cannot be theirs, or all of them if there
-/// are none. Returns what is left for the others.
-fn settle(left: u64, claims: &[Claim], open: &mut Vec<usize>, given: &mut [u64]) -> u64 {
-    let weights: u128 = open.iter().map(|at| u128::from(claims[*at].weight())).sum();
-    let share = |claim: &Claim| part(left, u64::from(claim.weight()), weights);
-    let (mut missing, mut spare) = (0_u128, 0_u128);
-    for at in &*open {
-        let claim = &claims[*at];
-        let share = share(claim);
-        missing += u128::from(claim.floor().saturating_sub(share));
-        spare += u128::from(share.saturating_sub(claim.ceiling_bps));
-    }
-    let mut rest = left;
-    open.retain(|at| {
-        let claim = &claims[*at];
-        let share = share(claim);
-        let bounded = share.clamp(claim.floor(), claim.ceiling_bps);
-        let stays = match missing.cmp(&spare) {
-            std::cmp::Ordering::Greater => bounded <= share,
-            std::cmp::Ordering::Less => bounded >= share,
-            std::cmp::Ordering::Equal => false,
-        };
-        if !stays {
-            given[*at] = bounded;
-            rest = rest.saturating_sub(bounded);
+/// The claims that are not settled yet, with their places, and what is left for them.
+struct Open {
+    left: u64,
+    weights: u128,
+    claims: Vec<(usize, Claim)>,
+}
+
+impl Open {
+    /// Settles those whose share of what is left cannot be theirs, or all of them if there are
+    /// none.
+    fn settle(&mut self, given: &mut [u64]) {
+        let level = Level::of(self.left, self.weights);
+        let (mut missing, mut spare) = (0_u128, 0_u128);
+        for (_, claim) in &self.claims {
+            let share = level.share(claim.weight());
+            missing += u128::from(claim.floor().saturating_sub(share));
+            spare += u128::from(share.saturating_sub(claim.ceiling_bps));
         }
-        stays
-    });
-    rest
+        let order = missing.cmp(&spare);
+        self.claims.retain(|(at, claim)| {
+            let share = level.share(claim.weight());
+            let bounded = share.clamp(claim.floor(), claim.ceiling_bps);
+            let stays = match order {
+                Ordering::Greater => bounded <= share,
+                Ordering::Less => bounded >= share,
+                Ordering::Equal => false,
+            };
+            if !stays {
+                given[*at] = bounded;
+                self.left = self.left.saturating_sub(bounded);
+                self.weights -= u128::from(claim.weight());
+            }
+            stays
+        });
+    }
+}
+
+/// The water level: bits a second for one weight, in parts of 2^-60 of a bit a second. It is
+/// divided once for all claims, since a division of 128 bits costs more than all the rest of a
+/// claim; what that rounds off is less than a bit a second for each claim.
+struct Level(u128);
+
+impl Level {
+    const FRACTION_BITS: u32 = 60;
+
+    fn of(left: u64, weights: u128) -> Self {
+        Self((u128::from(left) << Self::FRACTION_BITS) / weights.max(1))
+    }
+
+    /// The share of a weight that is among those of [`Self::of`]: so it is at most `left`.
+    fn share(&self, weight: u32) -> u64 {
+        let share = self.0.wrapping_mul(u128::from(weight)) >> Self::FRACTION_BITS;
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
 }
 
 /// `whole` times `of` divided by `all`, rounded down.
