@@ -1,0 +1,92 @@
+use super::*;
+use crate::sample::{GBIT, MBIT, housed, machines};
+
+fn grant(server: &str, reservation: u64, limit: u64, wants: u64) -> GrantUse {
+    GrantUse {
+        pool: "east".to_owned(),
+        server: server.to_owned(),
+        reservation: Rates::both(reservation),
+        limit: Rates::both(limit),
+        wants: Rates::both(wants),
+    }
+}
+
+fn all(house: &House, grants: &[GrantUse]) -> Vec<Advice> {
+    advise(house, grants, &Limits::default())
+}
+
+#[test]
+fn a_grant_that_starves_beside_one_that_idles_is_told_with_the_command() {
+    let house = machines(2, 10 * GBIT);
+    let grants = [
+        grant("server-a", GBIT, GBIT, 3 * GBIT),
+        grant("server-b", 4 * GBIT, 4 * GBIT, 200 * MBIT),
+    ];
+    let advice = all(&house, &grants);
+    assert_eq!(advice.len(), 1);
+    assert_eq!(
+        advice[0].evidence,
+        "server-a wants 3Gbit both ways of pool east and may use 1Gbit both ways; server-b may use \
+         4Gbit both ways and wants 200Mbit both ways"
+    );
+    let command = "wireonce grant move --pool east --from server-b --to server-a 2Gbit";
+    assert_eq!(advice[0].command.as_deref(), Some(command));
+}
+
+#[test]
+fn what_one_gives_is_given_once() {
+    let house = machines(2, 10 * GBIT);
+    let grants = [
+        grant("a", GBIT, GBIT, 3 * GBIT),
+        grant("b", GBIT, GBIT, 2 * GBIT),
+        grant("c", 2 * GBIT, 2 * GBIT, 0),
+    ];
+    let commands: Vec<_> = all(&house, &grants).into_iter().filter_map(|it| it.command).collect();
+    assert_eq!(commands, ["wireonce grant move --pool east --from c --to a 2Gbit"]);
+}
+
+#[test]
+fn nobody_is_advised_to_give_what_he_uses_or_was_not_promised() {
+    let house = machines(2, 10 * GBIT);
+    let busy = [grant("a", GBIT, GBIT, 3 * GBIT), grant("b", 4 * GBIT, 4 * GBIT, 4 * GBIT)];
+    assert_eq!(all(&house, &busy), []);
+    let unpromised = [grant("a", GBIT, GBIT, 3 * GBIT), grant("b", 0, 4 * GBIT, 0)];
+    assert_eq!(all(&house, &unpromised), []);
+}
+
+#[test]
+fn a_home_that_is_full_is_told_with_the_command_and_the_price() {
+    let mut house = machines(2, 10 * GBIT);
+    house.vnics = vec![housed("vm-a", 0, 8 * GBIT, 0, 1), housed("vm-b", 0, 8 * GBIT, 0, 1)];
+    let advice = all(&house, &[]);
+    assert_eq!(advice[0].command.as_deref(), Some("wireonce vnic move vm-a --to uplink-1"));
+    let evidence = &advice[0].evidence;
+    assert!(evidence.contains("would have 3Gbit both ways more"), "{evidence}");
+    assert!(evidence.contains("1.92 cores, and it depends on gateway-1"), "{evidence}");
+}
+
+#[test]
+fn a_full_server_port_is_told_without_a_command() {
+    let mut house = machines(2, 10 * GBIT);
+    house.vnics = vec![housed("vm-a", 0, 8 * GBIT, 0, 1), housed("vm-b", 0, 8 * GBIT, 0, 1)];
+    house.servers[0].port = Rates::both(MBIT);
+    let advice = all(&house, &[]);
+    assert_eq!(advice.len(), 2);
+    for it in advice {
+        assert_eq!(it.command, None);
+        assert!(it.evidence.contains("borrowing cannot help"), "{}", it.evidence);
+    }
+}
+
+#[test]
+fn rates_are_written_as_commands_take_them() {
+    for (bps, text) in [
+        (2 * GBIT, "2Gbit"),
+        (2_400 * MBIT, "2400Mbit"),
+        (200 * MBIT, "200Mbit"),
+        (1_500_000, "1.50Mbit"),
+        (64_000, "64kbit"),
+    ] {
+        assert_eq!(rate(bps), text);
+    }
+}
