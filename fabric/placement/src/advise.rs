@@ -7,6 +7,7 @@ use crate::{
     house::{House, Rates, VnicIndex},
     rebalance::{Held, Limits, Move, Plan, rebalance},
 };
+use wireonce_shares::Rate;
 
 /// Commands move whole steps of so many bits a second.
 const STEP_BPS: u64 = 10_000_000;
@@ -155,20 +156,10 @@ fn bits(bps: u64) -> String {
     if bps == u64::MAX { "any rate".to_owned() } else { rate(bps) }
 }
 
-/// As commands take it: "2Gbit", "1500Mbit"; three digits are enough.
+/// As commands take it: "2Gbit", "1500Mbit". What is below a Mbit/s of a larger rate is left out.
 fn rate(bps: u64) -> String {
-    let (unit, name) = match bps {
-        1_000_000_000.. => (1_000_000_000, "Gbit"),
-        1_000_000.. => (1_000_000, "Mbit"),
-        _ => (1_000, "kbit"),
-    };
-    let hundredths = bps / (unit / 100);
-    let (whole, part) = (hundredths / 100, hundredths % 100);
-    match part {
-        0 => format!("{whole}{name}"),
-        _ if unit > 1_000_000 => format!("{}{}", bps / 1_000_000, "Mbit"),
-        _ => format!("{whole}.{part:02}{name}"),
-    }
+    let whole_bps = if bps >= 1_000_000 { bps / 1_000_000 * 1_000_000 } else { bps };
+    Rate(whole_bps).to_string()
 }
 
 #[cfg(test)]
