@@ -31,6 +31,7 @@
 //! | [`round_trip`] | request and response |
 //! | [`impair`] | loss and reordering between hosts |
 //! | [`inside`] | threads of this process inside a namespace |
+//! | [`sim`] | houses larger than any machine here, in simulated time |
 //! | [`mod@bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
@@ -51,6 +52,7 @@ pub mod plot;
 pub mod result;
 pub mod round;
 pub mod round_trip;
+pub mod sim;
 pub mod sink;
 pub mod stats;
 pub mod suite;

@@ -25,6 +25,7 @@ pub mod lossy;
 pub mod queue;
 pub mod scaling;
 pub mod sealed;
+pub mod sim;
 pub mod uplink;
 pub mod victim;
 pub mod vm_vm;
@@ -56,6 +57,7 @@ pub const SUITES: &[Suite] = &[
     idle::SUITE,
     victim::SUITE,
     scaling::SUITE,
+    sim::SUITE,
     bulk::SUITE,
     guest::SUITE,
     latency::SUITE,

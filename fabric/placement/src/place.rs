@@ -1,12 +1,13 @@
 //! Homes and standbys such that what was promised survives any one loss.
 //!
 //! What has a home that can hold it keeps it. The others are placed, larger needs first: at their
-//! own standbys in order, then at their machine's own uplinks, then where there is most room.
+//! own standbys in order, then at their machine's own uplinks, then where their server's other vNICs
+//! are (so that it needs few leases and depends on few others), then where there is most room.
 //! The first standby is on another machine than the home; in a pool that is on one machine only,
 //! there is none that a loss of the machine would leave, and the vNIC is said to be unprotected.
 
 use crate::{
-    house::{House, MachineId, PoolId, Rates, UplinkIndex, VnicIndex},
+    house::{House, MachineId, PoolId, Rates, ServerIndex, UplinkIndex, VnicIndex},
     loads::{Loads, Resource},
 };
 use rustc_hash::FxHashMap;
@@ -119,6 +120,8 @@ struct Placer<'a> {
     house: &'a House,
     pools: FxHashMap<PoolId, Pool>,
     loads: Loads,
+    /// Where a server's vNICs went that are not at home on its own machine.
+    together: FxHashMap<(ServerIndex, PoolId), UplinkIndex>,
     /// By uplink, where it stands in its pool's order.
     ranks: Vec<Rank>,
     homes: Vec<Option<Homes>>,
@@ -139,6 +142,7 @@ impl<'a> Placer<'a> {
         Self {
             house,
             pools,
+            together: FxHashMap::default(),
             loads,
             ranks,
             homes: vec![None; house.vnics.len()],
@@ -202,6 +206,8 @@ impl<'a> Placer<'a> {
         standbys: Vec<UplinkIndex>,
         first: Option<UplinkIndex>,
     ) {
+        let vnic = &self.house.vnics[at.0];
+        self.together.entry((vnic.server, vnic.pool)).or_insert(home);
         self.loads.add(self.house, at, home, first);
         self.rank(home, 1);
         if let Some(first) = first {
@@ -219,10 +225,12 @@ impl<'a> Placer<'a> {
         let machine = self.house.server_of(at).machine;
         let local = pool.by_machine.get(&machine).map_or(&[][..], Vec::as_slice);
         candidates.extend(local);
-        if let Some(first) = candidates.first()
-            && vnic.needs == Rates::default()
-        {
-            return vec![*first];
+        candidates.extend(self.together.get(&(vnic.server, vnic.pool)));
+        if vnic.needs == Rates::default() {
+            // Anything holds it: no need to list them all.
+            candidates.extend(by_room(pool).next());
+            candidates.truncate(1);
+            return candidates;
         }
         candidates.extend(by_room(pool));
         candidates

@@ -37,64 +37,75 @@ pub struct Claim {
 /// If the floors alone are more than there is, each gets the same part of its floor: a
 /// capacity that was promised and is lost is lost to all.
 pub fn fill(capacity_bps: u64, claims: &[Claim], given: &mut Vec<u64>) {
-    given.clear();
-    let sum =
-        |of: fn(&Claim) -> u64| claims.iter().map(|claim| u128::from(of(claim))).sum::<u128>();
-    if sum(|claim| claim.ceiling_bps) <= u128::from(capacity_bps) {
-        given.extend(claims.iter().map(|claim| claim.ceiling_bps));
-        return;
-    }
-    let floors = sum(Claim::floor);
-    if floors >= u128::from(capacity_bps) {
-        given.extend(claims.iter().map(|claim| part(capacity_bps, claim.floor(), floors)));
-        return;
-    }
-    given.resize(claims.len(), 0);
-    let mut open = Open {
-        left: capacity_bps,
-        weights: claims.iter().map(|claim| u128::from(claim.weight())).sum(),
-        claims: claims.iter().enumerate().map(|(at, claim)| (at, *claim)).collect(),
-    };
-    while !open.claims.is_empty() {
-        open.settle(given);
-    }
+    Filler::default().fill(capacity_bps, claims, given);
 }
 
-/// The claims that are not settled yet, with their places, and what is left for them.
-struct Open {
-    left: u64,
-    weights: u128,
-    claims: Vec<(usize, Claim)>,
+/// [`fill`] with memory that is used again: for many small divisions.
+#[derive(Debug, Clone, Default)]
+pub struct Filler {
+    /// The claims that are not settled yet, with their places.
+    open: Vec<(usize, Claim)>,
 }
 
-impl Open {
-    /// Settles those whose share of what is left cannot be theirs, or all of them if there are
-    /// none.
-    fn settle(&mut self, given: &mut [u64]) {
-        let level = Level::of(self.left, self.weights);
-        let (mut missing, mut spare) = (0_u128, 0_u128);
-        for (_, claim) in &self.claims {
-            let share = level.share(claim.weight());
-            missing += u128::from(claim.floor().saturating_sub(share));
-            spare += u128::from(share.saturating_sub(claim.ceiling_bps));
+impl Filler {
+    /// See [`fill`](fn@fill).
+    pub fn fill(&mut self, capacity_bps: u64, claims: &[Claim], given: &mut Vec<u64>) {
+        given.clear();
+        let (mut ceilings, mut floors, mut weights) = (0_u128, 0_u128, 0_u64);
+        for claim in claims {
+            ceilings += u128::from(claim.ceiling_bps);
+            floors += u128::from(claim.floor());
+            weights = weights.saturating_add(claim.weight().into());
         }
-        let order = missing.cmp(&spare);
-        self.claims.retain(|(at, claim)| {
-            let share = level.share(claim.weight());
-            let bounded = share.clamp(claim.floor(), claim.ceiling_bps);
-            let stays = match order {
-                Ordering::Greater => bounded <= share,
-                Ordering::Less => bounded >= share,
-                Ordering::Equal => false,
-            };
-            if !stays {
-                given[*at] = bounded;
-                self.left = self.left.saturating_sub(bounded);
-                self.weights -= u128::from(claim.weight());
-            }
-            stays
-        });
+        if ceilings <= u128::from(capacity_bps) {
+            given.extend(claims.iter().map(|claim| claim.ceiling_bps));
+            return;
+        }
+        if floors >= u128::from(capacity_bps) {
+            given.extend(claims.iter().map(|claim| part(capacity_bps, claim.floor(), floors)));
+            return;
+        }
+        given.resize(claims.len(), 0);
+        self.open.clear();
+        self.open.extend(claims.iter().copied().enumerate());
+        let mut left = (capacity_bps, weights);
+        while !self.open.is_empty() {
+            left = settle(&mut self.open, left, given);
+        }
     }
+}
+
+/// Settles those whose share of what is left cannot be theirs, or all of them if there are none.
+/// Returns what is left for the others, and their weights.
+fn settle(
+    open: &mut Vec<(usize, Claim)>,
+    (mut left, mut weights): (u64, u64),
+    given: &mut [u64],
+) -> (u64, u64) {
+    let level = Level::of(left, weights);
+    let (mut missing, mut spare) = (0_u128, 0_u128);
+    for (_, claim) in &*open {
+        let share = level.share(claim.weight());
+        missing += u128::from(claim.floor().saturating_sub(share));
+        spare += u128::from(share.saturating_sub(claim.ceiling_bps));
+    }
+    let order = missing.cmp(&spare);
+    open.retain(|(at, claim)| {
+        let share = level.share(claim.weight());
+        let bounded = share.clamp(claim.floor(), claim.ceiling_bps);
+        let stays = match order {
+            Ordering::Greater => bounded <= share,
+            Ordering::Less => bounded >= share,
+            Ordering::Equal => false,
+        };
+        if !stays {
+            given[*at] = bounded;
+            left = left.saturating_sub(bounded);
+            weights -= u64::from(claim.weight());
+        }
+        stays
+    });
+    (left, weights)
 }
 
 /// The water level: bits a second for one weight, in parts of 2^-60 of a bit a second. It is
@@ -105,8 +116,8 @@ struct Level(u128);
 impl Level {
     const FRACTION_BITS: u32 = 60;
 
-    fn of(left: u64, weights: u128) -> Self {
-        Self((u128::from(left) << Self::FRACTION_BITS) / weights.max(1))
+    fn of(left: u64, weights: u64) -> Self {
+        Self((u128::from(left) << Self::FRACTION_BITS) / u128::from(weights.max(1)))
     }
 
     /// The share of a weight that is among those of [`Self::of`]: so it is at most `left`.

@@ -29,8 +29,8 @@ pub mod terms;
 pub mod tree;
 
 pub use bucket::Bucket;
-pub use fill::{Claim, fill};
+pub use fill::{Claim, Filler, fill};
 pub use lease::{Lease, LeaseTiming, Lessee, Lessor, Report, ServerIndex};
 pub use rate::{Rate, RateError};
 pub use terms::{Demand, Terms, TermsError};
-pub use tree::{GrantNode, Tree, VnicNode};
+pub use tree::{Divider, GrantNode, Tree, VnicNode};

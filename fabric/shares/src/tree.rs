@@ -11,7 +11,7 @@
 //! from above. So what a vNIC leaves goes to its server's others first, and what a server
 //! leaves, to other servers.
 
-use crate::{Claim, Demand, Terms, fill};
+use crate::{Claim, Demand, Terms, fill::Filler};
 
 /// One vNIC behind a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct VnicNode {
 pub struct GrantNode {
     /// What the server is given.
     pub terms: Terms,
+    /// What it may send without a lease: it has that in any case, so it is lent to nobody.
+    pub starter_bps: u64,
     /// Its vNICs.
     pub vnics: Vec<VnicNode>,
 }
@@ -56,23 +58,50 @@ impl GrantNode {
     /// itself, at once, whenever their demands change.
     #[must_use]
     pub fn divide(&self, capacity_bps: u64) -> Vec<u64> {
-        let claims: Vec<_> = self.vnics.iter().map(VnicNode::claim).collect();
         let mut given = Vec::new();
-        fill(capacity_bps, &claims, &mut given);
+        self.divide_with(&mut Divider::default(), capacity_bps, &mut given);
         given
+    }
+
+    /// [`Self::divide`] with memory that is used again.
+    pub fn divide_with(&self, with: &mut Divider, capacity_bps: u64, given: &mut Vec<u64>) {
+        with.claims.clear();
+        with.claims.extend(self.vnics.iter().map(VnicNode::claim));
+        with.filler.fill(capacity_bps, &with.claims, given);
+    }
+
+    fn claim(&self) -> Claim {
+        let claim = claim(&self.terms, self.demand_bps());
+        Claim {
+            floor_bps: claim.floor_bps.max(self.starter_bps),
+            ceiling_bps: claim.ceiling_bps.max(self.starter_bps),
+            ..claim
+        }
     }
 }
 
 impl Tree {
-    /// Divides `capacity_bps` among the servers, in their order.
+    /// Divides `capacity_bps` among the servers, in their order. Each has at least its starter.
     #[must_use]
     pub fn allocate(&self, capacity_bps: u64) -> Vec<u64> {
-        let claims: Vec<_> =
-            self.grants.iter().map(|grant| claim(&grant.terms, grant.demand_bps())).collect();
         let mut given = Vec::new();
-        fill(capacity_bps, &claims, &mut given);
+        self.allocate_with(&mut Divider::default(), capacity_bps, &mut given);
         given
     }
+
+    /// [`Self::allocate`] with memory that is used again.
+    pub fn allocate_with(&self, with: &mut Divider, capacity_bps: u64, given: &mut Vec<u64>) {
+        with.claims.clear();
+        with.claims.extend(self.grants.iter().map(GrantNode::claim));
+        with.filler.fill(capacity_bps, &with.claims, given);
+    }
+}
+
+/// Memory for divisions, to be used again.
+#[derive(Debug, Clone, Default)]
+pub struct Divider {
+    filler: Filler,
+    claims: Vec<Claim>,
 }
 
 fn claim(terms: &Terms, demand_bps: u64) -> Claim {
@@ -93,7 +122,7 @@ mod tests {
 
     fn grant(reservation_bps: u64, vnics: &[VnicNode]) -> GrantNode {
         let terms = Terms { reservation_bps, ..Terms::default() };
-        GrantNode { terms, vnics: vnics.to_vec() }
+        GrantNode { terms, vnics: vnics.to_vec(), ..GrantNode::default() }
     }
 
     #[test]
@@ -111,6 +140,14 @@ mod tests {
         let tree = Tree { grants: vec![borrower, owner] };
         assert_eq!(tree.allocate(10 * GBIT), [3 * GBIT, 7 * GBIT]);
         assert_eq!(tree.grants[0].divide(3 * GBIT), [3 * GBIT / 2, 3 * GBIT / 2]);
+    }
+
+    #[test]
+    fn a_starter_is_lent_to_nobody() {
+        let mut idle = grant(0, &[vnic(Demand::Bps(0))]);
+        idle.starter_bps = GBIT / 2;
+        let tree = Tree { grants: vec![idle, grant(0, &[vnic(Demand::Unbounded)])] };
+        assert_eq!(tree.allocate(10 * GBIT), [GBIT / 2, 19 * GBIT / 2]);
     }
 
     #[test]
@@ -135,8 +172,11 @@ mod tests {
     fn any_grant() -> impl Strategy<Value = GrantNode> {
         let demand = prop_oneof![(0..3 * GBIT).prop_map(Demand::Bps), Just(Demand::Unbounded)];
         let vnic = (any_terms(), demand).prop_map(|(terms, demand)| VnicNode { terms, demand });
-        (any_terms(), prop::collection::vec(vnic, 0..8))
-            .prop_map(|(terms, vnics)| GrantNode { terms, vnics })
+        (any_terms(), prop::collection::vec(vnic, 0..8)).prop_map(|(terms, vnics)| GrantNode {
+            terms,
+            starter_bps: 0,
+            vnics,
+        })
     }
 
     proptest! {

@@ -28,6 +28,15 @@ fn what_the_local_uplink_cannot_hold_goes_where_most_room_is() {
 }
 
 #[test]
+fn the_vnics_of_a_server_without_an_uplink_stay_together() {
+    let mut house = machines(4, 10 * GBIT);
+    house.uplinks[0].alive = false;
+    house.vnics = vec![vnic("a", 0, 0, 0), vnic("b", 2, GBIT, 0), vnic("c", 0, GBIT, 0)];
+    let placement = place(&house).unwrap();
+    assert_eq!(home(&placement, 0), home(&placement, 2));
+}
+
+#[test]
 fn room_is_kept_for_the_loss_of_any_one_uplink() {
     // Two uplinks of 10: each may carry 5, so that one can carry both.
     let mut house = machines(2, 10 * GBIT);
