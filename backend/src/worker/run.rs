@@ -17,8 +17,9 @@ use super::{
     deliver,
     tokens::{BROKEN, INTERRUPT, KICK, MAIL, ring_of, ring_token},
 };
+use std::time::Instant;
 use tracing::warn;
-use wireonce_host::workers::Work;
+use wireonce_host::workers::{Side, Work};
 use wireonce_ring::{Completion, RingError, Token, Wait};
 use wireonce_wire::VnicId;
 
@@ -36,20 +37,21 @@ impl Work for Worker {
             self.ring.enter(wait, &mut completions)?;
             let now_us = self.now_us();
             self.turn_us = now_us;
-            let mut worked = !completions.is_empty();
             self.refill_credits();
             let mut mail = self.more_mail;
             for completion in completions.drain(..) {
                 mail |= completion.token.kind == MAIL;
                 self.handle(completion)?;
             }
-            worked |= self.serve_fabric(now_us)?;
+            let mut worked = self.serve_fabric(now_us)?.then_some(Side::Fabric);
             if mail && !self.read_mail()? {
                 return Ok(());
             }
             self.tick(now_us);
             let sent = self.serve_guests(now_us);
-            worked |= sent > 0;
+            if sent > 0 {
+                worked = Some(Side::Ports);
+            }
             if self.hold.is_over(sent, now_us) {
                 self.fabric.flush(&mut self.ring, now_us)?;
             }
@@ -66,7 +68,7 @@ impl Work for Worker {
 
 impl Worker {
     pub(super) fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.started)
     }
 
     fn handle(&mut self, completion: Completion) -> Result<(), RingError> {
@@ -216,8 +218,9 @@ impl Worker {
     /// Looks again at once while there is work, else arms kicks and sleeps.
     fn next_wait(&mut self, now_us: u64) -> Wait {
         let full = self.fabric.is_full();
+        let hot = self.spin.is_hot(now_us);
         // While trains wait for more frames, the worker looks for them.
-        let looks_on = self.spin.is_hot(now_us) || self.hold.is_on();
+        let looks_on = hot || self.hold.is_on();
         let mut ready = false;
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
             // A blocked queue is tried again when a socket has room.
@@ -231,7 +234,11 @@ impl Worker {
             ready |= queue.ready;
         }
         let waiting = self.more_mail || !self.arrived.is_empty();
-        if ready || waiting || looks_on {
+        if ready || waiting || self.hold.is_on() {
+            return Wait::Poll;
+        }
+        if hot {
+            self.spin.give_way(|| micros(self.started));
             return Wait::Poll;
         }
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
@@ -248,4 +255,9 @@ impl Worker {
             None => Wait::Forever,
         }
     }
+}
+
+/// Microseconds since `started`.
+fn micros(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

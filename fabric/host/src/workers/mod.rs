@@ -27,7 +27,7 @@ mod threads;
 
 pub use mailbox::{Inbox, Mail, Mailbox, Reply, mailbox};
 pub use postman::Postman;
-pub use spin::Spin;
+pub use spin::{Side, Spin};
 pub use threads::{Seat, Workers};
 
 use wireonce_ring::RingError;

@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use std::{convert::Infallible, fs::File, io::Read, os::fd::AsRawFd, sync::Arc, time::Instant};
 use wireonce_config::{Driver as DriverKind, Port as ConfiguredPort, Uplink};
 use wireonce_directory::Directory;
-use wireonce_host::workers::{Inbox, Mail, Seat, Spin, Work};
+use wireonce_host::workers::{Inbox, Mail, Seat, Side, Spin, Work};
 use wireonce_ledger::Stage;
 use wireonce_link::{Fabric, FabricConfig};
 use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
@@ -88,17 +88,20 @@ impl Work for Worker {
             completions.append(&mut self.later);
             self.ring.enter(wait, &mut completions)?;
             let now_us = self.now_us();
-            let mut worked = !completions.is_empty();
+            let mut worked = None;
             let mut mail = false;
             for completion in completions.drain(..) {
                 mail |= completion.token.kind == MAIL;
+                worked = side_of(&completion).or(worked);
                 self.handle(completion, now_us)?;
                 self.relieve()?;
             }
             if mail && !self.read_mail() {
                 return Ok(());
             }
-            worked |= self.receive_more(now_us);
+            if self.receive_more(now_us) {
+                worked = Some(Side::Ports);
+            }
             self.run_timers(now_us);
             self.submit()?;
             self.fabric.flush(&mut self.ring, now_us)?;
@@ -155,7 +158,7 @@ impl Worker {
     }
 
     fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.started)
     }
 
     fn handle(&mut self, completion: Completion, now_us: u64) -> Result<(), RingError> {
@@ -275,9 +278,13 @@ impl Worker {
     }
 
     /// Looks again at once while there is work, else sleeps until the next timer.
-    fn next_wait(&self, now_us: u64) -> Wait {
+    fn next_wait(&mut self, now_us: u64) -> Wait {
         let more = self.uplinks.iter().any(|port| port.driver.has_more());
-        if more || !self.later.is_empty() || self.spin.is_hot(now_us) {
+        if more || !self.later.is_empty() {
+            return Wait::Poll;
+        }
+        if self.spin.is_hot(now_us) {
+            self.spin.give_way(|| micros(self.started));
             return Wait::Poll;
         }
         let announcements = self.uplinks.iter().filter_map(UplinkPort::next_announcement_us);
@@ -310,4 +317,18 @@ impl Worker {
             fabric: self.fabric.snapshot(),
         }
     }
+}
+
+/// Where a frame came from, if the completion is of one that came.
+fn side_of(completion: &Completion) -> Option<Side> {
+    match completion.token.kind {
+        RECEIVE => Some(Side::Ports),
+        FABRIC_TOKEN_KIND => Some(Side::Fabric),
+        _ => None,
+    }
+}
+
+/// Microseconds since `started`.
+fn micros(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
