@@ -19,6 +19,8 @@ use wireonce_ring::{Completion, Ring, RingError, Token};
 
 /// Frames that are read before others get their turn.
 const FRAMES_PER_TURN: usize = 64;
+/// The same in bytes: large frames take as long as many small ones.
+const BYTES_PER_TURN: usize = 256 << 10;
 /// A TAP whose last user died within a ring is released a little later.
 const ATTACH_TRIES: u32 = 20;
 const ATTACH_PAUSE: Duration = Duration::from_millis(10);
@@ -96,7 +98,11 @@ impl TapDriver {
 
     pub(super) fn receive_more(&mut self, sink: &mut impl FnMut(Received<'_>)) {
         self.has_more = true;
+        let mut bytes = 0;
         for _ in 0..FRAMES_PER_TURN {
+            if bytes >= BYTES_PER_TURN {
+                return;
+            }
             let len = match (&self.file).read(&mut self.buffer) {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -106,6 +112,7 @@ impl TapDriver {
                     return;
                 }
             };
+            bytes += len;
             match self.buffer.get_mut(..len).and_then(parse) {
                 Some(received) => sink(received),
                 None => self.counters.unreadable += 1,

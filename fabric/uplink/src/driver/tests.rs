@@ -445,6 +445,27 @@ fn a_tap_is_read_in_turns_and_loses_nothing() {
     });
 }
 
+#[test]
+fn a_tap_s_turn_is_shorter_for_large_frames() {
+    let Some(inside) = Namespace::new() else { return };
+    inside.run(|| {
+        let mut uplink = Uplink::open(Access::Tap);
+        let kernel = Raw::open("up0");
+        let (vnet, segment) = tcp_segment(TO, FROM, 60_000);
+        for _ in 0..12 {
+            kernel.write(&vnet, &segment);
+        }
+        let first = uplink.turn().len();
+        assert_eq!(first, 5, "256 KiB, and what is begun");
+        assert!(uplink.driver.has_more());
+        let mut rest = 0;
+        while uplink.driver.has_more() {
+            uplink.driver.receive_more(&mut |_| rest += 1);
+        }
+        assert_eq!(first + rest, 12);
+    });
+}
+
 const BOOKING: Booking =
     Booking { owner: Owner::NOBODY, amount: Amount { frames: 1, segments: 1, bytes: 0 } };
 

@@ -13,7 +13,10 @@ use crate::{
     sys,
 };
 use rustc_hash::FxHashMap;
-use std::{convert::Infallible, fs::File, io::Read, os::fd::AsRawFd, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque, convert::Infallible, fs::File, io::Read, os::fd::AsRawFd, sync::Arc,
+    time::Instant,
+};
 use wireonce_config::{Driver as DriverKind, Port as ConfiguredPort, Uplink};
 use wireonce_directory::Directory;
 use wireonce_host::workers::{Inbox, Mail, Seat, Side, Spin, Work};
@@ -35,6 +38,8 @@ const SLOT_BITS: u32 = 16;
 /// Frames for one uplink that may wait before the kernel is entered for them, in the
 /// middle of a turn.
 const WAITING_MAX: usize = 256;
+/// After this time with what the fabric received, the uplinks have their turn.
+const FABRIC_TURN_US: u64 = 100;
 /// Time between two looks at what changes without an event.
 const REFRESH_US: u64 = 1_000_000;
 
@@ -69,6 +74,8 @@ pub(crate) struct Worker {
     uplinks: Vec<UplinkPort>,
     by_id: FxHashMap<UplinkId, usize>,
     books: Books,
+    /// What the fabric received and has not had its turn.
+    arrived: VecDeque<Completion>,
     /// Completions that came while others were dealt with.
     later: Vec<Completion>,
     spin: Spin,
@@ -94,8 +101,8 @@ impl Work for Worker {
                 mail |= completion.token.kind == MAIL;
                 worked = side_of(&completion).or(worked);
                 self.handle(completion, now_us)?;
-                self.relieve()?;
             }
+            self.serve_fabric(now_us)?;
             if mail && !self.read_mail() {
                 return Ok(());
             }
@@ -150,6 +157,7 @@ impl Worker {
             uplinks,
             by_id,
             books: Books::default(),
+            arrived: VecDeque::new(),
             later: Vec::new(),
             spin: Spin::default(),
             started: Instant::now(),
@@ -172,11 +180,25 @@ impl Worker {
                 Ok(())
             }
             _ => {
-                let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-                let mut outwards = Outwards { directory, uplinks, by_id, books };
-                fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))
+                self.arrived.push_back(completion);
+                Ok(())
             }
         }
+    }
+
+    /// Takes in what the fabric received, until the uplinks must have their turn: a few
+    /// buffers of somebody's bulk are a millisecond for another's answer.
+    fn serve_fabric(&mut self, now_us: u64) -> Result<(), RingError> {
+        while let Some(completion) = self.arrived.pop_front() {
+            let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
+            let mut outwards = Outwards { directory, uplinks, by_id, books };
+            fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))?;
+            self.relieve()?;
+            if self.now_us().saturating_sub(now_us) >= FABRIC_TURN_US {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// An interface changed: look at all of them soon.
@@ -280,7 +302,7 @@ impl Worker {
     /// Looks again at once while there is work, else sleeps until the next timer.
     fn next_wait(&mut self, now_us: u64) -> Wait {
         let more = self.uplinks.iter().any(|port| port.driver.has_more());
-        if more || !self.later.is_empty() {
+        if more || !self.arrived.is_empty() || !self.later.is_empty() {
             return Wait::Poll;
         }
         if self.spin.is_hot(now_us) {
