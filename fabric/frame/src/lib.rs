@@ -14,6 +14,7 @@ pub mod flow;
 pub mod headers;
 pub mod mac;
 pub mod offload;
+pub mod salvage;
 pub mod sample;
 pub mod segment;
 pub mod source;

@@ -26,14 +26,14 @@ use crate::{FrameRef, HEAD_LEN, Headers, Layer3, Layer4, Offload, WIRE_OVERHEAD_
 
 /// Longest headers of a TCP frame: two VLAN tags, IPv4 with all options, TCP
 /// with all options. An IPv6 chain ends within the head, before the TCP header.
-const TCP_HEADERS_MAX: usize = HEAD_LEN + 60;
+pub(crate) const TCP_HEADERS_MAX: usize = HEAD_LEN + 60;
 
 /// Bytes of a UDP header.
 pub(crate) const UDP_LEN: usize = 8;
 
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
-const CWR: u8 = 0x80;
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const PSH: u8 = 0x08;
+pub(crate) const CWR: u8 = 0x80;
 
 /// The frame cannot be made ready for a wire. It never happens to a frame whose
 /// offload passed [`Offload::check`].
@@ -201,13 +201,18 @@ struct Place {
 
 /// The fields that change from segment to segment, and the sums of the rest.
 struct Template {
-    l3_offset: usize,
+    ip: IpHeader,
     l4_offset: usize,
-    layer3: Layer3,
-    ip_id: u16,
-    /// The IPv4 header without length, id and checksum.
-    ip_sum: Sum,
     transport: Transport,
+}
+
+/// The IP header's part of a [`Template`].
+pub(crate) struct IpHeader {
+    offset: usize,
+    layer3: Layer3,
+    id: u16,
+    /// The IPv4 header without length, id and checksum.
+    sum: Sum,
 }
 
 /// The transport header's part of a [`Template`].
@@ -228,32 +233,48 @@ enum Transport {
 
 impl Template {
     fn new(headers: &Headers, header: &[u8]) -> Option<Self> {
-        let (l3_offset, l4_offset) = (headers.l3_offset(), headers.l4_offset());
-        let ip = header.get(l3_offset..l4_offset)?;
-        let [_, _, _, _, i0, i1, ..] = *chunk::<20>(ip, 0)?;
         Some(Self {
-            l3_offset,
-            l4_offset,
-            layer3: headers.layer3,
-            ip_id: u16::from_be_bytes([i0, i1]),
-            ip_sum: Sum::default().with(ip.get(..2)?).with(ip.get(6..10)?).with(ip.get(12..)?),
+            ip: IpHeader::new(headers, header)?,
+            l4_offset: headers.l4_offset(),
             transport: Transport::new(headers, header)?,
         })
     }
 
     /// Rewrites the headers of the segment in `bytes`.
     fn apply(&self, bytes: &mut [u8], at: &Place) {
-        let ip_len = to_u16(bytes.len() - self.l3_offset);
-        if self.layer3 == Layer3::Ipv4 {
-            let id = self.ip_id.wrapping_add((at.index & 0xffff) as u16);
-            let sum = self.ip_sum.with_u16(ip_len).with_u16(id).checksum();
-            put(bytes, self.l3_offset + 2, ip_len.to_be_bytes());
-            put(bytes, self.l3_offset + 4, id.to_be_bytes());
-            put(bytes, self.l3_offset + 10, sum.to_be_bytes());
-        } else {
-            put(bytes, self.l3_offset + 4, (ip_len - 40).to_be_bytes());
-        }
+        let len = bytes.len();
+        self.ip.apply(bytes, len, at.index);
         self.transport.apply(bytes.get_mut(self.l4_offset..).unwrap_or_default(), at);
+    }
+}
+
+impl IpHeader {
+    /// What is to be known of the IP header in `header`, which `headers` describes.
+    pub(crate) fn new(headers: &Headers, header: &[u8]) -> Option<Self> {
+        let offset = headers.l3_offset();
+        let ip = header.get(offset..headers.l4_offset())?;
+        let [_, _, _, _, i0, i1, ..] = *chunk::<20>(ip, 0)?;
+        Some(Self {
+            offset,
+            layer3: headers.layer3,
+            id: u16::from_be_bytes([i0, i1]),
+            sum: Sum::default().with(ip.get(..2)?).with(ip.get(6..10)?).with(ip.get(12..)?),
+        })
+    }
+
+    /// Rewrites the IP header at the start of `bytes` for segment `index`, or for several from
+    /// there on, as a frame of `frame_len` bytes.
+    pub(crate) fn apply(&self, bytes: &mut [u8], frame_len: usize, index: u32) {
+        let ip_len = to_u16(frame_len.saturating_sub(self.offset));
+        if self.layer3 == Layer3::Ipv4 {
+            let id = self.id.wrapping_add((index & 0xffff) as u16);
+            let sum = self.sum.with_u16(ip_len).with_u16(id).checksum();
+            put(bytes, self.offset + 2, ip_len.to_be_bytes());
+            put(bytes, self.offset + 4, id.to_be_bytes());
+            put(bytes, self.offset + 10, sum.to_be_bytes());
+        } else {
+            put(bytes, self.offset + 4, ip_len.saturating_sub(40).to_be_bytes());
+        }
     }
 }
 
@@ -335,7 +356,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Gather<'a, I> {
 }
 
 /// Writes `value` at `at`, which is within the headers that were copied.
-fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
+pub(crate) fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     if let Some(field) = bytes.get_mut(at..at + N) {
         field.copy_from_slice(&value);
     }
@@ -343,7 +364,7 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
 
 /// A segment's length: at most a header and 65,535 bytes of payload, and no
 /// longer than the frame it was cut from.
-fn to_u16(len: usize) -> u16 {
+pub(crate) fn to_u16(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
 }
 

@@ -44,6 +44,10 @@ impl FabricHost {
                 add("fabric_send_failed_trains", link.counters.send_failed_trains);
                 add("fabric_bad_blocks", link.counters.bad_blocks);
                 add("fabric_lost_datagrams", link.counters.lost_datagrams);
+                add("fabric_torn_frames", link.counters.torn_frames);
+                add("fabric_salvaged_frames", link.counters.salvaged_frames);
+                add("fabric_salvaged_segments", link.counters.salvaged_segments);
+                add("fabric_lost_segments", link.counters.lost_segments);
             }
         }
         let agent = self.agent.handle().status();

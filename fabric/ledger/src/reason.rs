@@ -82,7 +82,7 @@ reasons! {
     FabricBusy = "fabric-busy",
     /// The socket refused a train for good.
     SendFailed = "send-failed",
-    /// The datagrams that carried it never arrived, says the receiver.
+    /// It did not arrive whole, says the receiver. Of a large TCP segment the rest may have gone on.
     LostInFabric = "lost-in-fabric",
     /// The receiver restarted or fell silent before it said what arrived.
     FateUnknown = "fate-unknown",

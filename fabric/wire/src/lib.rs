@@ -40,5 +40,6 @@ pub use train::{
     TrainPool, UDP_PAYLOAD_MAX,
 };
 pub use unpacker::{
-    Datagram, GATHER_PARTS_MAX, HOLE_AGE_US, UNPACKER_BUFFERS_MAX, UnpackStats, Unpacker,
+    Datagram, GATHER_PARTS_MAX, HOLE_AGE_MIN_US, HOLE_AGE_US, HOLES_MAX, UNPACKER_BUFFERS_MAX,
+    UnpackStats, Unpacker,
 };

@@ -16,25 +16,32 @@
 //!   bytes where they are and brings them again with the next run
 //!   ([`Unpacker::feed_lent`]), or *kept*: copied to the one buffer for that.
 //! - Datagrams beyond a hole are copied and *held* until the hole is filled, or
-//!   final: 256 datagrams or 512 KB beyond it have come, or 1 ms has passed. Then
-//!   the kept frame is given up, the edge moves on, and parsing goes on at the
-//!   next datagram's first block.
+//!   final: 256 datagrams or 512 KB beyond it have come, or 1 ms has passed, or less
+//!   (see [`patience`]). Then the edge moves on. A large TCP segment goes on behind
+//!   the hole, and what came of it is handed over in smaller ones (see [`torn`]); any
+//!   other kept frame is given up, and parsing goes on at the next datagram's first
+//!   block.
 //! - What contradicts itself costs the peer its own frames and nothing else: the
 //!   kept frame is dropped, the same search follows.
 //!
 //! One unpacker holds at most [`UNPACKER_BUFFERS_MAX`] bytes in buffers; an idle
 //! one that was shrunk has none.
 
+mod patience;
+mod torn;
+
 use crate::{
     BLOCK_HEADER_LEN, BlockError, BlockHeader, HELD_BYTES_MAX, HELD_DATAGRAMS_MAX, NO_BLOCK,
     block::len_usize,
     held::{Held, Hold},
 };
+use patience::Patience;
 use std::{mem, slice};
+use torn::Hole;
 use wireonce_frame::FRAME_LEN_MAX;
 
-/// Age at which a hole is final, in microseconds.
-pub const HOLE_AGE_US: u64 = 1000;
+pub use patience::{HOLE_AGE_MIN_US, HOLE_AGE_US};
+pub use torn::HOLES_MAX;
 
 /// Most parts of a gather list. A UDP_GRO receive has at most 64 datagrams, and
 /// one part may be kept from the run before; a frame with more parts is copied.
@@ -66,6 +73,14 @@ pub struct UnpackStats {
     pub bad_offsets: u64,
     /// Frames given up after their start had come.
     pub broken_frames: u64,
+    /// Frames of which a part was lost and others were handed over.
+    pub torn_frames: u64,
+    /// The frames that these parts became; they are blocks, too.
+    pub salvaged_frames: u64,
+    /// Wire segments in them.
+    pub salvaged_segments: u64,
+    /// Wire segments of torn frames that were lost.
+    pub lost_segments: u64,
     /// Datagrams that were copied because they came early.
     pub held_datagrams: u64,
     /// Datagrams that were given up.
@@ -86,7 +101,10 @@ pub struct Unpacker {
     /// in `kept`, or with the caller. Nothing is held while the caller has them.
     pending: Option<Pending>,
     kept: Vec<u8>,
+    /// What is lost of that block, in order, at most [`HOLES_MAX`].
+    holes: Vec<Hole>,
     held: Held,
+    patience: Patience,
     stats: UnpackStats,
 }
 
@@ -96,6 +114,8 @@ struct Pending {
     header: BlockHeader,
     /// Bytes still to come; never 0.
     need: usize,
+    /// Payload bytes of the datagram that it starts in.
+    datagram_len: usize,
     /// Where its bytes so far are, if not in `kept`.
     lent: Option<Lent>,
 }
@@ -144,7 +164,9 @@ impl Unpacker {
             in_step: true,
             pending: None,
             kept: Vec::new(),
+            holes: Vec::new(),
             held: Held::default(),
+            patience: Patience::default(),
             stats: UnpackStats::default(),
         }
     }
@@ -173,6 +195,9 @@ impl Unpacker {
                 self.stats.late += 1;
                 rest = behind;
             } else if next.packet_number == self.edge {
+                if let Some(since_us) = self.held.oldest_us() {
+                    self.patience.filled_after(now_us.saturating_sub(since_us));
+                }
                 let (due, behind) = rest.split_at(self.due(rest));
                 self.parse_and_keep(due, sink);
                 self.move_edge(due.len());
@@ -227,7 +252,12 @@ impl Unpacker {
     /// When [`Self::tick`] has something to do next, if nothing else comes.
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
-        Some(self.held.oldest_us()?.saturating_add(HOLE_AGE_US))
+        Some(self.held.oldest_us()?.saturating_add(self.patience.us()))
+    }
+
+    /// A datagram came that had been given up: holes get the longest time again.
+    pub fn note_late(&mut self) {
+        self.patience.too_short();
     }
 
     /// The counters.
@@ -246,6 +276,7 @@ impl Unpacker {
     pub fn shrink(&mut self) {
         if self.pending.is_none() {
             self.kept = Vec::new();
+            self.holes = Vec::new();
         }
         self.held.shrink();
     }
@@ -257,6 +288,7 @@ impl Unpacker {
             self.give_up(first, sink);
         }
         if self.pending.take().is_some() {
+            self.holes.clear();
             self.stats.broken_frames += 1;
             self.in_step = false;
         }
@@ -330,11 +362,8 @@ impl Unpacker {
     fn give_up(&mut self, next: u64, sink: &mut impl FnMut(&BlockHeader, &[&[u8]])) {
         let lost = next.saturating_sub(self.edge);
         self.stats.lost_datagrams = self.stats.lost_datagrams.saturating_add(lost);
-        if self.pending.take().is_some() {
-            self.stats.broken_frames += 1;
-        }
-        self.kept.clear();
-        self.in_step = false;
+        self.patience.in_vain();
+        self.tear(lost, sink);
         self.edge = next;
         self.release(sink);
     }
@@ -372,6 +401,7 @@ impl Unpacker {
         let lent_at = self.take_lent(lent);
         let head = lent_at.map_or(Head::Kept, |at| Head::At(lent, at.offset));
         let mut place = match self.pending.take() {
+            Some(pending) if !self.holes.is_empty() => self.cross_torn(pending, &mut rest, sink),
             Some(pending) => self.cross(pending, head, &mut rest, sink),
             None => self.enter_next(&mut rest),
         };
@@ -409,7 +439,8 @@ impl Unpacker {
             let Some((payload, behind)) = behind.split_at_checked(len) else {
                 let need = len - behind.len();
                 let offset = datagram.payload.len() - behind.len();
-                return Some((Pending { header, need, lent: None }, offset));
+                let datagram_len = datagram.payload.len();
+                return Some((Pending { header, need, datagram_len, lent: None }, offset));
             };
             self.stats.blocks += 1;
             sink(&header, &[payload]);
@@ -489,7 +520,7 @@ impl Unpacker {
                 None
             }
         };
-        self.pending = Some(Pending { header: pending.header, need, lent });
+        self.pending = Some(Pending { need, lent, ..pending });
         None
     }
 

@@ -390,9 +390,13 @@ impl Fabric {
     /// Runs the paths' timers, if it is time: frames behind a hole that is given up go
     /// to `sink`. Reports and probes follow with the next [`Self::flush`].
     pub fn tick(&mut self, now_us: u64, sink: &mut impl FnMut(Inbound<'_>)) {
-        if now_us >= self.next_tick_us {
+        let is_time = now_us >= self.next_tick_us;
+        if is_time {
             self.next_tick_us = now_us + TICK_US;
             self.timers_due = true;
+        }
+        // Frames wait behind a hole, so that this timer is exact.
+        if is_time || self.receiver.next_hole_us().is_some_and(|at| at <= now_us) {
             self.receiver.tick(now_us, sink);
             self.read_news(now_us);
         }
@@ -404,13 +408,16 @@ impl Fabric {
     pub fn next_deadline_us(&self) -> Option<u64> {
         let sending = self.peers.iter().filter_map(PeerLinks::next_deadline_us);
         self.receiver
-            .next_deadline_us()
+            .next_report_us()
             .into_iter()
             .chain(sending)
             .chain(self.rooms.next_deadline_us())
             .chain(self.waits.next_deadline_us())
             .min()
             .map(|at| at.max(self.next_tick_us))
+            .into_iter()
+            .chain(self.receiver.next_hole_us())
+            .min()
     }
 
     /// What became of frames that were sent earlier, since the last call.

@@ -71,6 +71,8 @@ pub(super) struct Receiver {
     borrowed_max: usize,
     /// Buffers that nobody needs any more.
     free: Vec<BufferId>,
+    /// No hole is final before, by its age; none there is if it is [`u64::MAX`].
+    hole_at_us: u64,
     /// Messages of links, until the buffer is done: who sent them, and what.
     link_messages: Vec<(PeerId, Vec<u8>)>,
     /// Datagrams of no session that we know.
@@ -133,6 +135,7 @@ impl Receiver {
             borrowed: 0,
             borrowed_max: usize::from(config.receive_buffers) / BORROWED_SHARE,
             free: Vec::new(),
+            hole_at_us: u64::MAX,
             link_messages: Vec::new(),
             strangers: 0,
             malformed: 0,
@@ -215,6 +218,7 @@ impl Receiver {
 
     /// Runs the timers: frames behind holes that are given up go to `sink`.
     pub(super) fn tick(&mut self, now_us: u64, sink: &mut impl FnMut(Inbound<'_>)) {
+        self.hole_at_us = u64::MAX;
         for receiving in self.sessions.values_mut() {
             let peer = receiving.session.peer;
             for path in receiving.paths.iter_mut().flatten() {
@@ -223,6 +227,7 @@ impl Receiver {
                 path.tick(now_us, &mut |header, parts| blocks.take(header, parts, sink));
                 receiving.buffers_len = (receiving.buffers_len + path.buffers_len()) - before;
                 blocks.note(path, now_us);
+                self.hole_at_us = self.hole_at_us.min(path.next_hole_us().unwrap_or(u64::MAX));
             }
         }
     }
@@ -273,9 +278,15 @@ impl Receiver {
         }
     }
 
-    pub(super) fn next_deadline_us(&self) -> Option<u64> {
+    /// When a report is due.
+    pub(super) fn next_report_us(&self) -> Option<u64> {
         let paths = self.sessions.values().flat_map(|receiving| receiving.paths.iter().flatten());
-        paths.filter_map(|path| path.next_deadline_us()).min()
+        paths.filter_map(|path| path.next_report_us()).min()
+    }
+
+    /// When [`Self::tick`] may have a hole to give up. The hole may have been filled since.
+    pub(super) fn next_hole_us(&self) -> Option<u64> {
+        (self.hole_at_us != u64::MAX).then_some(self.hole_at_us)
     }
 
     /// Finds the session and path of a datagram, by its clear header alone.
@@ -362,6 +373,7 @@ impl Receiver {
             path.feed(buffers, &self.run.datagrams, may_borrow, now_us, &mut |header, parts| {
                 blocks.take(header, parts, sink);
             });
+            self.hole_at_us = self.hole_at_us.min(path.next_hole_us().unwrap_or(u64::MAX));
             let done = lent.iter().filter(|lent| path.borrowed().all(|id| id != **lent));
             let free_before = self.free.len();
             self.free.extend(done);

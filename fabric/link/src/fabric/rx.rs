@@ -145,6 +145,7 @@ impl RxPath {
         };
         if number < self.unpacker.edge() {
             self.counters.late += 1;
+            self.unpacker.note_late();
             return None;
         }
         self.window.mark(number);
@@ -227,12 +228,14 @@ impl RxPath {
         Evidence::about(&self.window, FIRST_NUMBER, self.reported_edge)
     }
 
-    /// When [`Self::tick`] or [`Self::report`] has something to do.
-    pub(crate) fn next_deadline_us(&self) -> Option<u64> {
-        match (self.unpacker.next_deadline_us(), self.report_at_us) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+    /// When [`Self::tick`] has something to do.
+    pub(crate) fn next_hole_us(&self) -> Option<u64> {
+        self.unpacker.next_deadline_us()
+    }
+
+    /// When [`Self::report`] has something to do.
+    pub(crate) fn next_report_us(&self) -> Option<u64> {
+        self.report_at_us
     }
 
     /// Counters of the block parser.

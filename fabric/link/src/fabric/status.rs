@@ -35,6 +35,14 @@ pub struct LinkCounters {
     pub reordered: u64,
     /// Blocks whose header made no sense.
     pub bad_blocks: u64,
+    /// Large TCP segments of which a part was lost and the rest went on.
+    pub torn_frames: u64,
+    /// The frames that went on instead.
+    pub salvaged_frames: u64,
+    /// Wire segments in these.
+    pub salvaged_segments: u64,
+    /// Wire segments of torn frames that were lost.
+    pub lost_segments: u64,
 }
 
 /// One peer's link with this worker.
@@ -144,6 +152,10 @@ impl AddAssign for LinkCounters {
         self.lost_datagrams += other.lost_datagrams;
         self.reordered += other.reordered;
         self.bad_blocks += other.bad_blocks;
+        self.torn_frames += other.torn_frames;
+        self.salvaged_frames += other.salvaged_frames;
+        self.salvaged_segments += other.salvaged_segments;
+        self.lost_segments += other.lost_segments;
     }
 }
 
@@ -169,5 +181,9 @@ impl LinkCounters {
         self.lost_datagrams += unpacked.lost_datagrams;
         self.reordered += unpacked.held_datagrams;
         self.bad_blocks += unpacked.bad_blocks + unpacked.bad_offsets;
+        self.torn_frames += unpacked.torn_frames;
+        self.salvaged_frames += unpacked.salvaged_frames;
+        self.salvaged_segments += unpacked.salvaged_segments;
+        self.lost_segments += unpacked.lost_segments;
     }
 }

@@ -1,6 +1,7 @@
 //! Two workers' halves on loopback, with sessions made by hand and the clock in the test's.
 
 mod borrowed;
+mod torn;
 
 use super::{
     Fabric, FabricConfig, Inbound, Outbound, PeerAddress, SessionEvent, receive::Receiver,
@@ -189,9 +190,13 @@ impl Sender {
 
     /// The datagrams of one train with these frames.
     fn datagrams(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        self.datagrams_with(frames, Offload::default())
+    }
+
+    fn datagrams_with(&mut self, frames: &[Vec<u8>], offload: Offload) -> Vec<Vec<u8>> {
         let mut trains = VecDeque::new();
         for frame in frames {
-            let Outbound { source, destination, offload, .. } = outbound(0, frame.len());
+            let Outbound { source, destination, .. } = outbound(0, frame.len());
             let mut frame = SliceSource::new(frame);
             self.packer.put(destination, source, offload, &mut frame, &mut self.pool, &mut trains);
         }

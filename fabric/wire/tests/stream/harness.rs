@@ -58,6 +58,7 @@ impl Carried {
 }
 
 /// What a sender made of its frames.
+#[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) frames: Vec<(Frame, Span)>,
     pub(crate) datagrams: Vec<Carried>,
@@ -73,12 +74,21 @@ impl Stream {
 
 /// Packs `lens` frames; closes the train after those for which `closes` is true.
 pub(crate) fn send(geometry: Geometry, lens: &[usize], closes: impl Fn(usize) -> bool) -> Stream {
+    let frames = lens.iter().enumerate().map(|(n, &len)| Frame::nth(n, len));
+    send_frames(geometry, frames, closes)
+}
+
+/// Packs `frames`; closes the train after those for whose position `closes` is true.
+pub(crate) fn send_frames(
+    geometry: Geometry,
+    frames: impl IntoIterator<Item = Frame>,
+    closes: impl Fn(usize) -> bool,
+) -> Stream {
     let path = PathIndex::new(0xabcde, 3, 1).unwrap();
     let mut packer = Packer::new(path, 9, geometry, 0);
     let (mut pool, mut full) = (TrainPool::new(2), VecDeque::new());
     let mut stream = Stream { frames: Vec::new(), datagrams: Vec::new() };
-    for (n, &len) in lens.iter().enumerate() {
-        let Frame { header, bytes } = Frame::nth(n, len);
+    for (n, Frame { header, bytes }) in frames.into_iter().enumerate() {
         let BlockHeader { destination, source, offload, .. } = header;
         let mut reader = SliceSource::new(&bytes);
         let span = packer.put(destination, source, offload, &mut reader, &mut pool, &mut full);

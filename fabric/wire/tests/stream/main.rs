@@ -11,3 +11,5 @@ mod hostile;
 mod loss;
 #[cfg(test)]
 mod round_trip;
+#[cfg(test)]
+mod salvage;
