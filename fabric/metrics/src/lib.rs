@@ -1,0 +1,14 @@
+//! What a daemon counts, for Prometheus.
+//!
+//! ```text
+//!   Daemon::status() ─▶ Status ─▶ render ─▶ OpenMetrics text ◀── GET /metrics ── Prometheus
+//! ```
+//! There is no registry beside the ledger: each scrape renders a status as it is then, so a metric
+//! cannot disagree with `wireonce status`. `docs/metrics.md` lists them.
+#![forbid(unsafe_code)]
+
+mod render;
+mod server;
+
+pub use render::render;
+pub use server::{CONTENT_TYPE, Server};

@@ -1,0 +1,314 @@
+//! A status as OpenMetrics text.
+//!
+//! Names have units and start with `wireonce_`. There is one counter for what is dropped, with the
+//! stage and the reason as labels, beside those for what goes in and out of each stage, so that the
+//! ledger can be closed in a query: `in + copied - out - dropped` is what is on its way.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+use wireonce_ledger::{
+    Amount, Status,
+    status::{LedgerRow, LinkState, LinkStatus, VnicState},
+};
+
+/// The metrics of a daemon, in the text format of OpenMetrics 1.0.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut registry = Registry::with_prefix("wireonce");
+    registry.register_collector(Box::new(Page(status.clone())));
+    let mut page = String::new();
+    // Writing to a string does not fail.
+    let _ = text::encode(&mut page, &registry);
+    page
+}
+
+#[derive(Debug)]
+struct Page(Status);
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(status) = self;
+        let mut page = Writer { encoder: &mut encoder };
+        daemon(&mut page, status)?;
+        vnics(&mut page, status)?;
+        uplinks(&mut page, status)?;
+        links(&mut page, status)?;
+        ledger(&mut page, status)?;
+        others(&mut page, status)
+    }
+}
+
+/// Labels of one sample.
+type Labels<'a> = Vec<(&'static str, String)>;
+
+struct Writer<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+}
+
+impl Writer<'_, '_> {
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        samples: impl IntoIterator<Item = (Labels<'static>, u64)>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        for (labels, value) in samples {
+            if labels.is_empty() {
+                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            } else {
+                metric
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        samples: impl IntoIterator<Item = (Labels<'static>, f64)>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            if labels.is_empty() {
+                metric.encode_gauge(&value)?;
+            } else {
+                metric.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn label(key: &'static str, value: &str) -> (&'static str, String) {
+    (key, value.to_owned())
+}
+
+fn flag(set: bool) -> f64 {
+    if set { 1.0 } else { 0.0 }
+}
+
+fn daemon(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let labels = vec![
+        label("role", &status.role),
+        label("host", &status.host),
+        label("version", &status.version),
+        label("encryption", &status.encryption),
+    ];
+    page.gauges("daemon_info", "What this daemon is; always 1", None, [(labels, 1.0)])?;
+    let uptime_s = status.uptime_s as f64;
+    page.gauges("uptime", "Time since the start", Some(&Unit::Seconds), [(vec![], uptime_s)])
+}
+
+fn vnics(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let of = |state: VnicState| {
+        status.vnics.iter().map(move |vnic| {
+            let name = match state {
+                VnicState::Down => "down",
+                VnicState::Connected => "connected",
+                VnicState::Running => "running",
+            };
+            let labels = vec![
+                label("vnic", &vnic.name),
+                label("network", &vnic.network),
+                label("state", name),
+            ];
+            (labels, flag(vnic.state == state))
+        })
+    };
+    let states = [VnicState::Down, VnicState::Connected, VnicState::Running];
+    let help = "1 for the state that the vNIC is in";
+    page.gauges("vnic_state", help, None, states.into_iter().flat_map(of))
+}
+
+fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let labels = |at: usize| {
+        let uplink = &status.uplinks[at];
+        vec![label("uplink", &uplink.name), label("interface", &uplink.interface)]
+    };
+    let all = 0..status.uplinks.len();
+    let carriers = all.clone().map(|at| (labels(at), flag(status.uplinks[at].carrier)));
+    page.gauges("uplink_carrier", "1 while the interface has a link", None, carriers)?;
+    let designated = all.clone().map(|at| (labels(at), flag(status.uplinks[at].designated)));
+    let help = "1 while it lets broadcast from outside in, for at least one network";
+    page.gauges("uplink_designated", help, None, designated)?;
+    let drops = all.map(|at| (labels(at), status.uplinks[at].kernel_drops));
+    let help = "Frames that the kernel dropped before they could be read";
+    page.counters("uplink_kernel_dropped_frames", help, None, drops)
+}
+
+fn links(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let peer = |link: &LinkStatus| vec![label("peer", &link.peer)];
+    let up = status.links.iter().map(|link| (peer(link), flag(link.state == LinkState::Up)));
+    page.gauges("link_up", "1 while both hosts hear each other", None, up)?;
+    let trips = status.links.iter().filter_map(|link| Some((link, link.rtt_us?)));
+    let trips = trips.map(|(link, rtt_us)| (peer(link), rtt_us as f64 / 1e6));
+    let help = "Round trip of the last hello";
+    page.gauges("link_round_trip", help, Some(&Unit::Seconds), trips)?;
+    type Of = fn(&LinkStatus) -> u64;
+    let counted: [(&str, &str, Option<&Unit>, Of); 10] = [
+        ("link_sent_datagrams", "Datagrams sent", None, |l| l.sent_datagrams),
+        ("link_sent", "UDP payload sent", Some(&Unit::Bytes), |l| l.sent_bytes),
+        ("link_received_datagrams", "Datagrams received", None, |l| l.received_datagrams),
+        ("link_received", "UDP payload received", Some(&Unit::Bytes), |l| l.received_bytes),
+        ("link_lost_datagrams", "Datagrams that the peer never got", None, |l| l.lost),
+        ("link_reordered_datagrams", "Datagrams behind a later one", None, |l| l.reordered),
+        ("link_late_datagrams", "Datagrams behind their final hole", None, |l| l.late),
+        ("link_duplicate_datagrams", "Datagrams that came twice", None, |l| l.duplicate),
+        ("link_unauthentic_datagrams", "Datagrams without a valid seal", None, |l| l.auth_failed),
+        ("link_socket_dropped_datagrams", "Datagrams without room in our socket", None, |l| {
+            l.socket_drops
+        }),
+    ];
+    for (name, help, unit, of) in counted {
+        page.counters(name, help, unit, status.links.iter().map(|link| (peer(link), of(link))))?;
+    }
+    Ok(())
+}
+
+fn ledger(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let stage = |row: &LedgerRow| vec![label("port", &row.name), label("stage", row.stage.name())];
+    type Of = fn(&LedgerRow) -> Amount;
+    let sides: [(&str, &str, Of); 3] = [
+        ("in", "came to the stage", |row| row.input),
+        ("copied", "were added by copying broadcasts", |row| row.copies),
+        ("out", "left the stage towards the next", |row| row.output),
+    ];
+    for (side, what, of) in sides {
+        let rows = || status.ledger.iter().map(|row| (stage(row), of(row)));
+        let frames = rows().map(|(labels, amount)| (labels, amount.frames));
+        page.counters(&format!("{side}_frames"), &format!("Frames that {what}"), None, frames)?;
+        let segments = rows().map(|(labels, amount)| (labels, amount.segments));
+        let help = format!("Frames on a wire that {what}");
+        page.counters(&format!("{side}_segments"), &help, None, segments)?;
+        let bytes = rows().map(|(labels, amount)| (labels, amount.bytes));
+        let help = format!("Bytes of frames that {what}");
+        page.counters(side, &help, Some(&Unit::Bytes), bytes)?;
+    }
+    let drops = || {
+        status.ledger.iter().flat_map(|row| {
+            row.drops.iter().map(|(reason, amount)| {
+                let mut labels = stage(row);
+                labels.push(label("reason", reason));
+                (labels, *amount)
+            })
+        })
+    };
+    let frames = drops().map(|(labels, amount)| (labels, amount.frames));
+    page.counters("dropped_frames", "Frames dropped, by stage and reason", None, frames)?;
+    let bytes = drops().map(|(labels, amount)| (labels, amount.bytes));
+    let help = "Bytes of frames dropped, by stage and reason";
+    page.counters("dropped", help, Some(&Unit::Bytes), bytes)?;
+    let open = status.ledger.iter().map(|row| (stage(row), row.open_frames as f64));
+    page.gauges("open_frames", "Frames that are on their way in the stage", None, open)
+}
+
+/// What has a name and nothing else.
+fn others(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    for (name, count) in &status.counters {
+        let help = "An event, by its name in `wireonce status`";
+        page.counters(&metric_name(name), help, None, [(vec![], *count)])?;
+    }
+    Ok(())
+}
+
+/// Only letters, digits and underscores make a name.
+fn metric_name(name: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!("event_{}", name.chars().map(legal).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use wireonce_ledger::{
+        Account, DropReason, Stage,
+        status::{UplinkStatus, VnicStatus},
+    };
+
+    fn status() -> Status {
+        let mut account = Account::default();
+        account.input += Amount::frame(1500, 1);
+        account.drop(DropReason::SourceMac, Amount::frame(1500, 1));
+        Status {
+            role: "backend".to_owned(),
+            host: "server-\"a\"".to_owned(),
+            uptime_s: 7,
+            vnics: vec![VnicStatus {
+                name: "vm-a".to_owned(),
+                state: VnicState::Running,
+                ..VnicStatus::default()
+            }],
+            links: vec![LinkStatus {
+                peer: "gateway-a".to_owned(),
+                state: LinkState::Up,
+                rtt_us: Some(250),
+                sent_bytes: 99,
+                ..LinkStatus::default()
+            }],
+            uplinks: vec![UplinkStatus { name: "east-1".to_owned(), ..UplinkStatus::default() }],
+            ledger: vec![LedgerRow::new("vm-a", 1, Stage::GuestTx, &account)],
+            counters: BTreeMap::from([("vhost_user_bad-ring".to_owned(), 3)]),
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_status_is_said_in_metrics_with_units_and_labels() {
+        let page = render(&status());
+        for line in [
+            "wireonce_uptime_seconds 7.0",
+            "wireonce_vnic_state{vnic=\"vm-a\",network=\"\",state=\"running\"} 1.0",
+            "wireonce_vnic_state{vnic=\"vm-a\",network=\"\",state=\"down\"} 0.0",
+            "wireonce_uplink_carrier{uplink=\"east-1\",interface=\"\"} 0.0",
+            "wireonce_link_up{peer=\"gateway-a\"} 1.0",
+            "wireonce_link_round_trip_seconds{peer=\"gateway-a\"} 0.00025",
+            "wireonce_link_sent_bytes_total{peer=\"gateway-a\"} 99",
+            "wireonce_in_frames_total{port=\"vm-a\",stage=\"guest-tx\"} 1",
+            "wireonce_in_bytes_total{port=\"vm-a\",stage=\"guest-tx\"} 1500",
+            "wireonce_dropped_frames_total{port=\"vm-a\",stage=\"guest-tx\",reason=\"source-mac\"} 1",
+            "wireonce_event_vhost_user_bad_ring_total 3",
+        ] {
+            assert!(page.lines().any(|it| it == line), "{line}\nis not in\n{page}");
+        }
+        assert!(page.contains("host=\"server-\\\"a\\\"\""), "quotes are escaped:\n{page}");
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn every_metric_has_a_type_and_a_help_and_stands_once() {
+        let page = render(&status());
+        let mut seen = std::collections::BTreeSet::new();
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            assert!(seen.insert(line.to_owned()), "{line} stands twice");
+            let name = line.split(' ').next().unwrap();
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} has no help");
+        }
+        assert!(seen.len() > 20, "{seen:?}");
+    }
+
+    #[test]
+    fn an_empty_status_is_a_page_too() {
+        assert!(render(&Status::default()).ends_with("# EOF\n"));
+    }
+}
