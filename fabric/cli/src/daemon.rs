@@ -22,7 +22,7 @@ use std::{
 };
 use tracing::{error, info, warn};
 use wireonce_config::{Config, Encryption, Serves};
-use wireonce_ledger::Daemon;
+use wireonce_ledger::{Daemon, Status};
 
 /// The command line of a daemon.
 #[derive(Debug, Parser)]
@@ -116,6 +116,7 @@ fn supervise<D: Daemon + 'static>(
         let socket = config.host.control_socket.display();
         Failure::Runtime(format!("control socket {socket}: {error}"))
     })?;
+    let metrics = metrics(config, server.source())?;
     let (failures, failed) = mpsc::channel();
     let daemon = start(config, failures).map_err(Failure::Runtime)?;
     server.serve(daemon);
@@ -145,6 +146,7 @@ fn supervise<D: Daemon + 'static>(
         End::Signal(signal) => info!(signal, "stopping"),
         End::Failure(reason) => error!(reason, "stopping"),
     }
+    drop(metrics);
     if let Some(daemon) = server.stop() {
         daemon.stop();
     }
@@ -153,6 +155,20 @@ fn supervise<D: Daemon + 'static>(
         End::Signal(_) => Ok(()),
         End::Failure(reason) => Err(Failure::Runtime(reason)),
     }
+}
+
+/// Where Prometheus asks, if somebody wants it to.
+fn metrics(
+    config: &Config,
+    source: impl Fn() -> Option<Status> + Send + Sync + 'static,
+) -> Result<Option<wireonce_metrics::Server>, Failure> {
+    let Some(address) = config.host.metrics_address else { return Ok(None) };
+    let server = wireonce_metrics::Server::start(address, source).map_err(|error| {
+        let text = "change `metrics_address`, or end who listens there";
+        Failure::Runtime(format!("metrics at {address}: {error}; {text}"))
+    })?;
+    info!(%address, "metrics are served");
+    Ok(Some(server))
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
@@ -220,7 +236,6 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
     use tempfile::TempDir;
-    use wireonce_ledger::Status;
 
     struct Fake {
         stopped: Arc<AtomicBool>,

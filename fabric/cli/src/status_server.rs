@@ -113,6 +113,12 @@ impl<D: Daemon + 'static> StatusServer<D> {
         *self.shared.daemon() = Some(daemon);
     }
 
+    /// Whoever asks it gets the status, while there is a daemon.
+    pub(crate) fn source(&self) -> impl Fn() -> Option<Status> + Send + Sync + use<D> {
+        let shared = Arc::clone(&self.shared);
+        move || look(&shared)
+    }
+
     /// Takes the socket away and gives the daemon back.
     pub(crate) fn stop(self) -> Option<D> {
         self.shared.daemon().take()
@@ -236,11 +242,18 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 }
 
 fn status<D: Daemon>(shared: &Shared<D>) -> Vec<u8> {
+    match look(shared) {
+        Some(status) => line(&status),
+        None => refusal("the daemon is not running yet"),
+    }
+}
+
+fn look<D: Daemon>(shared: &Shared<D>) -> Option<Status> {
     let About { role, host, encryption, started } = &shared.about;
     let daemon = shared.daemon();
-    let Some(daemon) = daemon.as_ref() else { return refusal("the daemon is not running yet") };
+    let daemon = daemon.as_ref()?;
     let sampled = started.elapsed();
-    line(&Status {
+    Some(Status {
         role: role.name().to_owned(),
         host: host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

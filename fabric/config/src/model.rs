@@ -48,6 +48,8 @@ pub struct Host {
     pub workers: u16,
     /// The Unix socket that `wireonce status` asks.
     pub control_socket: PathBuf,
+    /// Where Prometheus finds `/metrics`; `None`: nowhere.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 /// How this host sits on the fabric.

@@ -44,6 +44,7 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             private_key_file: host.private_key_file.value,
             workers: host.workers,
             control_socket,
+            metrics_address: host.metrics_address.map(|at| at.value),
         },
         fabric: Fabric {
             address: fabric.address.value,

@@ -7,12 +7,15 @@ use crate::{
     model::{Allow, Driver, Encryption, FabricMtu, SocketMode},
     reader::{At, File, Section},
     values::{
-        absolute_path, address_or_prefix, boolean, host_address, integer, interface, mac, name,
-        one_of, public_key, quoted, rate, socket_path,
+        absolute_path, address_or_prefix, boolean, host_address, integer, interface,
+        listen_address, mac, name, one_of, public_key, quoted, rate, socket_path,
     },
 };
 use ipnet::IpNet;
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 use toml::de::{DeTable, DeValue};
 use wireonce_frame::MacAddr;
 use wireonce_shares::{Rate, Terms, terms::SHARES_MAX};
@@ -80,6 +83,7 @@ pub(crate) struct RawHost {
     pub(crate) private_key_file: At<PathBuf>,
     pub(crate) workers: u16,
     pub(crate) control_socket: Option<At<PathBuf>>,
+    pub(crate) metrics_address: Option<At<SocketAddr>>,
 }
 
 pub(crate) struct RawFabric {
@@ -164,7 +168,8 @@ pub(crate) struct RawVnic {
 pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, ConfigError> {
     const TABLES: &[&str] =
         &["host", "fabric", "peer", "network", "vnic", "uplink", "policy", "grant"];
-    const HOST: &[&str] = &["name", "private_key_file", "workers", "control_socket"];
+    const HOST: &[&str] =
+        &["name", "private_key_file", "workers", "control_socket", "metrics_address"];
     const FABRIC: &[&str] = &["address", "port", "paths", "mtu", "encryption"];
 
     let root = Section::new(file, "", 0, document, TABLES)?;
@@ -195,6 +200,7 @@ fn host(section: &Section<'_>) -> Result<RawHost, ConfigError> {
         private_key_file: section.required("private_key_file", key_file, absolute_path)?,
         workers: or(section.optional("workers", integer(1..=WORKERS_MAX))?, 1),
         control_socket: section.optional("control_socket", socket_path)?,
+        metrics_address: section.optional("metrics_address", listen_address)?,
     })
 }
 

@@ -4,7 +4,7 @@ use crate::{error::Fault, reader::kind};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -131,6 +131,19 @@ pub(crate) fn host_address(value: &DeValue<'_>) -> Result<IpAddr, Fault> {
     if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
         let problem = format!("{address} is a link-local address, which needs an interface");
         return Err(Fault::new(problem, "give a global or unique local address"));
+    }
+    Ok(address)
+}
+
+/// An address and a port to listen at.
+pub(crate) fn listen_address(value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
+    let remedy = "write an address and a port like \"127.0.0.1:9464\" or \"[::1]:9464\"";
+    let text = text(value, remedy)?;
+    let address: SocketAddr = text.parse().map_err(|_| {
+        Fault::new(format!("{} is not an address and a port", quoted(text)), remedy)
+    })?;
+    if address.port() == 0 {
+        return Err(Fault::new("port 0 is not a port that can be asked", remedy));
     }
     Ok(address)
 }

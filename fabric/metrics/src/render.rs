@@ -308,6 +308,24 @@ mod tests {
     }
 
     #[test]
+    fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
+        let page = render(&status());
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+        for document in ["grafana/wireonce.json", "prometheus/alerts.yaml"] {
+            let text = std::fs::read_to_string(format!("{root}/{document}")).unwrap();
+            let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+            let names: Vec<_> = words.filter(|word| word.starts_with("wireonce_")).collect();
+            assert!(names.len() > 5, "{names:?}");
+            for name in names {
+                assert!(
+                    page.contains(&format!("\n{name}{{")) || page.contains(&format!("\n{name} ")),
+                    "{document}: {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn an_empty_status_is_a_page_too() {
         assert!(render(&Status::default()).ends_with("# EOF\n"));
     }

@@ -6,3 +6,5 @@ mod bad_input;
 mod keys;
 #[cfg(test)]
 mod logging;
+#[cfg(test)]
+mod metrics;

@@ -33,7 +33,7 @@ refused! {
     unknown_key_of_offload: [("guest_tso", "guest_tos")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: key `guest_tos`: unknown key; did you mean `guest_tso`?";
     missing_host_table: [("[host]", ""), ("name = \"server-a\"\n", ""), ("private_key_file = \"/etc/wireonce/server-a.key\"\n", ""), ("workers = 2", "")] =>
-        ": there is no table `[host]`; add it; it has the keys name, private_key_file, workers, control_socket";
+        ": there is no table `[host]`; add it; it has the keys name, private_key_file, workers, control_socket, metrics_address";
     host_is_a_list: [("[host]", "[[host]]")] =>
         ":1: [host]: is a list, not a table; start it with a line `[host]`";
     peer_is_a_table: [("[[peer]]\nname = \"server-b\"\naddress = \"10.77.0.2\"\npublic_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\"\n", ""), ("[[peer]]", "[peer]")] =>
@@ -56,6 +56,10 @@ refused! {
         ":3: [host] \"server-a\": key `private_key_file`: \"server-a.key\" is not an absolute path; write a path that starts with `/`";
     no_workers: [("workers = 2", "workers = 0")] =>
         ":4: [host] \"server-a\": key `workers`: 0 is out of range; write a whole number from 1 to 64";
+    metrics_without_a_port: [("workers = 2", "metrics_address = \"127.0.0.1\"")] =>
+        ":4: [host] \"server-a\": key `metrics_address`: \"127.0.0.1\" is not an address and a port; write an address and a port like \"127.0.0.1:9464\" or \"[::1]:9464\"";
+    metrics_at_port_0: [("workers = 2", "metrics_address = \"127.0.0.1:0\"")] =>
+        ":4: [host] \"server-a\": key `metrics_address`: port 0 is not a port that can be asked; write an address and a port like \"127.0.0.1:9464\" or \"[::1]:9464\"";
     quoted_port: [("port = 4791", "port = \"4791\"")] =>
         ":8: [fabric]: key `port`: is a string; write a whole number from 1 to 65535";
     port_out_of_range: [("port = 4791", "port = 65536")] =>
