@@ -1,7 +1,7 @@
 //! What only the machine can tell: address, ports, interfaces, key file, sockets.
 
 use crate::{
-    Config, ConfigError, Driver, SocketMode,
+    Change, Config, ConfigError, Driver, Port, SocketMode, Uplink, VhostSocket, Vnic, VnicPlace,
     error::{Fault, Parts},
     schema::WORKER_PORTS,
 };
@@ -12,12 +12,14 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
 };
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, ErrorKind},
     iter,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::unix::fs::FileTypeExt,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -55,17 +57,39 @@ impl Config {
         in_host("control_socket", check_free_socket(&self.host.control_socket))?;
         self.check_fabric()?;
         if serves != Serves::Uplinks {
-            self.check_vnics()?;
+            self.check_vnics(self.local_vnics())?;
         }
         if serves != Serves::Vnics {
-            self.check_uplinks()?;
+            self.check_uplinks(self.local_uplinks())?;
         }
-        if serves == Serves::Uplinks && self.local_uplinks().next().is_none() {
-            let problem = "no uplink is on this host, so there is nothing for a gateway to do";
-            let remedy = "give an [[uplink]] this `host`, a `driver` and an `interface`";
-            return Err(self.error(&host, "name", Fault::new(problem, remedy)));
+        self.check_purpose(serves)
+    }
+
+    /// Looks whether this machine has what `change` adds to the configuration `running`,
+    /// which a daemon of this machine serves: free sockets, interfaces.
+    ///
+    /// # Errors
+    /// The first thing that is missing or in use, or that the daemon has nothing to do.
+    pub fn check_change(
+        &self,
+        change: &Change,
+        running: &Self,
+        serves: Serves,
+    ) -> Result<(), ConfigError> {
+        if serves != Serves::Uplinks {
+            // A socket that answers because the daemon itself listens there is free.
+            let ours: HashSet<&Path> =
+                running.local_vnics().map(|(_, socket)| socket.path.as_path()).collect();
+            let new = change.vnics_to_connect().filter_map(|vnic| match &vnic.place {
+                VnicPlace::Local(socket) => Some((vnic, socket)),
+                VnicPlace::Peer(_) => None,
+            });
+            self.check_vnics(new.filter(|(_, socket)| !ours.contains(socket.path.as_path())))?;
         }
-        Ok(())
+        if serves != Serves::Vnics {
+            self.check_uplinks(change.uplinks_to_open())?;
+        }
+        self.check_purpose(serves)
     }
 
     /// Looks whether `own`, this host's public key, is given as a peer's: a host that
@@ -134,8 +158,21 @@ impl Config {
         iter::once(first).chain(data)
     }
 
-    fn check_vnics(&self) -> Result<(), ConfigError> {
-        for (vnic, socket) in self.local_vnics() {
+    /// A gateway has uplinks.
+    fn check_purpose(&self, serves: Serves) -> Result<(), ConfigError> {
+        if serves != Serves::Uplinks || self.local_uplinks().next().is_some() {
+            return Ok(());
+        }
+        let problem = "no uplink is on this host, so there is nothing for a gateway to do";
+        let remedy = "give an [[uplink]] this `host`, a `driver` and an `interface`";
+        Err(self.error(&self.host_title(), "name", Fault::new(problem, remedy)))
+    }
+
+    fn check_vnics<'c>(
+        &self,
+        vnics: impl Iterator<Item = (&'c Arc<Vnic>, &'c VhostSocket)>,
+    ) -> Result<(), ConfigError> {
+        for (vnic, socket) in vnics {
             let checked = match socket.mode {
                 SocketMode::Listen => check_free_socket(&socket.path),
                 SocketMode::Connect => check_directory(&socket.path),
@@ -146,8 +183,11 @@ impl Config {
         Ok(())
     }
 
-    fn check_uplinks(&self) -> Result<(), ConfigError> {
-        for (uplink, port) in self.local_uplinks() {
+    fn check_uplinks<'c>(
+        &self,
+        uplinks: impl Iterator<Item = (&'c Arc<Uplink>, &'c Port)>,
+    ) -> Result<(), ConfigError> {
+        for (uplink, port) in uplinks {
             let table = format!("[[uplink]] {:?}", uplink.name);
             check_interface(port.driver, &port.interface)
                 .map_err(|fault| self.error(&table, "interface", fault))?;
@@ -155,11 +195,11 @@ impl Config {
         Ok(())
     }
 
-    fn host_title(&self) -> String {
+    pub(crate) fn host_title(&self) -> String {
         format!("[host] {:?}", self.host.name)
     }
 
-    fn error(&self, table: &str, key: &'static str, fault: Fault) -> ConfigError {
+    pub(crate) fn error(&self, table: &str, key: &'static str, fault: Fault) -> ConfigError {
         let line = self.lines.get(table, key);
         let (table, key) = (Some(table.to_owned()), Some(key.to_owned()));
         Parts { origin: self.origin.clone(), line, table, key, fault }.into()

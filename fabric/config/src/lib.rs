@@ -9,11 +9,13 @@
 //! operator reads one line, mends it and asks again. `docs/configuration.md` has
 //! every key.
 //!
+//! [`Config::change_from`] compares it with the one that a daemon runs.
 //! [`Config::check_host`] is apart from this: it looks at the machine, not at the
 //! text, so that a file can be checked anywhere.
 #![forbid(unsafe_code)]
 
 mod bandwidth;
+mod change;
 mod check_host;
 mod error;
 mod lines;
@@ -30,6 +32,7 @@ mod vnics;
 mod tests;
 
 pub use bandwidth::Direction;
+pub use change::{Change, Changed, Parts};
 pub use check_host::Serves;
 pub use error::ConfigError;
 pub use lines::Lines;

@@ -1,5 +1,6 @@
 //! Whole files in, configurations or one error out.
 
+mod change;
 mod errors;
 mod examples;
 mod host;
