@@ -9,19 +9,19 @@
 use crate::{
     feature_names::feature_names,
     vhost_user::{DeviceConfig, DeviceError, DeviceStatus, SocketMode, Supervisor},
-    worker::{self, PortHandle, Worker, WorkerConfig},
+    worker::{self, NewTables, Worker, WorkerConfig},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, mpsc::Sender},
     time::Instant,
 };
 use wireonce_config::{Config, Vnic};
 use wireonce_directory::Directory;
-use wireonce_host::{FabricHost, HostError, workers::Workers};
+use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
-    Account, Daemon, Stage, Status,
+    Account, Stage, Status,
     status::{LedgerRow, VnicState, VnicStatus},
 };
 use wireonce_link::FabricError;
@@ -52,11 +52,15 @@ pub enum BackendError {
 /// A running backend.
 #[derive(Debug)]
 pub struct Backend {
-    config: Arc<Config>,
-    directory: Arc<Directory>,
-    supervisor: Supervisor,
-    host: FabricHost,
-    workers: Workers<Worker>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) host: FabricHost,
+    pub(crate) workers: Workers<Worker>,
+    /// Names of what is gone and still has accounts, by endpoint.
+    pub(crate) names: HashMap<u64, String>,
+    /// Sessions that were refused on sockets that are gone.
+    pub(crate) refusals: BTreeMap<&'static str, u64>,
     started: Instant,
 }
 
@@ -69,9 +73,11 @@ impl Backend {
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, BackendError> {
         let directory = Arc::new(Directory::new(config));
         let count = config.host.workers.max(1);
+        let mut tables = NewTables::for_workers(&directory, count.into()).into_iter();
         let workers = Workers::start("worker", count, failed, |seat| {
             let fabric = FabricHost::worker_config(config, seat.number, worker::FABRIC_TOKEN_KIND);
-            let settings = WorkerConfig { fabric, directory: Arc::clone(&directory) };
+            let tables = tables.next().unwrap_or_default();
+            let settings = WorkerConfig { fabric, tables };
             move || Worker::new(&settings, seat).map_err(BackendError::from)
         })?;
         let host = FabricHost::start(config, Box::new(workers.postman()))?;
@@ -80,33 +86,33 @@ impl Backend {
             BackendError::System { action, source }
         };
         let supervisor = Supervisor::spawn().map_err(system)?;
-        for (vnic, _) in config.local_vnics() {
-            let mailbox = worker::worker_of(vnic.id, workers.count())
-                .and_then(|number| workers.mailbox(number));
-            let Some(mailbox) = mailbox else { continue };
-            let events = Arc::new(PortHandle::new(vnic.id, mailbox.clone()));
-            supervisor.add(device_config(vnic), events)?;
-        }
-        Ok(Self {
+        let backend = Self {
             config: Arc::clone(config),
             directory,
             supervisor,
             host,
             workers,
+            names: HashMap::new(),
+            refusals: BTreeMap::new(),
             started: Instant::now(),
-        })
+        };
+        for (vnic, _) in config.local_vnics() {
+            backend.connect(vnic.id, Supervisor::prepare(device_config(vnic))?)?;
+        }
+        Ok(backend)
     }
 
     /// The name of what an account is for.
     fn account_name(&self, bits: u64) -> (String, u64) {
+        let gone = || self.names.get(&bits).cloned();
         match Endpoint::from_bits(bits) {
             Some(Endpoint::Vnic(id)) => {
                 let name = self.directory.vnic(id).map(|entry| entry.vnic.name.clone());
-                (name.unwrap_or_else(|| "unknown vNIC".to_owned()), id.get())
+                (name.or_else(gone).unwrap_or_else(|| "unknown vNIC".to_owned()), id.get())
             }
             Some(Endpoint::Uplink(id)) => {
                 let name = self.directory.uplink(id).map(|entry| entry.uplink.name.clone());
-                (name.unwrap_or_else(|| "unknown uplink".to_owned()), id.0.into())
+                (name.or_else(gone).unwrap_or_else(|| "unknown uplink".to_owned()), id.0.into())
             }
             _ => ("not a port".to_owned(), bits),
         }
@@ -135,6 +141,13 @@ impl Daemon for Backend {
             for (bits, account) in &snapshot.sources {
                 sources.entry(*bits).or_default().merge(account);
             }
+            for gone in &snapshot.retired {
+                broken_rings += gone.broken_rings;
+                let (name, id) = self.account_name(Endpoint::Vnic(gone.vnic).to_bits());
+                for (stage, account) in &gone.accounts {
+                    status.ledger.push(LedgerRow::new(&name, id, *stage, account));
+                }
+            }
             for port in &snapshot.ports {
                 broken_rings += port.broken_rings;
                 let Some(entry) = self.directory.vnic(port.vnic) else { continue };
@@ -155,12 +168,16 @@ impl Daemon for Backend {
         let sum = |count: fn(&worker::Snapshot) -> u64| snapshots.iter().map(count).sum();
         status.counters.insert("guest_kicks".to_owned(), sum(|s| s.signals.kicks));
         status.counters.insert("guest_calls".to_owned(), sum(|s| s.signals.calls));
-        for device in devices.into_values() {
-            for (reason, count) in device.refusals {
-                *status.counters.entry(format!("vhost_user_{reason}")).or_default() += count;
-            }
+        let gone = self.refusals.iter().map(|(reason, count)| (*reason, *count));
+        let refusals = devices.into_values().flat_map(|device| device.refusals);
+        for (reason, count) in refusals.chain(gone) {
+            *status.counters.entry(format!("vhost_user_{reason}")).or_default() += count;
         }
         status
+    }
+
+    fn apply(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
+        self.change_to(config)
     }
 
     fn stop(self) {
@@ -171,7 +188,7 @@ impl Daemon for Backend {
     }
 }
 
-fn device_config(vnic: &Vnic) -> DeviceConfig {
+pub(crate) fn device_config(vnic: &Vnic) -> DeviceConfig {
     let (path, mode) = match &vnic.place {
         wireonce_config::VnicPlace::Local(socket) => {
             let mode = match socket.mode {

@@ -7,6 +7,7 @@
 //! | `net/` | virtio-net header, offloads, port guard |
 //! | `worker/` | the io_uring loop: kick, ring, guard, link, and back |
 
+mod change;
 mod daemon;
 mod feature_names;
 #[forbid(unsafe_code)]

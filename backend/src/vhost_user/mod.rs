@@ -52,4 +52,4 @@ mod vring;
 pub use config::{DeviceConfig, DeviceError, MAX_QUEUE_PAIRS, MAX_QUEUE_SIZE, MIN_MTU, SocketMode};
 pub use events::{PortEvents, RingStart};
 pub use status::{DeviceStatus, RingStatus};
-pub use supervisor::{Subscriber, Supervisor};
+pub use supervisor::{Prepared, Subscriber, Supervisor};

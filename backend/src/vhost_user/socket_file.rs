@@ -10,6 +10,7 @@ use super::config::{DeviceConfig, DeviceError};
 use super::socket;
 
 /// A socket file that we made, and remove if it is still ours.
+#[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
     device: u64,

@@ -65,6 +65,14 @@ pub struct Supervisor {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The socket of a vNIC that is not served yet.
+#[derive(Debug)]
+pub struct Prepared {
+    config: DeviceConfig,
+    listener: Option<UnixListener>,
+    file: Option<SocketFile>,
+}
+
 struct PortHandle {
     id: SubscriberId,
     board: Arc<Board>,
@@ -112,6 +120,22 @@ impl Supervisor {
         self.endpoint.clone()
     }
 
+    /// Makes the socket of a vNIC. A VMM that connects waits until [`Self::start`].
+    /// Dropping it takes the socket away again.
+    ///
+    /// # Errors
+    /// [`DeviceError`]: the configuration or the socket path.
+    pub fn prepare(config: DeviceConfig) -> Result<Prepared, DeviceError> {
+        config.check()?;
+        let (listener, file) = match config.mode {
+            SocketMode::Listen => {
+                bind(&config).map(|(listener, file)| (Some(listener), Some(file)))?
+            }
+            SocketMode::Connect => (None, None),
+        };
+        Ok(Prepared { config, listener, file })
+    }
+
     /// Adds a vNIC: its socket is bound, or connected to, from now on.
     ///
     /// # Errors
@@ -121,18 +145,27 @@ impl Supervisor {
         config: DeviceConfig,
         events: Arc<dyn PortEvents>,
     ) -> Result<(), DeviceError> {
-        config.check()?;
+        if self.ports().contains_key(&config.name) {
+            return Err(DeviceError::Exists(config.name));
+        }
+        self.start(Self::prepare(config)?, events)
+    }
+
+    /// Adds a vNIC whose socket is there.
+    ///
+    /// # Errors
+    /// [`DeviceError`]: the name, or the system refuses a descriptor.
+    pub fn start(
+        &self,
+        prepared: Prepared,
+        events: Arc<dyn PortEvents>,
+    ) -> Result<(), DeviceError> {
+        let Prepared { config, listener, file } = prepared;
         let name = config.name.clone();
         let mut ports = self.ports();
         if ports.contains_key(&name) {
             return Err(DeviceError::Exists(name));
         }
-        let (listener, file) = match config.mode {
-            SocketMode::Listen => {
-                bind(&config).map(|(listener, file)| (Some(listener), Some(file)))?
-            }
-            SocketMode::Connect => (None, None),
-        };
         let board = Arc::new(Board::new(&name, config.rings()));
         let session = SessionSlot::default();
         let port = Port {
@@ -152,15 +185,17 @@ impl Supervisor {
 
     /// Removes a vNIC: ends its session, waits for its threads, and removes its
     /// socket file. Its [`PortEvents`] hears nothing more after this returns.
-    /// Not to be called from a [`PortEvents`] method: it would wait for itself.
+    /// Not to be called from a [`PortEvents`] method: it would wait for itself. Returns
+    /// how it ended.
     ///
     /// # Errors
     /// [`DeviceError::Unknown`] if there is none of this name.
-    pub fn remove(&self, name: &str) -> Result<(), DeviceError> {
+    pub fn remove(&self, name: &str) -> Result<DeviceStatus, DeviceError> {
         let removed = self.ports().remove(name);
         let port = removed.ok_or_else(|| DeviceError::Unknown(name.to_owned()))?;
+        let board = Arc::clone(&port.board);
         self.end(port);
-        Ok(())
+        Ok(board.snapshot())
     }
 
     /// All vNICs, by name.

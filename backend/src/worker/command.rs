@@ -1,6 +1,6 @@
 //! What a worker of the backend can be asked, besides what every worker can.
 
-use super::local::LocalFrame;
+use super::{NewTables, local::LocalFrame};
 use crate::{vhost_user::RingStart, virtqueue::GuestMemory};
 use std::{os::fd::OwnedFd, sync::Arc};
 use wireonce_host::workers::Reply;
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Announce(VnicId, Reply<()>),
     /// The VMM is gone.
     Disconnected(VnicId, Reply<()>),
+    /// Forward by these tables.
+    Tables(Box<NewTables>, Reply<()>),
     /// A frame from a port of another worker.
     Handover(Box<LocalFrame>),
 }

@@ -7,6 +7,7 @@ use super::{
     deliver::{deliver, redeliver},
     local::{Arena, LocalFrame},
     port::Port,
+    tables::Retired,
 };
 use crate::virtqueue::RingError;
 use rustc_hash::FxHashMap;
@@ -25,6 +26,7 @@ pub(super) struct Inward<'a> {
     pub(super) directory: &'a Directory,
     pub(super) ports: &'a mut [Port],
     pub(super) by_vnic: &'a FxHashMap<VnicId, usize>,
+    pub(super) retired: &'a mut FxHashMap<VnicId, Retired>,
     pub(super) sources: &'a mut FxHashMap<u64, Account>,
     pub(super) colleagues: &'a [Mailbox<Worker>],
     pub(super) scratch: &'a mut Vec<u8>,
@@ -152,6 +154,10 @@ impl Inward<'_> {
         if let Some(index) = self.by_vnic.get(&frame.to) {
             let head = head_of(&frame.bytes);
             self.deliver_at(*index, &FrameRef::new(&parts, frame.offload), head);
+        } else {
+            // Sent before the vNIC was gone, or before we have heard of it. The sender's
+            // worker has booked it as handed on.
+            self.retired.entry(frame.to).or_default().refuse(frame.bytes.len());
         }
     }
 

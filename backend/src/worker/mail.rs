@@ -87,6 +87,10 @@ impl Worker {
                 self.disconnect(vnic)?;
                 let _ = reply.send(());
             }
+            Command::Tables(tables, reply) => {
+                self.take_tables(*tables)?;
+                let _ = reply.send(());
+            }
             Command::Handover(frame) => {
                 let (_, _, mut inward) = self.split();
                 inward.take_handover(&frame);
@@ -150,7 +154,7 @@ impl Worker {
         Ok(())
     }
 
-    fn disconnect(&mut self, vnic: VnicId) -> Result<(), RingError> {
+    pub(super) fn disconnect(&mut self, vnic: VnicId) -> Result<(), RingError> {
         let Some(&index) = self.by_vnic.get(&vnic) else { return Ok(()) };
         for ring in 0..self.ports[index].ring_count() {
             self.stop_ring(vnic, ring)?;

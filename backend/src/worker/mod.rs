@@ -24,6 +24,7 @@
 //! | `inward`, `deliver`, `waiting` | from the fabric to the guests; what waits for their buffers |
 //! | `local` | between guests of this process |
 //! | `mail`, `command`, `handle` | rings that start and stop, VMMs that come and go |
+//! | `tables` | the forwarding tables, and how others take their place |
 //! | `port`, `snapshot`, `tokens` | a vNIC's state, its copy for others, names in the ring |
 
 mod command;
@@ -37,6 +38,7 @@ mod mail;
 mod port;
 mod run;
 mod snapshot;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -49,21 +51,18 @@ pub(crate) use handle::PortHandle;
 pub(crate) use inward::worker_of;
 use snapshot::Signals;
 pub(crate) use snapshot::{PortSnapshot, Snapshot};
+pub(crate) use tables::NewTables;
 pub(crate) use tokens::FABRIC_TOKEN_KIND;
 
-use crate::{
-    net::{Neighbour, Neighbours},
-    virtqueue::{RingError, TxFrame},
-};
+use crate::virtqueue::{RingError, TxFrame};
 use cost::FLOOD_MAX_NS;
 use hold::Hold;
-use inward::{Inward, Pass};
+use inward::Inward;
 use local::Arena;
 use port::Port;
 use rustc_hash::FxHashMap;
-use std::{collections::VecDeque, sync::Arc, time::Instant};
-use transmit::Way;
-use wireonce_directory::{Directory, Host};
+use std::{collections::VecDeque, time::Instant};
+use tables::{Retired, Tables};
 use wireonce_host::workers::{Inbox, Mailbox, Seat, Spin};
 use wireonce_ledger::Account;
 use wireonce_link::{Fabric, FabricConfig, FabricError};
@@ -74,7 +73,7 @@ use wireonce_wire::VnicId;
 #[derive(Debug)]
 pub(crate) struct WorkerConfig {
     pub(crate) fabric: FabricConfig,
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) tables: NewTables,
 }
 
 /// One worker.
@@ -82,19 +81,19 @@ pub(crate) struct Worker {
     ring: Ring,
     inbox: Inbox<Self>,
     fabric: Fabric,
-    directory: Arc<Directory>,
-    neighbours: Neighbours,
+    tables: Tables,
+    /// A place is not given up: the ring has tokens that name it.
     ports: Vec<Port>,
+    /// Places that have no vNIC now.
+    vacant: Vec<usize>,
     by_vnic: FxHashMap<VnicId, usize>,
+    /// vNICs that were served here.
+    retired: FxHashMap<VnicId, Retired>,
     sources: FxHashMap<u64, Account>,
     colleagues: Vec<Mailbox<Self>>,
     arena: Arena,
     frame: TxFrame,
     scratch: Vec<u8>,
-    /// See [`Inward`]; good for as long as the directory does not change.
-    last_pass: Option<Pass>,
-    /// See [`Outward`](transmit::Outward); good for as long.
-    last_way: Option<Way>,
     broken: Vec<(usize, u16, RingError)>,
     /// Where frames wait for a guest's buffers: port, queue pair.
     waiting: Vec<(usize, usize)>,
@@ -122,39 +121,24 @@ pub(crate) struct Worker {
 impl Worker {
     /// The worker that sits at `seat`.
     pub(crate) fn new(config: &WorkerConfig, seat: Seat<Self>) -> Result<Self, FabricError> {
-        let Seat { number, inbox, colleagues } = seat;
+        let Seat { number: _, inbox, colleagues } = seat;
         let mut ring = Ring::new()?;
         let fabric = Fabric::new(&mut ring, &config.fabric)?;
         ring.poll_multi(inbox.bell_fd(), Token::new(tokens::MAIL, 0))?;
-        let mine = |id: VnicId| worker_of(id, colleagues.len()) == Some(usize::from(number));
-        let mut ports = Vec::new();
-        let mut by_vnic = FxHashMap::default();
-        for entry in config.directory.vnics() {
-            if entry.host == Host::Local && mine(entry.vnic.id) {
-                by_vnic.insert(entry.vnic.id, ports.len());
-                ports.push(Port::new(&entry.vnic));
-            }
-        }
-        let mut neighbours = Neighbours::default();
-        for (vni, address, vnic) in config.directory.addresses() {
-            let router = vnic.allow.router_advertisement;
-            neighbours.insert(vni, address, Neighbour { mac: vnic.mac, router });
-        }
-        Ok(Self {
+        let mut worker = Self {
             ring,
             inbox,
             fabric,
-            directory: Arc::clone(&config.directory),
-            neighbours,
-            ports,
-            by_vnic,
+            tables: Tables::default(),
+            ports: Vec::new(),
+            vacant: Vec::new(),
+            by_vnic: FxHashMap::default(),
+            retired: FxHashMap::default(),
             sources: FxHashMap::default(),
             colleagues,
             arena: Arena::default(),
             frame: TxFrame::new(),
             scratch: Vec::new(),
-            last_pass: None,
-            last_way: None,
             broken: Vec::new(),
             waiting: Vec::new(),
             owed_ns: 0,
@@ -169,7 +153,9 @@ impl Worker {
             spin: Spin::default(),
             signals: Signals::default(),
             started: Instant::now(),
-        })
+        };
+        worker.take_tables(config.tables.clone())?;
+        Ok(worker)
     }
 
     fn port(&mut self, vnic: VnicId) -> Option<&mut Port> {
@@ -179,13 +165,14 @@ impl Worker {
     /// The parts that the way in needs, borrowed apart.
     fn split(&mut self) -> (&mut Fabric, &mut Ring, Inward<'_>) {
         let inward = Inward {
-            directory: &self.directory,
+            directory: &self.tables.directory,
             ports: &mut self.ports,
             by_vnic: &self.by_vnic,
+            retired: &mut self.retired,
             sources: &mut self.sources,
             colleagues: &self.colleagues,
             scratch: &mut self.scratch,
-            last_pass: &mut self.last_pass,
+            last_pass: &mut self.tables.last_pass,
             broken: &mut self.broken,
             waiting: &mut self.waiting,
             now_us: self.turn_us,

@@ -189,6 +189,33 @@ impl Port {
         }
     }
 
+    /// The vNIC has other rights, or another network. Its rings run on.
+    pub(super) fn change(&mut self, vnic: Arc<Vnic>) {
+        if vnic.storm_frames_per_s != self.vnic.storm_frames_per_s {
+            self.storm = storm_meter(vnic.storm_frames_per_s);
+        }
+        self.policy = policy(&vnic);
+        let pairs = usize::from(vnic.queue_pairs);
+        self.tx.resize_with(pairs, || None);
+        self.rx.resize_with(pairs, || None);
+        self.next_pair = 0;
+        self.vnic = vnic;
+    }
+
+    /// The vNIC is gone, after its VMM. Returns its books and how many rings broke.
+    pub(super) fn vacate(&mut self) -> (Books, u64) {
+        self.tx.clear();
+        self.rx.clear();
+        self.next_pair = 0;
+        (std::mem::take(&mut self.books), std::mem::take(&mut self.broken_rings))
+    }
+
+    /// Takes the place of another port: what the kernel still says of that one's rings
+    /// must not be taken for ours.
+    pub(super) fn go_on_after(&mut self, before: &Self) {
+        self.next_generation = before.next_generation;
+    }
+
     /// Rings that the device has, started or not.
     pub(super) fn ring_count(&self) -> u16 {
         u16::try_from(self.tx.len() * 2).unwrap_or(0)

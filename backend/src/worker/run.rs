@@ -173,9 +173,13 @@ impl Worker {
     /// Books what peers say about frames that were sent earlier.
     pub(super) fn book_outcomes(&mut self) {
         for outcome in self.fabric.outcomes() {
-            let port = VnicId::new(outcome.account).and_then(|id| self.by_vnic.get(&id));
-            let Some(port) = port.and_then(|index| self.ports.get_mut(*index)) else { continue };
-            outcome.fate.book(&mut port.books.fabric_tx, outcome.amount);
+            let Some(id) = VnicId::new(outcome.account) else { continue };
+            let port = self.by_vnic.get(&id).and_then(|index| self.ports.get_mut(*index));
+            let books = match port {
+                Some(port) => &mut port.books,
+                None => &mut self.retired.entry(id).or_default().books,
+            };
+            outcome.fate.book(&mut books.fabric_tx, outcome.amount);
         }
     }
 

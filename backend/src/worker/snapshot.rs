@@ -1,6 +1,10 @@
 //! What a worker tells about itself: a copy of its counters, made between two batches.
 
-use super::{Worker, port::Port};
+use super::{
+    Worker,
+    port::{Books, Port},
+    tables::Retired,
+};
 use rustc_hash::FxHashMap;
 use wireonce_ledger::{Account, Stage};
 use wireonce_link::FabricSnapshot;
@@ -10,6 +14,8 @@ use wireonce_wire::VnicId;
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) ports: Vec<PortSnapshot>,
+    /// What is left of vNICs that were served here.
+    pub(crate) retired: Vec<RetiredSnapshot>,
     /// Accounts of what came from the fabric, by source endpoint bits.
     pub(crate) sources: Vec<(u64, Account)>,
     pub(crate) fabric: FabricSnapshot,
@@ -37,10 +43,19 @@ pub(crate) struct PortSnapshot {
     pub(crate) accounts: Vec<(Stage, Account)>,
 }
 
+/// The counters of a vNIC that is gone.
+#[derive(Debug)]
+pub(crate) struct RetiredSnapshot {
+    pub(crate) vnic: VnicId,
+    pub(crate) broken_rings: u64,
+    pub(crate) accounts: Vec<(Stage, Account)>,
+}
+
 impl Worker {
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            ports: self.ports.iter().map(port_snapshot).collect(),
+            ports: self.by_vnic.values().map(|index| port_snapshot(&self.ports[*index])).collect(),
+            retired: self.retired.iter().map(retired_snapshot).collect(),
             sources: sources(&self.sources),
             fabric: self.fabric.snapshot(),
             signals: self.signals,
@@ -56,12 +71,21 @@ fn port_snapshot(port: &Port) -> PortSnapshot {
         features: port.features,
         pairs_running: port.tx.iter().flatten().filter(|queue| queue.common.enabled).count(),
         broken_rings: port.broken_rings,
-        accounts: vec![
-            (Stage::GuestTx, port.books.guest_tx.clone()),
-            (Stage::FabricTx, port.books.fabric_tx.clone()),
-            (Stage::GuestRx, port.books.guest_rx.clone()),
-        ],
+        accounts: accounts(&port.books),
     }
+}
+
+fn retired_snapshot((vnic, retired): (&VnicId, &Retired)) -> RetiredSnapshot {
+    let Retired { books, broken_rings } = retired;
+    RetiredSnapshot { vnic: *vnic, broken_rings: *broken_rings, accounts: accounts(books) }
+}
+
+fn accounts(books: &Books) -> Vec<(Stage, Account)> {
+    vec![
+        (Stage::GuestTx, books.guest_tx.clone()),
+        (Stage::FabricTx, books.fabric_tx.clone()),
+        (Stage::GuestRx, books.guest_rx.clone()),
+    ]
 }
 
 fn sources(accounts: &FxHashMap<u64, Account>) -> Vec<(u64, Account)> {

@@ -119,12 +119,12 @@ impl Worker {
     fn outward(&mut self, now_us: u64) -> (&mut [Port], Outward<'_>) {
         let out = Outward {
             fabric: &mut self.fabric,
-            directory: &self.directory,
-            neighbours: &self.neighbours,
+            directory: &self.tables.directory,
+            neighbours: &self.tables.neighbours,
             arena: &mut self.arena,
             frame: &mut self.frame,
             scratch: &mut self.scratch,
-            last_way: &mut self.last_way,
+            last_way: &mut self.tables.last_way,
             now_us,
         };
         (&mut self.ports, out)

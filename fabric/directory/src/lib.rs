@@ -4,14 +4,20 @@
 //! state, and every host has them. Two questions are asked for every frame.
 //! On its way out: [`Directory::route`]. On its way in from a peer, who may be
 //! compromised: [`Directory::admit`].
+//!
+//! The tables never change. Another configuration has other tables, which take the place
+//! of these whole, together with everything that remembers an answer of them.
 #![forbid(unsafe_code)]
 
+mod numbers;
 #[cfg(test)]
 mod tests;
 
+pub use numbers::PeerNumbers;
+
 use rustc_hash::FxHashMap;
 use std::{net::IpAddr, sync::Arc};
-use wireonce_config::{Config, Network, Uplink, UplinkPlace, Vnic, VnicPlace};
+use wireonce_config::{Config, Network, Peer, Uplink, UplinkPlace, Vnic, VnicPlace};
 use wireonce_frame::MacAddr;
 use wireonce_ledger::DropReason;
 use wireonce_link::PeerId;
@@ -80,16 +86,24 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The tables for the host whose configuration this is.
+    /// The tables for the host whose configuration this is, with its peers numbered in
+    /// order.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        Self::numbered(config, &PeerNumbers::in_order(config))
+    }
+
+    /// The tables for the host whose configuration this is. A peer without a number
+    /// cannot be reached.
+    #[must_use]
+    pub fn numbered(config: &Config, numbers: &PeerNumbers) -> Self {
         let mut directory = Self::default();
         for uplink in &config.uplinks {
-            directory.add_uplink(config, uplink);
+            directory.add_uplink(config, numbers, uplink);
         }
         for network in &config.networks {
-            let member_peers =
-                config.member_peers(network.vni).iter().map(|peer| PeerId(peer.index)).collect();
+            let members = config.member_peers(network.vni);
+            let member_peers = members.iter().filter_map(|peer| numbers.get(peer)).collect();
             let network = Arc::clone(network);
             let local_members = Vec::new();
             directory
@@ -97,7 +111,7 @@ impl Directory {
                 .insert(network.vni, NetworkEntry { network, local_members, member_peers });
         }
         for vnic in &config.vnics {
-            directory.add_vnic(vnic);
+            directory.add_vnic(numbers, vnic);
         }
         directory
     }
@@ -235,10 +249,10 @@ impl Directory {
         entry.map(|entry| &entry.vnic).ok_or(DropReason::UnknownDestination)
     }
 
-    fn add_uplink(&mut self, config: &Config, uplink: &Arc<Uplink>) {
+    fn add_uplink(&mut self, config: &Config, numbers: &PeerNumbers, uplink: &Arc<Uplink>) {
         let host = match &uplink.place {
             UplinkPlace::Local(_) => Host::Local,
-            UplinkPlace::Peer(peer) => Host::Peer(PeerId(peer.index)),
+            UplinkPlace::Peer(peer) => host_of(numbers, peer),
         };
         for network in &config.networks {
             if let Some(outside) = &network.outside
@@ -251,11 +265,11 @@ impl Directory {
         self.uplinks.insert(uplink.id, UplinkEntry { uplink, host });
     }
 
-    fn add_vnic(&mut self, vnic: &Arc<Vnic>) {
+    fn add_vnic(&mut self, numbers: &PeerNumbers, vnic: &Arc<Vnic>) {
         let vni = vnic.network.vni;
         let host = match &vnic.place {
             VnicPlace::Local(_) => Host::Local,
-            VnicPlace::Peer(peer) => Host::Peer(PeerId(peer.index)),
+            VnicPlace::Peer(peer) => host_of(numbers, peer),
         };
         if host == Host::Local
             && let Some(network) = self.networks.get_mut(&vni)
@@ -271,4 +285,10 @@ impl Directory {
         }
         self.vnics.insert(vnic.id, VnicEntry { vnic: Arc::clone(vnic), host });
     }
+}
+
+/// A peer without a number is one that no agent knows: nothing is sent to it, and nothing
+/// comes from it.
+fn host_of(numbers: &PeerNumbers, peer: &Peer) -> Host {
+    Host::Peer(numbers.get(peer).unwrap_or(PeerId(usize::MAX)))
 }

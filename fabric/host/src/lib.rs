@@ -3,10 +3,17 @@
 //! operator sees of the links.
 #![forbid(unsafe_code)]
 
+mod daemon;
 mod links;
+mod peers;
 pub mod workers;
 
+pub use daemon::{Applied, ApplyError, Daemon};
+pub use peers::PeerChange;
+
+use peers::peer_config;
 use std::{
+    cell::RefCell,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -14,8 +21,9 @@ use std::{
 };
 use tracing::{info, warn};
 use wireonce_config::{Config, Encryption, FabricMtu};
+use wireonce_directory::PeerNumbers;
 use wireonce_link::{
-    Agent, AgentHandle, FabricConfig, KeyError, KeyLimits, PeerAddress, PeerId, PublicKey, Session,
+    Agent, AgentHandle, FabricConfig, KeyError, KeyLimits, PeerAddress, PeerId, Session,
     SessionEvent, SessionEvents, StaticKey,
     agent::{AgentError, ControlSocket},
     manager::{self, PathMtu, PeerConfig, Timing},
@@ -65,6 +73,7 @@ pub trait SessionListener: Send {
 #[derive(Debug)]
 pub struct FabricHost {
     agent: Agent,
+    numbers: PeerNumbers,
     encryption: Encryption,
 }
 
@@ -113,19 +122,16 @@ impl FabricHost {
             timing: Timing::default(),
             wall_clock_us: u64::try_from(wall_clock).unwrap_or(u64::MAX),
         };
-        let peers = config.peers.iter().map(|peer| PeerConfig {
-            name: peer.name.clone(),
-            key: PublicKey::from_bytes(peer.public_key),
-            address: peer.socket_addr(),
-        });
+        let peers = config.peers.iter().map(|peer| peer_config(peer));
         let address = SocketAddr::new(config.fabric.address, config.fabric.port);
         let socket = ControlSocket::bind(address)?;
-        let names = config.peers.iter().map(|peer| peer.name.clone()).collect();
+        let names = RefCell::new(config.peers.iter().map(|peer| peer.name.clone()).collect());
         let events = Box::new(Herald { listener, names });
         let agent = Agent::start(socket, settings, peers.collect(), events)?;
         // Peers that we had before a restart have to learn that their session is gone.
         agent.handle().want_all();
-        Ok(Self { agent, encryption: config.fabric.encryption })
+        let numbers = PeerNumbers::in_order(config);
+        Ok(Self { agent, numbers, encryption: config.fabric.encryption })
     }
 
     /// How data is protected, as the configuration says it.
@@ -146,12 +152,13 @@ impl FabricHost {
 /// Says what happens to sessions in the log, and hands it on.
 struct Herald {
     listener: Box<dyn SessionListener>,
-    names: Vec<String>,
+    /// By number. The agent's thread alone looks at it.
+    names: RefCell<Vec<String>>,
 }
 
 impl Herald {
-    fn name(&self, peer: PeerId) -> &str {
-        self.names.get(peer.0).map_or("unknown", String::as_str)
+    fn name(&self, peer: PeerId) -> String {
+        self.names.borrow().get(peer.0).cloned().unwrap_or_default()
     }
 }
 
@@ -188,5 +195,21 @@ impl SessionEvents for Herald {
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize) {
         info!(peer = self.name(peer), datagram_len = datagram_len_max, "path MTU changed");
         self.listener.session(SessionEvent::Mtu(peer, datagram_len_max));
+    }
+
+    fn peer_added(&self, peer: PeerId, config: &PeerConfig) {
+        info!(peer = config.name, address = %config.address, "peer added");
+        self.names.borrow_mut().push(config.name.clone());
+        let address = PeerAddress {
+            name: config.name.clone(),
+            address: config.address.ip(),
+            port: config.address.port(),
+        };
+        self.listener.session(SessionEvent::Added(peer, address));
+    }
+
+    fn peer_gone(&self, peer: PeerId) {
+        info!(peer = self.name(peer), "peer removed");
+        self.listener.session(SessionEvent::Gone(peer));
     }
 }

@@ -13,6 +13,7 @@ impl FabricHost {
     pub fn links(&self, workers: &[&FabricSnapshot]) -> Vec<LinkStatus> {
         let peers = self.agent.handle().status().peers;
         let link = |(index, peer): (usize, &PeerStatus)| {
+            // The position is the number: those that are gone keep theirs.
             let mut counters = LinkCounters::default();
             for worker in workers {
                 if let Some(link) = worker.links.get(index) {
@@ -21,7 +22,8 @@ impl FabricHost {
             }
             status(peer, &counters)
         };
-        peers.iter().enumerate().map(link).collect()
+        let there = peers.iter().enumerate().filter(|(_, peer)| peer.state != PeerState::Gone);
+        there.map(link).collect()
     }
 
     /// What belongs to no link: strangers, forgeries, full sockets.
@@ -79,7 +81,7 @@ fn status(peer: &PeerStatus, counters: &LinkCounters) -> LinkStatus {
             PeerState::Up => LinkState::Up,
             PeerState::Connecting => LinkState::Connecting,
             PeerState::Idle => LinkState::Idle,
-            PeerState::Down => LinkState::Down,
+            PeerState::Down | PeerState::Gone => LinkState::Down,
         },
         epoch: peer.epoch.map_or(0, u64::from),
         rtt_us: peer.rtt_us,

@@ -11,4 +11,4 @@ pub mod status;
 
 pub use account::{Account, Amount, Stage};
 pub use reason::DropReason;
-pub use status::{Daemon, Status};
+pub use status::Status;

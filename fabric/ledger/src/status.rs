@@ -1,4 +1,4 @@
-//! What a daemon says about itself, and how it is asked and stopped.
+//! What a daemon says about itself.
 //!
 //! ```text
 //! worker counters ──> Daemon::status() ──> Status ──JSON line──> wireonce status
@@ -9,16 +9,6 @@
 use crate::{Account, Amount, Stage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// A running backend or gateway, as the shell around it sees it.
-pub trait Daemon: Send {
-    /// What is so now. Called from the status server's threads, one at a time; a
-    /// snapshot that takes long delays stopping by as much.
-    fn status(&self) -> Status;
-
-    /// Stops all threads, gives up all sockets and returns when nothing runs any more.
-    fn stop(self);
-}
 
 /// A daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +26,8 @@ pub struct Status {
     pub sampled_at_us: u64,
     /// `aes-256-gcm` or `off`.
     pub encryption: String,
+    /// Which configuration it serves, and what became of the newest one.
+    pub configuration: ConfigurationStatus,
     /// This host's vNICs.
     pub vnics: Vec<VnicStatus>,
     /// The links to other hosts.
@@ -46,6 +38,26 @@ pub struct Status {
     pub ledger: Vec<LedgerRow>,
     /// Everything else that is counted, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// Which configuration a daemon serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigurationStatus {
+    /// Where it is from, such as a file.
+    pub origin: String,
+    /// How many were taken since the daemon started; the one that it started with is 1.
+    pub number: u64,
+    /// When it was taken: seconds since 1970.
+    pub taken_at_s: u64,
+    /// What it changed, in some lines; empty for the one that the daemon started with.
+    pub changed: Vec<String>,
+    /// What of it could not be done.
+    pub troubles: Vec<String>,
+    /// Why the newest one was refused; `None` if the newest one is served.
+    pub refused: Option<String>,
+    /// When it was: seconds since 1970.
+    pub refused_at_s: Option<u64>,
 }
 
 /// One vNIC of this host.

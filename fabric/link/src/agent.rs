@@ -22,6 +22,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -58,6 +59,10 @@ pub trait SessionEvents: Send {
     fn peer_idle(&self, peer: PeerId, agent: AgentHandle);
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
+    /// There is one more peer, before anything else is said of it.
+    fn peer_added(&self, peer: PeerId, config: &PeerConfig);
+    /// The peer was removed; nothing more is said of it.
+    fn peer_gone(&self, peer: PeerId);
 }
 
 /// Why the control thread did not start.
@@ -76,6 +81,9 @@ pub enum AgentError {
         /// Our socket's address.
         local: SocketAddr,
     },
+    /// The thread has ended, or is stuck.
+    #[error("the control thread does not answer; restart the daemon")]
+    Silent,
     /// The system refused a socket, an event descriptor or a thread.
     #[error("control socket {address}: {source}")]
     System {
@@ -142,14 +150,24 @@ struct Commands {
     want: BTreeSet<PeerId>,
     want_all: bool,
     status: Vec<SyncSender<AgentStatus>>,
+    peers: Vec<PeerCommand>,
     stop: bool,
+}
+
+/// Peers that come and go; whoever asks waits for the answer.
+#[derive(Debug)]
+enum PeerCommand {
+    Add(PeerConfig, SyncSender<Result<PeerId, ConfigError>>),
+    Remove(PeerId, SyncSender<()>),
 }
 
 #[derive(Debug)]
 struct Shared {
     commands: Mutex<Commands>,
     wake: OwnedFd,
-    peers: usize,
+    address: SocketAddr,
+    /// Numbers that were given.
+    peers: AtomicUsize,
 }
 
 impl Shared {
@@ -164,7 +182,7 @@ impl Shared {
     }
 
     fn known(&self, peer: PeerId) -> bool {
-        peer.0 < self.peers
+        peer.0 < self.peers.load(Ordering::Relaxed)
     }
 }
 
@@ -193,13 +211,35 @@ impl AgentHandle {
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        Self { shared: Arc::new(Shared { commands: Mutex::default(), wake, peers: 1 }) }
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (commands, peers) = (Mutex::default(), AtomicUsize::new(1));
+        Self { shared: Arc::new(Shared { commands, wake, address, peers }) }
     }
 
     /// Takes out whom somebody wants.
     #[cfg(test)]
     pub(crate) fn take_wanted(&self) -> Vec<PeerId> {
         std::mem::take(&mut self.shared.lock().want).into_iter().collect()
+    }
+
+    /// One more peer. When this returns, everyone has heard of it, and it is called when
+    /// somebody wants it.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; nothing has changed then.
+    pub fn add_peer(&self, peer: PeerConfig) -> Result<PeerId, AgentError> {
+        check_family(self.shared.address, &peer)?;
+        let (reply, answer) = sync_channel(1);
+        self.shared.ask(|commands| commands.peers.push(PeerCommand::Add(peer, reply)));
+        let added = answer.recv_timeout(STATUS_WAIT).map_err(|_| AgentError::Silent)?;
+        Ok(added?)
+    }
+
+    /// Takes leave of a peer. When this returns, everyone has heard of it.
+    pub fn remove_peer(&self, peer: PeerId) {
+        let (reply, answer) = sync_channel(1);
+        self.shared.ask(|commands| commands.peers.push(PeerCommand::Remove(peer, reply)));
+        let _ = answer.recv_timeout(STATUS_WAIT);
     }
 
     /// How things stand; empty when the thread has stopped or does not answer
@@ -231,16 +271,13 @@ impl Agent {
         events: Box<dyn SessionEvents>,
     ) -> Result<Self, AgentError> {
         let address = socket.address;
-        let other = peers.iter().find(|peer| peer.address.is_ipv4() != address.is_ipv4());
-        if let Some(peer) = other {
-            let (name, peer) = (peer.name.clone(), peer.address);
-            return Err(AgentError::Family { name, peer, local: address });
-        }
+        peers.iter().try_for_each(|peer| check_family(address, peer))?;
         let failed = |source| AgentError::System { address, source };
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| failed(error.into()))?;
         let commands = Mutex::default();
-        let shared = Arc::new(Shared { commands, wake, peers: peers.len() });
+        let count = AtomicUsize::new(peers.len());
+        let shared = Arc::new(Shared { commands, wake, address, peers: count });
         let worker = Worker {
             manager: Manager::new(0, config, peers, SystemRandom::new())?,
             socket: socket.socket,
@@ -361,6 +398,9 @@ impl Worker {
         for peer in commands.want {
             self.manager.want(now_us, peer);
         }
+        for command in commands.peers {
+            self.change_peers(now_us, command);
+        }
         for reply in commands.status {
             // The caller may have given up.
             let _ = reply.try_send(self.status());
@@ -370,6 +410,25 @@ impl Worker {
         }
         self.publish();
         commands.stop
+    }
+
+    /// The answer is the last thing: everyone has heard by then.
+    fn change_peers(&mut self, now_us: u64, command: PeerCommand) {
+        match command {
+            PeerCommand::Add(peer, reply) => {
+                let added = self.manager.add_peer(now_us, peer);
+                if let Ok(PeerId(number)) = added {
+                    self.shared.peers.store(number + 1, Ordering::Relaxed);
+                }
+                self.publish();
+                let _ = reply.try_send(added);
+            }
+            PeerCommand::Remove(peer, reply) => {
+                self.manager.remove_peer(now_us, peer);
+                self.publish();
+                let _ = reply.try_send(());
+            }
+        }
     }
 
     fn status(&self) -> AgentStatus {
@@ -394,6 +453,8 @@ impl Worker {
                     self.events.session_retired(peer, generation);
                 }
                 Output::PeerDown { peer } => self.events.peer_down(peer),
+                Output::PeerAdded { peer, config } => self.events.peer_added(peer, &config),
+                Output::PeerGone { peer } => self.events.peer_gone(peer),
                 Output::PeerIdle { peer } => {
                     self.events.peer_idle(peer, self.handle());
                 }
@@ -419,6 +480,13 @@ impl Worker {
     fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
+}
+
+fn check_family(local: SocketAddr, peer: &PeerConfig) -> Result<(), AgentError> {
+    if peer.address.is_ipv4() == local.is_ipv4() {
+        return Ok(());
+    }
+    Err(AgentError::Family { name: peer.name.clone(), peer: peer.address, local })
 }
 
 impl fmt::Debug for Worker {

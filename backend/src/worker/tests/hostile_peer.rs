@@ -12,7 +12,7 @@ use wireonce_wire::{BlockHeader, Endpoint, Vni};
 
 const PEER: PeerId = PeerId(0);
 
-fn receive(worker: &mut Worker, source: Endpoint, destination: Endpoint, bytes: &[u8]) {
+pub(super) fn receive(worker: &mut Worker, source: Endpoint, destination: Endpoint, bytes: &[u8]) {
     let parts = [bytes];
     let frame = FrameRef::new(&parts, Offload::default());
     let (_, _, mut inward) = worker.split();

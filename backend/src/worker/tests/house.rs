@@ -7,9 +7,13 @@ use crate::{
 };
 use std::{
     os::fd::OwnedFd,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 use wireonce_config::Config;
+use wireonce_directory::Directory;
 use wireonce_frame::MacAddr;
 use wireonce_host::{FabricHost, workers::mailbox};
 
@@ -106,13 +110,29 @@ pub(super) fn worker() -> Worker {
     let config = Config::parse(&FILE.replace("ADDRESS", &address), "here.toml").unwrap();
     let settings = WorkerConfig {
         fabric: FabricHost::worker_config(&config, 0, FABRIC_TOKEN_KIND),
-        directory: Arc::new(Directory::new(&config)),
+        tables: tables_of(&config),
     };
     let (mailbox, inbox) = mailbox().unwrap();
     Worker::new(&settings, Seat { number: 0, inbox, colleagues: vec![mailbox] }).unwrap()
 }
 
+/// The tables of the only worker.
+fn tables_of(config: &Config) -> NewTables {
+    NewTables::for_workers(&Arc::new(Directory::new(config)), 1).remove(0)
+}
+
 impl Worker {
+    /// The configuration changes: each first text gives way to the second.
+    pub(super) fn test_change(&mut self, edits: &[(&str, &str)]) {
+        let mut text = FILE.replace("ADDRESS", "127.0.0.1");
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        let config = Config::parse(&text, "here.toml").unwrap();
+        self.take_tables(tables_of(&config)).unwrap();
+    }
+
     /// What [`Worker::run`] does for guests in one turn of its loop.
     pub(super) fn test_turn(&mut self, now_us: u64) {
         self.turn_us = now_us;
@@ -136,9 +156,10 @@ impl Worker {
 
     /// The books of every port are closed: what came in went out or was dropped.
     pub(super) fn assert_closed(&self) {
-        for port in &self.ports {
-            for account in [&port.books.guest_tx, &port.books.guest_rx] {
-                assert_eq!(account.open_frames(), 0, "{}: {account:?}", port.vnic.name);
+        let retired = self.retired.values().map(|retired| &retired.books);
+        for books in self.ports.iter().map(|port| &port.books).chain(retired) {
+            for account in [&books.guest_tx, &books.guest_rx] {
+                assert_eq!(account.open_frames(), 0, "{account:?}");
             }
         }
         assert!(self.sources.values().all(|account| account.open_frames() == 0));

@@ -17,7 +17,7 @@ pub(super) fn udp_of_len(from: u8, to: MacAddr, len: usize) -> Vec<u8> {
 }
 
 /// A broadcast ARP request of guest 1.
-fn arp_request(target: u8) -> Vec<u8> {
+pub(super) fn arp_request(target: u8) -> Vec<u8> {
     let mut frame =
         [&MacAddr::BROADCAST.0[..], &mac(1).0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
     frame.extend(mac(1).0);

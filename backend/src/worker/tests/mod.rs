@@ -1,5 +1,6 @@
 //! The worker's loop against guests, good and bad.
 
+mod change;
 mod fairness;
 mod hostile_guest;
 mod hostile_peer;

@@ -16,7 +16,7 @@ use wireonce_link::SessionEvent;
 
 /// Longest that a caller waits for a worker. A worker answers within a batch; this only
 /// bounds the wait for one that is stuck.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the answer to a command goes.
 pub type Reply<T> = mpsc::SyncSender<T>;

@@ -1,6 +1,9 @@
 //! The threads: started one after the other, ended together.
 
-use super::{Inbox, Mail, Mailbox, Postman, Work, mailbox};
+use super::{
+    Inbox, Mail, Mailbox, Postman, Reply, Work,
+    mailbox::{REPLY_TIMEOUT, mailbox},
+};
 use crate::HostError;
 use std::{
     fmt, io,
@@ -75,6 +78,25 @@ impl<W: Work + 'static> Workers<W> {
     #[must_use]
     pub fn count(&self) -> usize {
         self.mailboxes.len()
+    }
+
+    /// Leaves each worker its `command`, by number, and waits until all have answered. An
+    /// answer is `None` if the worker is gone or stuck. A worker for which there is no
+    /// command is not asked.
+    pub fn ask_all<T>(
+        &self,
+        mut command: impl FnMut(usize, Reply<T>) -> Option<W::Command>,
+    ) -> Vec<(usize, Option<T>)> {
+        let mut answers = Vec::new();
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            let (reply, answer) = mpsc::sync_channel(1);
+            if let Some(command) = command(number, reply) {
+                mailbox.post(command);
+                answers.push((number, answer));
+            }
+        }
+        let wait = |answer: mpsc::Receiver<T>| answer.recv_timeout(REPLY_TIMEOUT).ok();
+        answers.into_iter().map(|(number, answer)| (number, wait(answer))).collect()
     }
 
     /// Who tells them of sessions.

@@ -18,6 +18,8 @@ enum Event {
     Retired,
     Down,
     Mtu(usize),
+    Added(PeerId),
+    Gone(PeerId),
 }
 
 struct Tell(Sender<Event>);
@@ -37,6 +39,12 @@ impl SessionEvents for Tell {
     }
     fn peer_idle(&self, _: PeerId, _: AgentHandle) {
         let _ = self.0.send(Event::Down);
+    }
+    fn peer_added(&self, peer: PeerId, _: &PeerConfig) {
+        let _ = self.0.send(Event::Added(peer));
+    }
+    fn peer_gone(&self, peer: PeerId) {
+        let _ = self.0.send(Event::Gone(peer));
     }
     fn mtu_changed(&self, _: PeerId, len: usize) {
         let _ = self.0.send(Event::Mtu(len));
@@ -114,7 +122,7 @@ fn two_agents_come_up_and_rekey() {
             Event::Up(session) => generations.push(session.generation),
             Event::Retired => retired += 1,
             Event::Mtu(len) => mtu = len,
-            Event::Down => {}
+            _ => {}
         }
     }
     assert!(opened >= 4);
@@ -179,4 +187,41 @@ fn an_address_that_is_taken_is_named() {
     let first = ControlSocket::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let error = ControlSocket::bind(first.local_addr()).unwrap_err();
     assert!(error.to_string().contains(&first.local_addr().to_string()), "{error}");
+}
+
+#[test]
+fn peers_come_and_go_while_the_thread_runs() {
+    let (ends, [socket_a, socket_b]) = ends(([127, 0, 0, 1], 0).into());
+    let (tell, events_a) = channel();
+    let alone = config(&ends.keys[0], 60_000 * MS);
+    let a = Agent::start(socket_a, alone, Vec::new(), Box::new(Tell(tell))).unwrap();
+    let (b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
+    b.handle().want_all();
+    let peer = PeerConfig {
+        name: "host-1".into(),
+        key: ends.keys[1].public(),
+        address: ends.addresses[1],
+    };
+    let id = a.handle().add_peer(peer.clone()).unwrap();
+    assert!(
+        matches!(events_a.try_recv(), Ok(Event::Added(first)) if first == id),
+        "everyone has heard of it, and of nothing before"
+    );
+    a.handle().want(id);
+    assert_eq!(next_up(&events_a).peer, id);
+    next_up(&events_b);
+    a.handle().remove_peer(id);
+    let last = events_a.try_iter().last();
+    assert!(matches!(last, Some(Event::Gone(gone)) if gone == id), "{last:?}");
+    assert_eq!(a.handle().status().peers[0].state, PeerState::Gone);
+
+    let other = PeerConfig { address: SocketAddr::from((Ipv6Addr::LOCALHOST, 1)), ..peer.clone() };
+    let error = a.handle().add_peer(other).unwrap_err();
+    assert!(error.to_string().contains("not of the same IP version"), "{error}");
+    let again = a.handle().add_peer(peer.clone()).unwrap();
+    assert_ne!(again, id);
+    let handle = a.handle();
+    a.stop();
+    let error = handle.add_peer(peer).unwrap_err();
+    assert!(matches!(error, AgentError::Silent), "{error}");
 }

@@ -76,7 +76,7 @@ pub struct FabricConfig {
     pub token_kind: u8,
     /// What one key may seal.
     pub key_limits: KeyLimits,
-    /// The peers, in the order of their [`PeerId`].
+    /// The peers at the start, in the order of their [`PeerId`].
     pub peers: Vec<PeerAddress>,
 }
 
@@ -139,6 +139,10 @@ pub enum SessionEvent {
     Idle(PeerId, AgentHandle),
     /// The path to the peer takes datagrams of this length.
     Mtu(PeerId, usize),
+    /// There is one more peer, before anything else is said of it.
+    Added(PeerId, PeerAddress),
+    /// The peer was removed; nothing more is said of it.
+    Gone(PeerId),
 }
 
 /// A frame to send, beside its bytes.
@@ -460,6 +464,11 @@ impl Fabric {
                 if let Some(peer) = self.peers.get_mut(peer.0) {
                     peer.asleep = Some(Asleep::new(agent));
                 }
+            }
+            SessionEvent::Added(id, address) => self.add_peer(id, &address),
+            SessionEvent::Gone(id) => {
+                self.waits.end(id);
+                self.forget_peer(id);
             }
             SessionEvent::Mtu(peer, datagram_len) => {
                 if let Some(peer) = self.peers.get_mut(peer.0) {

@@ -205,6 +205,24 @@ impl Fabric {
         self.dirty.retain(|(peer, _)| *peer != index.0);
     }
 
+    /// One more peer. They come in the order of their numbers.
+    pub(super) fn add_peer(&mut self, id: PeerId, address: &PeerAddress) {
+        if id.0 == self.peers.len() {
+            self.peers.push(PeerLinks::new(address));
+        }
+    }
+
+    /// The peer is gone: nobody is left to say what became of what was sent to it. Its
+    /// number stays taken.
+    pub(super) fn forget_peer(&mut self, id: PeerId) {
+        self.down(id);
+        self.receiver.forget_peer(id);
+        if let Some(peer) = self.peers.get_mut(id.0) {
+            let address = peer.address.clone();
+            *peer = PeerLinks::new(&address);
+        }
+    }
+
     /// Books what a peer says about frames that we sent it.
     pub(super) fn book_evidence(&mut self, news: &News, now_us: u64) {
         let Some(peer) = self.peers.get_mut(news.peer.0) else { return };

@@ -155,10 +155,17 @@ impl Receiver {
     }
 
     pub(super) fn retire(&mut self, peer: PeerId, generation: u64) {
+        self.give_up(|session| session.peer == peer && session.generation == generation);
+    }
+
+    /// Gives up all sessions with a peer.
+    pub(super) fn forget_peer(&mut self, peer: PeerId) {
+        self.give_up(|session| session.peer == peer);
+    }
+
+    fn give_up(&mut self, ends: impl Fn(&Session) -> bool) {
         let Self { sessions, unproved, .. } = self;
-        let gone = |_: &u32, Receiving { session, .. }: &mut Receiving| {
-            session.peer == peer && session.generation == generation
-        };
+        let gone = |_: &u32, Receiving { session, .. }: &mut Receiving| ends(session);
         let gone: Vec<_> = sessions.extract_if(gone).collect();
         gone.iter().for_each(|(index, _)| unproved.forget(*index));
         self.take_back(gone.iter().map(|(_, receiving)| receiving));

@@ -548,3 +548,24 @@ fn a_frame_for_a_sleeping_peer_calls_it_once_and_waits_for_a_while() {
     assert_eq!(a.send(1, 60_000), Err(DropReason::NoSession));
     assert_eq!(agent.take_wanted(), []);
 }
+
+#[test]
+fn frames_to_a_peer_that_is_removed_have_an_unknown_fate_and_its_number_is_nobody_s() {
+    let [mut a, mut b] = ends();
+    (0..5).for_each(|id| b.send(id, 0).unwrap());
+    b.turn(0, Wait::Poll);
+    (0..3).for_each(|id| a.send(id, 0).unwrap());
+    a.fabric.apply(SessionEvent::Gone(PEER));
+    a.turn(0, Wait::AtMostUs(100_000));
+    assert_eq!(a.fates, [(0, Fate::Unknown), (1, Fate::Unknown), (2, Fate::Unknown)]);
+    assert!(a.received.is_empty(), "its sessions are gone, too");
+    assert!(a.fabric.snapshot().sockets.strangers > 0, "its datagrams came");
+    assert_eq!(a.send(3, 0), Err(DropReason::NoSession));
+    assert_eq!(a.fabric.next_deadline_us(), None);
+
+    let address = PeerAddress { name: "next".into(), address: LOCALHOST, port: 1 };
+    a.fabric.apply(SessionEvent::Added(PeerId(1), address));
+    let links = a.fabric.snapshot().links;
+    let names: Vec<_> = links.iter().map(|link| (link.peer, link.name.as_str(), link.up)).collect();
+    assert_eq!(names, [(PEER, "peer", false), (PeerId(1), "next", false)]);
+}

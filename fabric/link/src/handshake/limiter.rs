@@ -68,6 +68,17 @@ impl Limiter {
         }
     }
 
+    /// `ip` has a bucket of its own from now on.
+    pub(crate) fn know(&mut self, ip: IpAddr, now_us: u64) {
+        self.strangers.remove(&source(ip));
+        self.peers.entry(source(ip)).or_insert(Bucket::full(SOURCE_PER_S, now_us));
+    }
+
+    /// `ip` is a stranger's from now on.
+    pub(crate) fn forget(&mut self, ip: IpAddr) {
+        self.peers.remove(&source(ip));
+    }
+
     /// Whether one more initiation from `ip` may be looked at now.
     pub(crate) fn admit(&mut self, now_us: u64, ip: IpAddr) -> bool {
         let ip = source(ip);
@@ -143,6 +154,22 @@ mod tests {
             limiter.admit(0, ip(n));
         }
         assert_eq!(admitted(&mut limiter, 0, peer, 100), SOURCE_PER_S);
+    }
+
+    #[test]
+    fn who_becomes_a_peer_has_its_own_rate_and_who_was_one_has_not() {
+        let mut limiter = Limiter::new(std::iter::empty(), 0);
+        let flood = |limiter: &mut Limiter| {
+            for n in 100..100_000 {
+                limiter.admit(0, ip(n));
+            }
+        };
+        flood(&mut limiter);
+        assert_eq!(admitted(&mut limiter, 0, ip(7), 100), 0);
+        limiter.know(ip(7), 0);
+        assert_eq!(admitted(&mut limiter, 0, ip(7), 100), SOURCE_PER_S);
+        limiter.forget(ip(7));
+        assert_eq!(admitted(&mut limiter, 0, ip(7), 100), 0);
     }
 
     #[test]

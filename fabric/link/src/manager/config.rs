@@ -1,5 +1,6 @@
 //! What the manager is told once: keys, peers, sizes, intervals.
 
+use super::change::PEER_NUMBERS_MAX;
 use crate::handshake::offer::DATAGRAM_LEN_FLOOR;
 use crate::key::{PublicKey, StaticKey};
 use crate::session::PATHS_MAX;
@@ -139,6 +140,12 @@ pub enum ConfigError {
     /// Two peers have the same key, or one has ours.
     #[error("peer {0:?} has the public key of another peer or of this host; each host has its own")]
     Key(String),
+    /// All numbers are used up.
+    #[error(
+        "{PEER_NUMBERS_MAX} peers have come and gone since the daemon started, and it has no \
+         number for one more; restart it"
+    )]
+    Peers,
 }
 
 impl Config {

@@ -18,6 +18,7 @@
 //! old one is retired when nothing was heard on it for ten seconds. So no message
 //! whose loss would interrupt traffic exists.
 
+mod change;
 mod config;
 mod counters;
 mod goodbye;
@@ -31,6 +32,7 @@ mod respond;
 #[cfg(test)]
 mod tests;
 
+pub use change::PEER_NUMBERS_MAX;
 pub use config::{Config, ConfigError, IDLE_AFTER_US, PathMtu, PeerConfig, REKEY_AFTER_US, Timing};
 pub use counters::{Counters, PeerCounters};
 
@@ -88,6 +90,18 @@ pub enum Output {
         /// Who.
         peer: PeerId,
     },
+    /// There is one more peer, before anything else is said of it.
+    PeerAdded {
+        /// Its number.
+        peer: PeerId,
+        /// Who it is.
+        config: PeerConfig,
+    },
+    /// The peer was removed; nothing more is said of it.
+    PeerGone {
+        /// Who.
+        peer: PeerId,
+    },
     /// The longest datagram to this peer has changed.
     MtuChanged {
         /// Who.
@@ -108,6 +122,8 @@ pub enum PeerState {
     Up,
     /// It was up and fell silent; handshakes are being tried.
     Down,
+    /// It was removed. Its counters stay, so that sums do not shrink.
+    Gone,
 }
 
 /// One peer, for the operator.
@@ -190,6 +206,9 @@ impl<R: Random> Manager<R> {
     pub fn want_all(&mut self, now_us: u64) {
         let mut at_us = now_us;
         for peer in 0..self.peers.len() {
+            if self.peers.get(peer).is_none_or(|peer| peer.gone) {
+                continue;
+            }
             self.want_at(PeerId(peer), at_us);
             at_us = at_us.saturating_add(self.config.timing.pace_us);
         }
@@ -248,7 +267,7 @@ impl<R: Random> Manager<R> {
     }
 
     fn want_at(&mut self, id: PeerId, at_us: u64) {
-        let Some(peer) = self.peers.get_mut(id.0) else { return };
+        let Some(peer) = self.peers.get_mut(id.0).filter(|peer| !peer.gone) else { return };
         peer.wanted = true;
         peer.used_us = at_us;
         if peer.current.is_none() {

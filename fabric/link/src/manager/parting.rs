@@ -53,7 +53,7 @@ impl<R: Random> Manager<R> {
         self.retire_up_to(0, id, generation);
     }
 
-    fn retire_up_to(&mut self, now_us: u64, id: PeerId, generation: u64) {
+    pub(super) fn retire_up_to(&mut self, now_us: u64, id: PeerId, generation: u64) {
         let Some(peer) = self.peers.get(id.0) else { return };
         let all = peer.sessions.iter().map(|live| live.session.generation);
         let ended: Vec<_> = all.filter(|at| *at <= generation).collect();
@@ -62,7 +62,7 @@ impl<R: Random> Manager<R> {
         }
     }
 
-    fn say_goodbye(&mut self, id: PeerId, goodbye: Goodbye) {
+    pub(super) fn say_goodbye(&mut self, id: PeerId, goodbye: Goodbye) {
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         let to = peer.address;
         let Some(live) = peer.current() else { return };

@@ -28,6 +28,8 @@ pub(super) struct Peer {
     pub(super) mac: MacKey,
     /// Somebody wants to talk to it, or it talked to us.
     pub(super) wanted: bool,
+    /// It was removed, and is only remembered.
+    pub(super) gone: bool,
     /// Published as usable, and not as down since.
     pub(super) up: bool,
     /// Our initiation that waits for its response.
@@ -71,6 +73,7 @@ impl Peer {
             key: peer.key,
             mac: MacKey::to(&peer.key),
             wanted: false,
+            gone: false,
             up: false,
             handshake: None,
             initiate_at_us: None,
@@ -215,6 +218,7 @@ impl Peer {
     /// For people.
     pub(super) fn status(&self, now_us: u64) -> PeerStatus {
         let state = match (self.up, self.counters.downs > 0 && self.counters.sessions > 0) {
+            _ if self.gone => PeerState::Gone,
             (true, _) => PeerState::Up,
             (false, _) if !self.wanted => PeerState::Idle,
             (false, true) => PeerState::Down,

@@ -41,6 +41,10 @@ impl SessionEvents for Channel {
     fn peer_idle(&self, peer: PeerId, agent: AgentHandle) {
         let _ = self.0.send(SessionEvent::Idle(peer, agent));
     }
+    fn peer_added(&self, _: PeerId, _: &PeerConfig) {}
+    fn peer_gone(&self, peer: PeerId) {
+        let _ = self.0.send(SessionEvent::Gone(peer));
+    }
     fn mtu_changed(&self, peer: PeerId, len: usize) {
         let _ = self.0.send(SessionEvent::Mtu(peer, len));
     }

@@ -1,5 +1,6 @@
 //! The manager's behaviour, on a simulated network with a simulated clock.
 
+mod change;
 mod handshake;
 mod pace;
 mod parting;

@@ -248,7 +248,7 @@ impl Sim {
         let talkers = self.hosts.iter().enumerate().filter(|(_, host)| host.alive && !host.quiet);
         for (from, host) in talkers {
             for (peer, session) in &host.up {
-                let to = peer.0 + usize::from(peer.0 >= from);
+                let to = session.peer_name.strip_prefix("host-").unwrap().parse().unwrap();
                 if session.note_use() {
                     wakes.push((from, *peer));
                 }
@@ -322,6 +322,11 @@ impl Sim {
             Output::PeerIdle { peer } => {
                 host.idles += 1;
                 host.up.remove(&peer);
+            }
+            Output::PeerAdded { peer, .. } => assert!(!host.was_up.contains_key(&peer)),
+            Output::PeerGone { peer } => {
+                assert!(!host.up.contains_key(&peer), "gone while in use");
+                assert!(host.open.values().all(|session| session.peer != peer));
             }
             Output::MtuChanged { peer, datagram_len_max } => {
                 host.mtu.insert(peer, datagram_len_max);

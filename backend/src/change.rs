@@ -1,0 +1,135 @@
+//! Another configuration for a backend that runs.
+//!
+//! ```text
+//!   compare, look at the machine ─▶ number new peers ─▶ make new sockets
+//!        │                             │                   │ what fails so far is undone,
+//!        └─────────────────────────────┴───────────────────┘ and nobody has noticed
+//!   end what VMMs were told otherwise ─▶ tables ─▶ let VMMs in ─▶ call new peers, leave old ones
+//! ```
+//! A vNIC of which only tables speak (its home, its rights) keeps its VMM's connection.
+
+use crate::{
+    daemon::{Backend, device_config},
+    vhost_user::{DeviceConfig, DeviceError, Prepared, Supervisor},
+    worker::{self, Command, NewTables, PortHandle},
+};
+use std::{collections::HashSet, path::Path, sync::Arc};
+use tracing::warn;
+use wireonce_config::{Change, Config, Serves, Vnic, VnicPlace};
+use wireonce_directory::{Directory, PeerNumbers};
+use wireonce_host::{Applied, ApplyError};
+use wireonce_wire::{Endpoint, VnicId};
+
+/// A vNIC's socket on its way.
+struct NewSocket {
+    vnic: VnicId,
+    state: State,
+}
+
+enum State {
+    Made(Prepared),
+    /// A vNIC that goes has the path, so it is made when that has gone.
+    Later(DeviceConfig),
+}
+
+impl Backend {
+    /// See [`wireonce_host::Daemon::apply`].
+    pub(crate) fn change_to(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
+        let change = config.change_from(&self.config)?;
+        config.check_change(&change, &self.config, Serves::Vnics)?;
+        let peers = self.host.begin_peers(&change)?;
+        let sockets = match make_sockets(&change) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                self.host.abandon_peers(peers);
+                return Err(ApplyError::Refused(error.to_string()));
+            }
+        };
+        self.disconnect_vnics(&change);
+        self.remember_names(&change);
+        self.use_tables(config, peers.numbers());
+        let troubles = self.connect_vnics(sockets);
+        self.host.commit_peers(peers);
+        self.config = Arc::clone(config);
+        Ok(Applied { changes: change.lines(), troubles })
+    }
+
+    /// Ends the connection of each VMM whose vNIC is gone or not what it was told.
+    fn disconnect_vnics(&mut self, change: &Change) {
+        for vnic in change.vnics_to_disconnect() {
+            match self.supervisor.remove(&vnic.name) {
+                Ok(last) => {
+                    for (reason, count) in last.refusals {
+                        *self.refusals.entry(reason).or_default() += count;
+                    }
+                }
+                // Its socket could not be made when it came.
+                Err(error) => warn!(vnic = vnic.name, %error, "was not served"),
+            }
+        }
+    }
+
+    /// Accounts outlive what they are for, so its name does, too.
+    fn remember_names(&mut self, change: &Change) {
+        for vnic in &change.vnics.removed {
+            self.names.insert(Endpoint::Vnic(vnic.id).to_bits(), vnic.name.clone());
+        }
+        for uplink in &change.uplinks.removed {
+            self.names.insert(Endpoint::Uplink(uplink.id).to_bits(), uplink.name.clone());
+        }
+    }
+
+    fn use_tables(&mut self, config: &Config, numbers: &PeerNumbers) {
+        let directory = Arc::new(Directory::numbered(config, numbers));
+        let mut tables = NewTables::for_workers(&directory, self.workers.count()).into_iter();
+        let answers = self
+            .workers
+            .ask_all(|_, reply| Some(Command::Tables(Box::new(tables.next()?), reply)));
+        for (worker, _) in answers.iter().filter(|(_, answer)| answer.is_none()) {
+            warn!(worker, "does not answer; it takes the new tables when it does");
+        }
+        // The last hold on the old ones is this one: to free them takes a while.
+        self.directory = directory;
+    }
+
+    /// Lets VMMs in. Returns what could not be done.
+    fn connect_vnics(&self, sockets: Vec<NewSocket>) -> Vec<String> {
+        let connect = |socket: NewSocket| {
+            let prepared = match socket.state {
+                State::Made(prepared) => prepared,
+                State::Later(config) => Supervisor::prepare(config)?,
+            };
+            self.connect(socket.vnic, prepared)
+        };
+        let done = sockets.into_iter().map(connect);
+        done.filter_map(Result::err).map(|error| error.to_string()).collect()
+    }
+
+    /// Serves the vNIC on a socket that is there.
+    pub(crate) fn connect(&self, vnic: VnicId, prepared: Prepared) -> Result<(), DeviceError> {
+        let number = worker::worker_of(vnic, self.workers.count());
+        let mailbox = number.and_then(|number| self.workers.mailbox(number));
+        let Some(mailbox) = mailbox else { return Ok(()) };
+        self.supervisor.start(prepared, Arc::new(PortHandle::new(vnic, mailbox.clone())))
+    }
+}
+
+fn make_sockets(change: &Change) -> Result<Vec<NewSocket>, DeviceError> {
+    let taken: HashSet<&Path> = change.vnics_to_disconnect().filter_map(|it| path(it)).collect();
+    let make = |vnic: &Arc<Vnic>| {
+        let config = device_config(vnic);
+        let state = match path(vnic) {
+            Some(path) if taken.contains(path) => State::Later(config),
+            _ => State::Made(Supervisor::prepare(config)?),
+        };
+        Ok(NewSocket { vnic: vnic.id, state })
+    };
+    change.vnics_to_connect().map(make).collect()
+}
+
+fn path(vnic: &Vnic) -> Option<&Path> {
+    match &vnic.place {
+        VnicPlace::Local(socket) => Some(&socket.path),
+        VnicPlace::Peer(_) => None,
+    }
+}
