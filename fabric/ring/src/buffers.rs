@@ -80,6 +80,12 @@ impl BufferGroup {
         self.id
     }
 
+    /// How many buffers there are.
+    #[must_use]
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
     /// Length of each buffer in bytes.
     #[must_use]
     pub fn buffer_len(&self) -> usize {

@@ -103,6 +103,8 @@ pub struct Ring {
     headers: HashMap<MsgLayout, Box<MsgHeader>>,
     // The kernel may write there as long as the ring lives; see `Drop`.
     buffer_memory: Vec<Arc<Mapping>>,
+    /// Groups that nobody receives into now.
+    spare_groups: Vec<BufferGroup>,
     not_send: PhantomData<*mut ()>,
     /// The kernel refuses every submission with this error.
     #[cfg(test)]
@@ -153,6 +155,7 @@ impl Ring {
             free_sends: Vec::new(),
             headers: HashMap::new(),
             buffer_memory: Vec::new(),
+            spare_groups: Vec::new(),
             not_send: PhantomData,
             #[cfg(test)]
             refusal: None,
@@ -168,11 +171,21 @@ impl Ring {
         count: u16,
         buffer_len: usize,
     ) -> Result<BufferGroup, RingError> {
+        let fits = |group: &BufferGroup| group.count() == count && group.buffer_len() == buffer_len;
+        if let Some(at) = self.spare_groups.iter().position(fits) {
+            return Ok(self.spare_groups.swap_remove(at));
+        }
         let id = u16::try_from(self.buffer_memory.len())
             .map_err(|_| RingError::BufferGroup { count, buffer_len })?;
         let group = BufferGroup::register(&self.uring, id, count, buffer_len)?;
         self.buffer_memory.push(group.memory());
         Ok(group)
+    }
+
+    /// Keeps a group for the next one who asks for such buffers. The operations that
+    /// received into it must have had their last completions.
+    pub fn give_back(&mut self, group: BufferGroup) {
+        self.spare_groups.push(group);
     }
 
     /// Reports each time that `fd` becomes readable, from now on and until

@@ -26,30 +26,52 @@ use wireonce_wire::Vni;
 
 /// The storm meters of one uplink, for all its workers.
 #[derive(Debug)]
-pub struct OutsideStorm(FxHashMap<Vni, Mutex<StormMeter>>);
+pub struct OutsideStorm {
+    frames_per_s: u32,
+    meters: FxHashMap<Vni, Mutex<StormMeter>>,
+}
 
 impl OutsideStorm {
     /// A full meter for each network that `uplink` may let frames into.
     #[must_use]
     pub fn new(config: &Config, uplink: &Uplink) -> Self {
-        let limit = StormLimit::per_second(uplink.storm_frames_per_s);
-        let in_pool = config
-            .networks
-            .iter()
-            .filter(|network| network.outside.as_ref().is_some_and(|o| o.pool == uplink.pool));
+        let frames_per_s = uplink.storm_frames_per_s;
+        let limit = StormLimit::per_second(frames_per_s);
         let meter = |vni| (vni, Mutex::new(StormMeter::new(limit, limit, 0)));
-        Self(in_pool.map(|network| meter(network.vni)).collect())
+        Self { frames_per_s, meters: networks_of(config, uplink).map(meter).collect() }
+    }
+
+    /// Whether [`Self::new`] would make the same meters, full: those that are in use then
+    /// stay, so that a limit does not begin anew.
+    #[must_use]
+    pub fn fits(&self, config: &Config, uplink: &Uplink) -> bool {
+        let networks = networks_of(config, uplink);
+        self.frames_per_s == uplink.storm_frames_per_s
+            && networks.clone().count() == self.meters.len()
+            && networks.into_iter().all(|vni| self.meters.contains_key(&vni))
     }
 
     /// Whether a frame to the group `destination`, which was `frames` frames on the
     /// wire, may go to every server of `network`. Nothing may into other networks.
     #[must_use]
     pub fn admits(&self, network: Vni, destination: MacAddr, frames: u64, now_us: u64) -> bool {
-        let Some(meter) = self.0.get(&network) else { return false };
+        let Some(meter) = self.meters.get(&network) else { return false };
         // A panic ends the process; a meter is whole at every moment anyway.
         let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
         meter.admits(destination, frames, now_us)
     }
+}
+
+/// The networks of an uplink's pool.
+fn networks_of<'c>(
+    config: &'c Config,
+    uplink: &'c Uplink,
+) -> impl Iterator<Item = Vni> + Clone + 'c {
+    let in_pool = config
+        .networks
+        .iter()
+        .filter(|network| network.outside.as_ref().is_some_and(|o| o.pool == uplink.pool));
+    in_pool.map(|network| network.vni)
 }
 
 #[cfg(test)]
@@ -77,6 +99,19 @@ mod tests {
         assert_eq!(admitted(&storm, 200, MacAddr::BROADCAST, 0), 3);
         assert_eq!(admitted(&storm, 100, MULTICAST, 0), 3, "multicast has its own");
         assert_eq!(admitted(&storm, 100, MacAddr::BROADCAST, 1_000_000), 3);
+    }
+
+    #[test]
+    fn meters_stay_while_rate_and_networks_do() {
+        let storm = storm();
+        let fits = |from: &str, to: &str| {
+            let file = FILE.replace("designated = true", "storm_frames_per_s = 3");
+            let config = Config::parse(&file.replace(from, to), "gateway.toml").unwrap();
+            storm.fits(&config, &config.uplinks[0])
+        };
+        assert!(fits("home = \"up-a\"", "home = \"up-b\""));
+        assert!(!fits("storm_frames_per_s = 3", "storm_frames_per_s = 4"));
+        assert!(!fits("vni = 200", "vni = 201"));
     }
 
     #[test]

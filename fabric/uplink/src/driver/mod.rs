@@ -232,6 +232,24 @@ impl Driver {
         }
     }
 
+    /// Whether receiving has ended after [`Self::close`], and all that was sent is with
+    /// the kernel.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Packet(driver) => driver.is_closed(),
+            Self::Tap(driver) => driver.is_closed(),
+        }
+    }
+
+    /// Gives back what a closed port had of the ring.
+    pub fn release(self, ring: &mut Ring) {
+        match self {
+            Self::Packet(driver) => driver.release(ring),
+            Self::Tap(_) => {}
+        }
+    }
+
     /// Stops receiving. The last completion still comes.
     ///
     /// # Errors

@@ -67,6 +67,8 @@ pub struct PacketDriver {
     transmit: Transmit,
     counters: DriverCounters,
     closing: bool,
+    /// The last completion of receiving has come.
+    deaf: bool,
 }
 
 impl PacketDriver {
@@ -87,6 +89,7 @@ impl PacketDriver {
             transmit: Transmit::new(send, Means::Send, port.transmit),
             counters: DriverCounters::default(),
             closing: false,
+            deaf: false,
         })
     }
 
@@ -108,7 +111,11 @@ impl PacketDriver {
             self.group.recycle(buffer);
         }
         // A completion of sockets that were closed meanwhile asks for nothing more.
-        if completion.more || completion.token != self.token || self.closing {
+        if completion.more || completion.token != self.token {
+            return Ok(());
+        }
+        if self.closing {
+            self.deaf = true;
             return Ok(());
         }
         if completion.result < 0 && completion.result != -libc::ENOBUFS {
@@ -145,6 +152,14 @@ impl PacketDriver {
         self.counters.reopened += 1;
         info!(interface = self.interface, "the interface was replaced; opened the new one");
         Ok(())
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.deaf && self.transmit.in_flight() == 0
+    }
+
+    pub(super) fn release(self, ring: &mut Ring) {
+        ring.give_back(self.group);
     }
 
     pub(super) fn close(&mut self, ring: &mut Ring) -> Result<(), RingError> {

@@ -41,6 +41,8 @@ pub struct TapDriver {
     transmit: Transmit,
     counters: DriverCounters,
     closing: bool,
+    /// The last completion of receiving has come.
+    deaf: bool,
 }
 
 impl TapDriver {
@@ -72,6 +74,7 @@ impl TapDriver {
             transmit: Transmit::new(sender.into(), Means::Write, port.transmit),
             counters: DriverCounters::default(),
             closing: false,
+            deaf: false,
         })
     }
 
@@ -81,7 +84,11 @@ impl TapDriver {
         completion: &Completion,
         sink: &mut impl FnMut(Received<'_>),
     ) -> Result<(), RingError> {
-        if self.closing || completion.token != self.token {
+        if completion.token != self.token {
+            return Ok(());
+        }
+        if self.closing {
+            self.deaf |= !completion.more;
             return Ok(());
         }
         self.receive_more(sink);
@@ -142,6 +149,10 @@ impl TapDriver {
         self.counters.reopened += 1;
         info!(interface = self.interface, "the TAP was deleted; made it again");
         Ok(())
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.deaf && self.transmit.in_flight() == 0
     }
 
     pub(super) fn close(&mut self, ring: &mut Ring) -> Result<(), RingError> {

@@ -5,6 +5,7 @@
 //!   status server ─── snapshots ──────────────────┴─▶ worker threads ◀──▶ uplinks
 //! ```
 
+mod change;
 #[cfg(test)]
 mod tests;
 
@@ -15,21 +16,21 @@ use crate::{
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, mpsc::Sender},
     time::Instant,
 };
 use wireonce_config::{Config, Driver, Port, Uplink};
 use wireonce_directory::Directory;
-use wireonce_host::{FabricHost, HostError, workers::Workers};
+use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
-    Account, Amount, Daemon, Stage, Status,
+    Account, Amount, Stage, Status,
     status::{LedgerRow, UplinkStatus},
 };
 use wireonce_link::FabricError;
 use wireonce_ring::RingError;
-use wireonce_wire::Endpoint;
+use wireonce_wire::{Endpoint, UplinkId};
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,9 @@ pub enum GatewayError {
     /// A worker's ring.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// Uplinks have come and gone too often.
+    #[error("65,536 uplinks were opened since the gateway started; restart it")]
+    Places,
     /// The system refused a thread or a descriptor.
     #[error("cannot {action}: {source}")]
     System {
@@ -74,6 +78,10 @@ pub struct Gateway {
     directory: Arc<Directory>,
     host: FabricHost,
     workers: Workers<Worker>,
+    /// What the outside may send to everybody, for each uplink.
+    storms: BTreeMap<UplinkId, Arc<OutsideStorm>>,
+    /// Names of what is gone and still has accounts, by endpoint.
+    names: HashMap<u64, String>,
     started: Instant,
 }
 
@@ -85,11 +93,8 @@ impl Gateway {
     /// [`GatewayError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
         let count = config.host.workers.max(1);
-        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
-            uplink: Arc::clone(uplink),
-            port: port.clone(),
-            storm: Arc::new(OutsideStorm::new(config, uplink)),
-            group: (count > 1).then(Arc::default),
+        let local = |(uplink, port): (&Arc<Uplink>, &Port)| {
+            Self::local_uplink(config, uplink, port, count.into())
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         if uplinks.is_empty() {
@@ -106,19 +111,29 @@ impl Gateway {
             move || Worker::new(&settings, seat)
         })?;
         let host = FabricHost::start(config, Box::new(workers.postman()))?;
-        Ok(Self { config: Arc::clone(config), directory, host, workers, started: Instant::now() })
+        let storms = uplinks.iter().map(|it| (it.uplink.id, Arc::clone(&it.storm))).collect();
+        Ok(Self {
+            config: Arc::clone(config),
+            directory,
+            host,
+            workers,
+            storms,
+            names: HashMap::new(),
+            started: Instant::now(),
+        })
     }
 
     /// The name and number of an account.
     fn account_name(&self, owner: Owner) -> (String, u64) {
+        let gone = || self.names.get(&owner.bits()).cloned();
         match owner.endpoint() {
             Some(Endpoint::Vnic(id)) => {
                 let name = self.directory.vnic(id).map(|entry| entry.vnic.name.clone());
-                (name.unwrap_or_default(), id.get())
+                (name.or_else(gone).unwrap_or_default(), id.get())
             }
             Some(Endpoint::Uplink(id)) => {
                 let name = self.directory.uplink(id).map(|entry| entry.uplink.name.clone());
-                (name.unwrap_or_default(), id.0.into())
+                (name.or_else(gone).unwrap_or_default(), id.0.into())
             }
             _ => ("not owned".to_owned(), 0),
         }
@@ -183,6 +198,10 @@ impl Daemon for Gateway {
             counters,
             ..Status::default()
         }
+    }
+
+    fn apply(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
+        self.change_to(config)
     }
 
     fn stop(self) {

@@ -4,6 +4,7 @@
 //! is a story between the two, and what the gateway's books say of it.
 
 mod bed;
+mod change;
 mod clear_text;
 mod inward;
 mod pool;

@@ -13,10 +13,13 @@
 //! names, and workers share nothing. Frames for an uplink go to the kernel in
 //! batches, with the ring's next `enter`; what waits for the kernel is bounded.
 
+mod change;
 mod port;
 mod run;
 mod snapshot;
+mod tables;
 mod ways;
 
-pub(crate) use run::{FABRIC_TOKEN_KIND, LocalUplink, Worker, WorkerConfig};
+pub(crate) use run::{Command, FABRIC_TOKEN_KIND, LocalUplink, Worker, WorkerConfig};
 pub(crate) use snapshot::{Snapshot, UplinkSnapshot};
+pub(crate) use tables::{Moves, NewTables};

@@ -1,6 +1,6 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
-use super::snapshot::UplinkSnapshot;
+use super::{snapshot::UplinkSnapshot, tables::Moves};
 use crate::{
     announce::{self, Announcer},
     books::{Books, Owner},
@@ -19,7 +19,7 @@ use wireonce_frame::{
     segment::{cut, segment},
 };
 use wireonce_ledger::{Amount, DropReason, Stage};
-use wireonce_ring::Ring;
+use wireonce_ring::{Ring, RingError};
 use wireonce_wire::VnicId;
 
 /// A frame that needs no offload.
@@ -35,6 +35,8 @@ pub(super) struct UplinkPort {
     pub(super) inward: Amount,
     outward: Amount,
     carrier: bool,
+    /// Nothing new comes or goes.
+    closing: bool,
     /// `None` on workers that leave announcing to another.
     announcer: Option<Announcer>,
     /// Kernel drops that are booked already.
@@ -59,12 +61,50 @@ impl UplinkPort {
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
             carrier: false,
+            closing: false,
             announcer: announces.then(Announcer::default),
             booked_kernel_drops: 0,
             software_segmented: 0,
             announcements: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// The uplink has other keys, but the same port.
+    pub(super) fn change(&mut self, uplink: Arc<Uplink>, storm: Arc<OutsideStorm>) {
+        self.uplink = uplink;
+        self.storm = storm;
+    }
+
+    /// Tells those outside which vNICs are here since now.
+    pub(super) fn moved(&mut self, moves: &Moves, now_us: u64) {
+        let Some(announcer) = &mut self.announcer else { return };
+        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&self.uplink.id).cloned();
+        of(&moves.gone).into_iter().flatten().for_each(|vnic| announcer.stop(vnic));
+        // Without a carrier nobody hears; when it comes, all are announced.
+        let come = of(&moves.come).filter(|_| self.carrier);
+        come.into_iter().flatten().for_each(|vnic| announcer.start(vnic, now_us));
+    }
+
+    /// No table names the uplink any more: takes nothing more from outside. What is queued
+    /// still goes out.
+    pub(super) fn begin_closing(
+        &mut self,
+        ring: &mut Ring,
+        books: &mut Books,
+    ) -> Result<(), RingError> {
+        info!(uplink = self.uplink.name, "uplink closes");
+        self.refresh_driver(ring);
+        self.book_kernel_drops(books);
+        self.closing = true;
+        self.carrier = false;
+        self.announcer = None;
+        self.driver.close(ring)
+    }
+
+    /// Whether the kernel is done with it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closing && self.driver.is_closed()
     }
 
     /// Books a frame of `owner` and queues it for the wire.
@@ -189,11 +229,10 @@ impl UplinkPort {
         directory: &Directory,
         now_us: u64,
     ) {
-        match self.driver.refresh(ring) {
-            Ok(()) => {}
-            Err(DriverError::Ring(error)) => warn!(%error, "cannot receive on an uplink"),
-            Err(error) => debug!(%error, "will be tried again"),
+        if self.closing {
+            return;
         }
+        self.refresh_driver(ring);
         self.book_kernel_drops(books);
         let carrier = self.driver.has_carrier();
         if carrier == self.carrier {
@@ -208,6 +247,14 @@ impl UplinkPort {
         } else {
             warn!(uplink = name, "uplink has no carrier");
             self.announcer.iter_mut().for_each(Announcer::stop_all);
+        }
+    }
+
+    fn refresh_driver(&mut self, ring: &mut Ring) {
+        match self.driver.refresh(ring) {
+            Ok(()) => {}
+            Err(DriverError::Ring(error)) => warn!(%error, "cannot receive on an uplink"),
+            Err(error) => debug!(%error, "will be tried again"),
         }
     }
 

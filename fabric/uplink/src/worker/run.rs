@@ -2,24 +2,24 @@
 
 use super::{
     port::UplinkPort,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, UplinkSnapshot},
+    tables::NewTables,
     ways::{Inwards, Outwards},
 };
 use crate::{
     GatewayError,
     books::{Books, Owner},
-    driver::{Access, Driver, FanoutGroup, Port},
+    driver::FanoutGroup,
     storm::OutsideStorm,
     sys,
 };
 use rustc_hash::FxHashMap;
 use std::{
-    collections::VecDeque, convert::Infallible, fs::File, io::Read, os::fd::AsRawFd, sync::Arc,
-    time::Instant,
+    collections::VecDeque, fs::File, io::Read, os::fd::AsRawFd, sync::Arc, time::Instant,
 };
-use wireonce_config::{Driver as DriverKind, Port as ConfiguredPort, Uplink};
+use wireonce_config::{Port as ConfiguredPort, Uplink};
 use wireonce_directory::Directory;
-use wireonce_host::workers::{Inbox, Mail, Seat, Side, Spin, Work};
+use wireonce_host::workers::{Inbox, Mail, Reply, Seat, Side, Spin, Work};
 use wireonce_ledger::Stage;
 use wireonce_link::{Fabric, FabricConfig};
 use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
@@ -28,13 +28,13 @@ use wireonce_wire::UplinkId;
 /// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
 const MAIL: u8 = 1;
 const LINK_EVENTS: u8 = 2;
-const RECEIVE: u8 = 3;
-const TRANSMIT: u8 = 4;
+pub(super) const RECEIVE: u8 = 3;
+pub(super) const TRANSMIT: u8 = 4;
 /// First of the fabric's token kinds.
 pub(crate) const FABRIC_TOKEN_KIND: u8 = 8;
 
 /// The token of a send names the uplink above this many bits, the slot below.
-const SLOT_BITS: u32 = 16;
+pub(super) const SLOT_BITS: u32 = 16;
 /// Frames for one uplink that may wait before the kernel is entered for them, in the
 /// middle of a turn.
 const WAITING_MAX: usize = 256;
@@ -63,29 +63,48 @@ pub(crate) struct LocalUplink {
     pub(crate) group: Option<Arc<FanoutGroup>>,
 }
 
+/// What a worker of the gateway can be asked, besides what every worker can.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Open an uplink that the next tables will name.
+    Open(Box<LocalUplink>, Reply<Result<(), GatewayError>>),
+    /// No tables will name what was opened.
+    Abandon(Reply<()>),
+    /// Forward by these tables.
+    Tables(Box<NewTables>, Reply<()>),
+}
+
 /// One worker.
 pub(crate) struct Worker {
-    ring: Ring,
+    pub(super) ring: Ring,
     inbox: Inbox<Self>,
     /// Readable whenever an interface changes.
     link_events: File,
     fabric: Fabric,
-    directory: Arc<Directory>,
-    uplinks: Vec<UplinkPort>,
-    by_id: FxHashMap<UplinkId, usize>,
-    books: Books,
+    pub(super) directory: Arc<Directory>,
+    /// A place is not used again: tokens of the ring name it.
+    pub(super) uplinks: Vec<Option<UplinkPort>>,
+    pub(super) by_id: FxHashMap<UplinkId, usize>,
+    /// Places that no table names yet.
+    pub(super) opened: Vec<usize>,
+    /// Places that are to be empty.
+    pub(super) closing: usize,
+    /// What is left of uplinks that were closed.
+    pub(super) closed: Vec<UplinkSnapshot>,
+    /// This worker announces vNICs outside.
+    pub(super) announces: bool,
+    pub(super) books: Books,
     /// What the fabric received and has not had its turn.
     arrived: VecDeque<Completion>,
     /// Completions that came while others were dealt with.
     later: Vec<Completion>,
     spin: Spin,
     started: Instant,
-    next_refresh_us: u64,
+    pub(super) next_refresh_us: u64,
 }
 
 impl Work for Worker {
-    /// None: it is asked what every worker is.
-    type Command = Infallible;
+    type Command = Command;
     type Snapshot = Snapshot;
 
     fn run(&mut self) -> Result<(), RingError> {
@@ -103,7 +122,7 @@ impl Work for Worker {
                 self.handle(completion, now_us)?;
             }
             self.serve_fabric(now_us)?;
-            if mail && !self.read_mail() {
+            if mail && !self.read_mail(now_us)? {
                 return Ok(());
             }
             if self.receive_more(now_us) {
@@ -113,6 +132,7 @@ impl Work for Worker {
             self.submit()?;
             self.fabric.flush(&mut self.ring, now_us)?;
             self.book_outcomes();
+            self.finish_closing();
             self.spin.looked(now_us, worked);
             wait = self.next_wait(now_us);
         }
@@ -129,40 +149,31 @@ impl Worker {
         ring.poll_multi(inbox.bell_fd(), Token::new(MAIL, 0))?;
         let link_events = sys::link_events().map_err(system("listen for interface changes"))?;
         ring.poll_multi(link_events.as_raw_fd(), Token::new(LINK_EVENTS, 0))?;
-        let mut uplinks = Vec::new();
-        let mut by_id = FxHashMap::default();
-        for (number, LocalUplink { uplink, port, storm, group }) in (0_u16..).zip(&config.uplinks) {
-            let port = Port {
-                access: match port.driver {
-                    DriverKind::Packet => Access::Packet,
-                    DriverKind::Tap => Access::Tap,
-                },
-                interface: port.interface.clone(),
-                group: group.clone(),
-                receive: Token::new(RECEIVE, number.into()),
-                transmit: Token::new(TRANSMIT, u32::from(number) << SLOT_BITS),
-            };
-            let driver = Driver::open(port, &mut ring)?;
-            by_id.insert(uplink.id, uplinks.len());
-            let announces = config.fabric.worker == 0;
-            let storm = Arc::clone(storm);
-            uplinks.push(UplinkPort::new(Arc::clone(uplink), driver, storm, announces));
-        }
-        Ok(Self {
+        let mut worker = Self {
             ring,
             inbox,
             link_events,
             fabric,
             directory: Arc::clone(&config.directory),
-            uplinks,
-            by_id,
+            uplinks: Vec::new(),
+            by_id: FxHashMap::default(),
+            opened: Vec::new(),
+            closing: 0,
+            closed: Vec::new(),
+            announces: config.fabric.worker == 0,
             books: Books::default(),
             arrived: VecDeque::new(),
             later: Vec::new(),
             spin: Spin::default(),
             started: Instant::now(),
             next_refresh_us: 0,
-        })
+        };
+        for uplink in &config.uplinks {
+            worker.by_id.insert(uplink.uplink.id, worker.uplinks.len());
+            worker.open_uplink(uplink.clone())?;
+        }
+        worker.opened.clear();
+        Ok(worker)
     }
 
     fn now_us(&self) -> u64 {
@@ -220,7 +231,8 @@ impl Worker {
 
     fn receive(&mut self, completion: &Completion, now_us: u64) -> Result<(), RingError> {
         let Self { ring, fabric, directory, uplinks, books, .. } = self;
-        let Some(port) = uplinks.get_mut(completion.token.index as usize) else { return Ok(()) };
+        let place = uplinks.get_mut(completion.token.index as usize);
+        let Some(port) = place.and_then(Option::as_mut) else { return Ok(()) };
         let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
         let mut inwards =
             Inwards { directory, fabric, books, uplink: uplink.id, storm, passed, now_us };
@@ -231,7 +243,7 @@ impl Worker {
     fn receive_more(&mut self, now_us: u64) -> bool {
         let Self { fabric, directory, uplinks, books, .. } = self;
         let mut worked = false;
-        for port in uplinks.iter_mut().filter(|port| port.driver.has_more()) {
+        for port in uplinks.iter_mut().flatten().filter(|port| port.driver.has_more()) {
             let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
             let uplink = uplink.id;
             let mut inwards = Inwards { directory, fabric, books, uplink, storm, passed, now_us };
@@ -243,7 +255,7 @@ impl Worker {
 
     fn finish(&mut self, completion: Completion) {
         let index = (completion.token.index >> SLOT_BITS) as usize;
-        let Some(port) = self.uplinks.get_mut(index) else { return };
+        let Some(port) = self.uplinks.get_mut(index).and_then(Option::as_mut) else { return };
         if let Some(sent) = port.driver.transmit().finish(completion) {
             port.finish(&mut self.books, sent);
         }
@@ -253,7 +265,7 @@ impl Worker {
     /// small blocks is up to a thousand of them.
     fn relieve(&mut self) -> Result<(), RingError> {
         let waiting = |port: &mut UplinkPort| port.driver.transmit().in_flight() > WAITING_MAX;
-        if !self.uplinks.iter_mut().any(waiting) {
+        if !self.uplinks.iter_mut().flatten().any(waiting) {
             return Ok(());
         }
         self.submit()?;
@@ -270,7 +282,7 @@ impl Worker {
     }
 
     fn submit(&mut self) -> Result<(), RingError> {
-        for port in &mut self.uplinks {
+        for port in self.uplinks.iter_mut().flatten() {
             port.driver.transmit().submit(&mut self.ring)?;
         }
         Ok(())
@@ -282,11 +294,11 @@ impl Worker {
         fabric.tick(now_us, &mut |inbound| outwards.take(&inbound));
         if now_us >= self.next_refresh_us {
             self.next_refresh_us = now_us + REFRESH_US;
-            for port in &mut *uplinks {
+            for port in uplinks.iter_mut().flatten() {
                 port.refresh(ring, books, directory, now_us);
             }
         }
-        for port in uplinks {
+        for port in uplinks.iter_mut().flatten() {
             port.announce(books, directory, now_us);
         }
     }
@@ -301,7 +313,7 @@ impl Worker {
 
     /// Looks again at once while there is work, else sleeps until the next timer.
     fn next_wait(&mut self, now_us: u64) -> Wait {
-        let more = self.uplinks.iter().any(|port| port.driver.has_more());
+        let more = self.uplinks.iter().flatten().any(|port| port.driver.has_more());
         if more || !self.arrived.is_empty() || !self.later.is_empty() {
             return Wait::Poll;
         }
@@ -309,7 +321,8 @@ impl Worker {
             self.spin.give_way(|| micros(self.started));
             return Wait::Poll;
         }
-        let announcements = self.uplinks.iter().filter_map(UplinkPort::next_announcement_us);
+        let uplinks = self.uplinks.iter().flatten();
+        let announcements = uplinks.filter_map(UplinkPort::next_announcement_us);
         let next_us = announcements
             .chain(self.fabric.next_deadline_us())
             .fold(self.next_refresh_us, u64::min);
@@ -317,7 +330,7 @@ impl Worker {
     }
 
     /// Reads the mail. False if the worker is to end.
-    fn read_mail(&mut self) -> bool {
+    fn read_mail(&mut self, now_us: u64) -> Result<bool, RingError> {
         while let Some(mail) = self.inbox.next() {
             match mail {
                 Mail::Session(event) => self.fabric.apply(event),
@@ -325,16 +338,41 @@ impl Worker {
                     // Whoever asked may have given up.
                     let _ = reply.try_send(self.snapshot());
                 }
-                Mail::Own(command) => match command {},
-                Mail::Stop => return false,
+                Mail::Own(command) => self.obey(command, now_us)?,
+                Mail::Stop => return Ok(false),
             }
         }
-        true
+        Ok(true)
+    }
+
+    /// Does what a command says. Whoever waits for the answer may have given up.
+    fn obey(&mut self, command: Command, now_us: u64) -> Result<(), RingError> {
+        match command {
+            Command::Open(uplink, reply) => {
+                let _ = reply.try_send(self.open_uplink(*uplink));
+            }
+            Command::Abandon(reply) => {
+                self.abandon_opened()?;
+                let _ = reply.try_send(());
+            }
+            Command::Tables(tables, reply) => {
+                self.take_tables(*tables, now_us)?;
+                let _ = reply.try_send(());
+            }
+        }
+        Ok(())
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            uplinks: self.uplinks.iter().map(UplinkPort::snapshot).collect(),
+            uplinks: self
+                .uplinks
+                .iter()
+                .flatten()
+                .map(UplinkPort::snapshot)
+                .chain(self.closed.iter().copied())
+                .collect(),
+            closing: self.closing,
             books: self.books.clone(),
             fabric: self.fabric.snapshot(),
         }

@@ -8,7 +8,10 @@ use wireonce_wire::UplinkId;
 /// A worker's counters at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
+    /// Those that are closed, too: an id may be there several times.
     pub(crate) uplinks: Vec<UplinkSnapshot>,
+    /// Uplinks that are not closed yet, though no table names them.
+    pub(crate) closing: usize,
     pub(crate) books: Books,
     pub(crate) fabric: FabricSnapshot,
 }

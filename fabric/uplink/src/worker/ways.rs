@@ -19,7 +19,7 @@ use wireonce_wire::{Endpoint, UplinkId};
 /// What a frame from the fabric is dealt with.
 pub(super) struct Outwards<'a> {
     pub(super) directory: &'a Directory,
-    pub(super) uplinks: &'a mut [UplinkPort],
+    pub(super) uplinks: &'a mut [Option<UplinkPort>],
     pub(super) by_id: &'a FxHashMap<UplinkId, usize>,
     pub(super) books: &'a mut Books,
 }
@@ -33,7 +33,7 @@ impl Outwards<'_> {
         let way = verdict.decision.and_then(|out| {
             inbound.passable()?;
             let index = self.by_id.get(&out.uplink);
-            let port = index.and_then(|index| self.uplinks.get_mut(*index));
+            let port = index.and_then(|index| self.uplinks.get_mut(*index)?.as_mut());
             port.map(|port| (out, port)).ok_or(DropReason::UnknownDestination)
         });
         match way {

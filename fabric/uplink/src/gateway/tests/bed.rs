@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 use wireonce_config::Config;
-use wireonce_ledger::{Amount, Daemon, DropReason, Stage, Status, status::LedgerRow};
+use wireonce_host::{Applied, ApplyError, Daemon};
+use wireonce_ledger::{Amount, DropReason, Stage, Status, status::LedgerRow};
 use wireonce_link::StaticKey;
 
 /// One network on VLAN 20, with one vNIC at the server. Each host takes for its own
@@ -43,7 +44,7 @@ interface = "up0"
 "#;
 
 /// A second vNIC in the network, at home at a second uplink of the pool.
-const POOL: &str = r#"
+pub(super) const POOL: &str = r#"
 [[uplink]]
 id = 8
 name = "up-b"
@@ -77,6 +78,8 @@ pub(super) struct Bed {
     pub(super) uplink_keys: &'static str,
     /// More tables.
     pub(super) more: &'static str,
+    /// The home of the first vNIC.
+    pub(super) home: &'static str,
     keys: [StaticKey; 2],
     dir: tempfile::TempDir,
 }
@@ -107,6 +110,7 @@ impl Bed {
             encryption: ["aes-256-gcm"; 2],
             uplink_keys: "",
             more: "",
+            home: "up",
             keys: [StaticKey::generate().unwrap(), StaticKey::generate().unwrap()],
             dir: tempfile::tempdir().unwrap(),
         })
@@ -147,6 +151,21 @@ impl Bed {
         self.gateway.run(|| Gateway::start(&config, &mpsc::channel().0).unwrap())
     }
 
+    /// The gateway's configuration with these tables more, and this home of the first vNIC.
+    pub(super) fn config_with(&mut self, more: &'static str, home: &'static str) -> Arc<Config> {
+        (self.more, self.home) = (more, home);
+        self.config(0)
+    }
+
+    /// The gateway gets another configuration.
+    pub(super) fn change(
+        &self,
+        gateway: &mut Gateway,
+        config: &Arc<Config>,
+    ) -> Result<Applied, ApplyError> {
+        self.gateway.run(|| gateway.apply(config))
+    }
+
     /// The stranger's port.
     pub(super) fn listen_outside(&self) -> Raw {
         self.outside.run(|| Raw::open(self.stranger))
@@ -169,7 +188,7 @@ impl Bed {
             &format!("encryption = \"{}\"\n", self.encryption[own]),
             &format!("[[peer]]\nname = \"{peer}\"\naddress = \"{peer_address}\"\n"),
             &format!("public_key = \"{}\"\n", self.keys[1 - own].public()),
-            COMMON,
+            &COMMON.replace("home = \"up\"", &format!("home = \"{}\"", self.home)),
             self.uplink_keys,
             self.more,
         ];

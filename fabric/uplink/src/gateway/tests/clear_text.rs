@@ -11,7 +11,8 @@ use crate::{
     testbed::Raw,
 };
 use wireonce_frame::{MacAddr, Offload};
-use wireonce_ledger::{Daemon, DropReason, Status, status::LinkState};
+use wireonce_host::Daemon;
+use wireonce_ledger::{DropReason, Status, status::LinkState};
 
 #[test]
 fn frames_cross_the_fabric_in_clear_text_only_if_both_hosts_have_it_written_out() {
