@@ -82,9 +82,8 @@ impl Backend {
     fn use_tables(&mut self, config: &Config, numbers: &PeerNumbers) {
         let directory = Arc::new(Directory::numbered(config, numbers));
         let mut tables = NewTables::for_workers(&directory, self.workers.count()).into_iter();
-        let answers = self
-            .workers
-            .ask_all(|_, reply| Some(Command::Tables(Box::new(tables.next()?), reply)));
+        let answers =
+            self.workers.ask_all(|_, reply| Some(Command::Tables(Box::new(tables.next()?), reply)));
         for (worker, _) in answers.iter().filter(|(_, answer)| answer.is_none()) {
             warn!(worker, "does not answer; it takes the new tables when it does");
         }

@@ -27,12 +27,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Looks whether this machine has what a program needs that serves what `serves`
-/// says, key included.
-pub(crate) fn machine(config: &Config, serves: Serves) -> Result<(), Failure> {
+/// says, key included. Returns the public key.
+pub(crate) fn machine(config: &Config, serves: Serves) -> Result<[u8; 32], Failure> {
     config.check_host(serves)?;
     let key = StaticKey::load(&config.host.private_key_file)
         .map_err(|error| Failure::Input(format!("{}: {error}", config.key_file_place())))?;
-    Ok(config.check_own_key(key.public().as_bytes())?)
+    config.check_own_key(key.public().as_bytes())?;
+    Ok(*key.public().as_bytes())
 }
 
 fn summary(config: &Config) -> String {

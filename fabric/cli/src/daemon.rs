@@ -6,9 +6,17 @@
 //!      │exit 2        │exit 2                                    │exit 1
 //!      v              v                        SIGTERM, failure ─┴─> STOPPING ─ stop
 //! ```
+//! SIGHUP makes it read its file again ([`crate::reload`]).
 //! Nothing is started, and no file is made, before the configuration has passed.
 
-use crate::{check, failure::Failure, logging, status_server::StatusServer, sys::Signals};
+use crate::{
+    check,
+    failure::Failure,
+    logging,
+    reload::{Source, reload},
+    status_server::StatusServer,
+    sys::{Signal, Signals},
+};
 use clap::Parser;
 use sd_notify::NotifyState;
 use std::{
@@ -22,7 +30,8 @@ use std::{
 };
 use tracing::{error, info, warn};
 use wireonce_config::{Config, Encryption, Serves};
-use wireonce_ledger::{Daemon, Status};
+use wireonce_host::Daemon;
+use wireonce_ledger::Status;
 
 /// The command line of a daemon.
 #[derive(Debug, Parser)]
@@ -71,9 +80,10 @@ impl Role {
     }
 }
 
-/// What ends a daemon.
+/// What happens to a daemon.
 #[derive(Debug)]
-enum End {
+enum Event {
+    Reload,
     Signal(&'static str),
     Failure(String),
 }
@@ -87,8 +97,9 @@ pub(crate) fn run<D: Daemon + 'static>(
     start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
 ) -> Result<(), Failure> {
     let config = Arc::new(Config::load(&args.config)?);
-    check::machine(&config, role.serves())?;
-    let signals = Signals::block_stopping()
+    let public_key = check::machine(&config, role.serves())?;
+    let source = Source { path: args.config.clone(), public_key };
+    let signals = Signals::block()
         .map_err(|error| Failure::Runtime(format!("signals cannot be blocked: {error}")))?;
     logging::start();
     info!(
@@ -102,13 +113,14 @@ pub(crate) fn run<D: Daemon + 'static>(
     if let Some(unserved) = unserved(role, &config) {
         info!("{unserved}");
     }
-    supervise(role, &config, signals, start)
+    supervise(role, &config, &source, signals, start)
 }
 
 /// From the control socket to the end.
 fn supervise<D: Daemon + 'static>(
     role: Role,
     config: &Arc<Config>,
+    source: &Source,
     signals: Signals,
     start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
 ) -> Result<(), Failure> {
@@ -121,30 +133,46 @@ fn supervise<D: Daemon + 'static>(
     let daemon = start(config, failures).map_err(Failure::Runtime)?;
     server.serve(daemon);
 
-    let (ends, ended) = mpsc::channel();
-    let failure = ends.clone();
+    let (events, happened) = mpsc::channel();
+    let failure = events.clone();
     spawn("signals", move || {
-        let end = match signals.wait() {
-            Ok(signal) => End::Signal(signal),
-            Err(error) => End::Failure(format!("signals cannot be waited for: {error}")),
-        };
-        let _ = ends.send(end);
+        loop {
+            let event = match signals.wait() {
+                Ok(Signal::Reload) => Event::Reload,
+                Ok(Signal::Stop(signal)) => Event::Signal(signal),
+                Err(error) => Event::Failure(format!("signals cannot be waited for: {error}")),
+            };
+            let is_last = !matches!(event, Event::Reload);
+            if events.send(event).is_err() || is_last {
+                return;
+            }
+        }
     })?;
     spawn("failures", move || {
         // No sender left is no failure: the workers were told to end.
         if let Ok(reason) = failed.recv() {
-            let _ = failure.send(End::Failure(reason));
+            let _ = failure.send(Event::Failure(reason));
         }
     })?;
 
     let summary = format!("{} {} is serving", role.name(), config.host.name);
     notify(&[NotifyState::Ready, NotifyState::Status(&summary)]);
     info!(control_socket = %config.host.control_socket.display(), "ready");
-    let end = ended.recv().unwrap_or_else(|_| End::Failure("no signal can arrive".to_owned()));
+    let end = loop {
+        match happened.recv() {
+            Ok(Event::Reload) => {
+                reload(source, &server);
+                notify(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+            }
+            Ok(end) => break end,
+            Err(_) => break Event::Failure("no signal can arrive".to_owned()),
+        }
+    };
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     match &end {
-        End::Signal(signal) => info!(signal, "stopping"),
-        End::Failure(reason) => error!(reason, "stopping"),
+        Event::Failure(reason) => error!(reason, "stopping"),
+        Event::Signal(signal) => info!(signal, "stopping"),
+        Event::Reload => {}
     }
     drop(metrics);
     if let Some(daemon) = server.stop() {
@@ -152,8 +180,8 @@ fn supervise<D: Daemon + 'static>(
     }
     info!("stopped");
     match end {
-        End::Signal(_) => Ok(()),
-        End::Failure(reason) => Err(Failure::Runtime(reason)),
+        Event::Failure(reason) => Err(Failure::Runtime(reason)),
+        Event::Signal(_) | Event::Reload => Ok(()),
     }
 }
 
@@ -178,7 +206,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "the service manager cannot be told");
     }
@@ -236,6 +264,7 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
     use tempfile::TempDir;
+    use wireonce_host::{Applied, ApplyError};
 
     struct Fake {
         stopped: Arc<AtomicBool>,
@@ -246,9 +275,17 @@ mod tests {
             Status::default()
         }
 
+        fn apply(&mut self, _: &Arc<Config>) -> Result<Applied, ApplyError> {
+            Ok(Applied::default())
+        }
+
         fn stop(self) {
             self.stopped.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn nowhere() -> Source {
+        Source { path: "/nowhere".into(), public_key: [0; 32] }
     }
 
     fn config(directory: &TempDir) -> Arc<Config> {
@@ -271,8 +308,8 @@ mod tests {
             failed.send("the ring is gone".to_owned()).unwrap();
             Ok(Fake { stopped: Arc::clone(&stopped) })
         };
-        let signals = Signals::block_stopping().unwrap();
-        let done = supervise(Role::Backend, &config, signals, start);
+        let signals = Signals::block().unwrap();
+        let done = supervise(Role::Backend, &config, &nowhere(), signals, start);
         assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "the ring is gone"));
         assert!(stopped.load(Ordering::Relaxed));
         assert!(*seen.lock().unwrap(), "the control socket exists before the daemon starts");
@@ -284,8 +321,8 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let config = config(&directory);
         let start = |_: &Arc<Config>, _| Err::<Fake, _>("no memory".to_owned());
-        let signals = Signals::block_stopping().unwrap();
-        let done = supervise(Role::Gateway, &config, signals, start);
+        let signals = Signals::block().unwrap();
+        let done = supervise(Role::Gateway, &config, &nowhere(), signals, start);
         assert!(matches!(done, Err(Failure::Runtime(reason)) if reason == "no memory"));
         assert!(!config.host.control_socket.exists());
     }

@@ -13,6 +13,7 @@ mod gateway;
 mod keygen;
 mod logging;
 mod output;
+mod reload;
 mod status;
 mod status_server;
 mod sys;

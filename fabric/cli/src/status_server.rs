@@ -9,7 +9,7 @@
 //! Clients are few, and each has little time and little room, so that one that is
 //! stuck costs a thread for seconds and nothing else.
 
-use crate::daemon::Role;
+use crate::{daemon::Role, reload::shown};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, Permissions},
@@ -24,11 +24,12 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tracing::warn;
 use wireonce_config::{Config, Encryption};
-use wireonce_ledger::{Daemon, Status};
+use wireonce_host::{Applied, ApplyError, Daemon};
+use wireonce_ledger::{Status, status::ConfigurationStatus};
 
 /// Clients that are served at a time; one more is told so and let go.
 const CLIENTS_MAX: usize = 16;
@@ -67,6 +68,7 @@ struct Shared<D> {
     /// `None` before it has started and after it was asked to stop.
     daemon: Mutex<Option<D>>,
     about: About,
+    configuration: Mutex<ConfigurationStatus>,
     clients: AtomicUsize,
     stopping: AtomicBool,
 }
@@ -95,6 +97,12 @@ impl<D: Daemon + 'static> StatusServer<D> {
         let shared = Arc::new(Shared {
             daemon: Mutex::new(None),
             about,
+            configuration: Mutex::new(ConfigurationStatus {
+                origin: config.origin.clone(),
+                number: 1,
+                taken_at_s: wall_clock_s(),
+                ..ConfigurationStatus::default()
+            }),
             clients: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         });
@@ -119,6 +127,39 @@ impl<D: Daemon + 'static> StatusServer<D> {
         move || look(&shared)
     }
 
+    /// Has the daemon serve `config`. Clients wait meanwhile.
+    ///
+    /// # Errors
+    /// What the daemon says against it.
+    pub(crate) fn apply(&self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
+        let mut daemon = self.shared.daemon();
+        let Some(daemon) = daemon.as_mut() else {
+            return Err(ApplyError::Refused("the daemon is not running".to_owned()));
+        };
+        let applied = daemon.apply(config)?;
+        let mut configuration = self.shared.configuration();
+        configuration.refused = None;
+        configuration.refused_at_s = None;
+        if !applied.changes.is_empty() {
+            *configuration = ConfigurationStatus {
+                origin: config.origin.clone(),
+                number: configuration.number + 1,
+                taken_at_s: wall_clock_s(),
+                changed: shown(&applied.changes),
+                troubles: shown(&applied.troubles),
+                ..ConfigurationStatus::default()
+            };
+        }
+        Ok(applied)
+    }
+
+    /// Clients hear why the newest configuration is not served.
+    pub(crate) fn note_refusal(&self, reason: &str) {
+        let mut configuration = self.shared.configuration();
+        configuration.refused = Some(reason.to_owned());
+        configuration.refused_at_s = Some(wall_clock_s());
+    }
+
     /// Takes the socket away and gives the daemon back.
     pub(crate) fn stop(self) -> Option<D> {
         self.shared.daemon().take()
@@ -139,6 +180,11 @@ impl<D> Shared<D> {
     /// lock cannot be met.
     fn daemon(&self) -> std::sync::MutexGuard<'_, Option<D>> {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Taken for a moment, after [`Self::daemon`] if both are needed.
+    fn configuration(&self) -> std::sync::MutexGuard<'_, ConfigurationStatus> {
+        self.configuration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -260,8 +306,14 @@ fn look<D: Daemon>(shared: &Shared<D>) -> Option<Status> {
         uptime_s: sampled.as_secs(),
         sampled_at_us: u64::try_from(sampled.as_micros()).unwrap_or(u64::MAX),
         encryption: (*encryption).to_owned(),
+        configuration: shared.configuration().clone(),
         ..daemon.status()
     })
+}
+
+/// Seconds since 1970, for people.
+fn wall_clock_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn too_many() -> String {
@@ -296,6 +348,14 @@ mod tests {
         fn status(&self) -> Status {
             let vnics = vec![VnicStatus { name: "vm-a".to_owned(), ..VnicStatus::default() }];
             Status { role: "overwritten".to_owned(), vnics, ..Status::default() }
+        }
+
+        fn apply(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
+            match config.peers.len() {
+                0 => Ok(Applied::default()),
+                1 => Ok(Applied { changes: vec!["+ peer \"b\"".to_owned()], troubles: Vec::new() }),
+                _ => Err(ApplyError::Refused("too many".to_owned())),
+            }
         }
 
         fn stop(self) {
@@ -339,6 +399,41 @@ mod tests {
         server.stop().expect("the daemon").stop();
         assert!(stops.try_recv().is_ok());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn clients_hear_which_configuration_is_served_and_what_became_of_the_newest() {
+        let directory = TempDir::new().unwrap();
+        let mut config = config(&directory);
+        let server = StatusServer::start(Role::Gateway, &config).unwrap();
+        let path = config.host.control_socket.clone();
+        server.serve(Fake(mpsc::channel().0));
+        let now = || {
+            let line = ask(&path, "{\"get\":\"status\"}\n");
+            serde_json::from_str::<Status>(&line).unwrap().configuration
+        };
+        let first = now();
+        assert_eq!((first.origin.as_str(), first.number), ("test.toml", 1));
+        assert!(first.taken_at_s > 1_600_000_000);
+        server.note_refusal("no such file");
+        assert_eq!(now().refused.as_deref(), Some("no such file"));
+        server.apply(&Arc::new(config.clone())).unwrap();
+        assert_eq!(now(), first, "the same again is no new one");
+        let peer = wireonce_config::Peer {
+            index: 0,
+            name: "b".to_owned(),
+            address: [127, 0, 0, 2].into(),
+            port: 1,
+            public_key: [1; 32],
+        };
+        config.peers.push(Arc::new(peer));
+        server.apply(&Arc::new(config.clone())).unwrap();
+        let second = now();
+        assert_eq!((second.number, second.changed), (2, vec!["+ peer \"b\"".to_owned()]));
+        config.peers.push(Arc::clone(&config.peers[0]));
+        let refused = server.apply(&Arc::new(config)).unwrap_err();
+        assert_eq!(refused.to_string(), "too many");
+        assert_eq!(now().number, 2);
     }
 
     #[test]

@@ -8,8 +8,17 @@ use std::{
     ptr,
 };
 
-/// The signals that stop a daemon.
-const STOPPING: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+/// The signals that a daemon waits for.
+const AWAITED: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+/// What somebody wants of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// It is to end: the signal's name.
+    Stop(&'static str),
+    /// It is to read its file again.
+    Reload,
+}
 
 /// A set of signals.
 #[derive(Clone, Copy)]
@@ -22,14 +31,14 @@ impl std::fmt::Debug for Signals {
 }
 
 impl Signals {
-    /// Keeps SIGINT and SIGTERM from this thread and from all that it starts later:
-    /// they stay pending until [`Self::wait`]. Call it before the first thread starts.
-    pub(crate) fn block_stopping() -> io::Result<Self> {
+    /// Keeps SIGINT, SIGTERM and SIGHUP from this thread and from all that it starts
+    /// later: they stay pending until [`Self::wait`]. Call it before the first thread starts.
+    pub(crate) fn block() -> io::Result<Self> {
         // SAFETY: a signal set is plain data, for which all zero is a value.
         let mut set: libc::sigset_t = unsafe { mem::zeroed() };
         // SAFETY: `set` is valid for writing.
         unsafe { libc::sigemptyset(&raw mut set) };
-        for signal in STOPPING {
+        for signal in AWAITED {
             // SAFETY: `set` is an initialised set, and the signal numbers exist.
             unsafe { libc::sigaddset(&raw mut set, signal) };
         }
@@ -40,13 +49,14 @@ impl Signals {
         }
     }
 
-    /// Waits for one of the signals and returns its name.
-    pub(crate) fn wait(self) -> io::Result<&'static str> {
+    /// Waits for one of the signals.
+    pub(crate) fn wait(self) -> io::Result<Signal> {
         let mut signal = 0;
         // SAFETY: both pointers are to live values of the right type.
         match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
-            0 if signal == libc::SIGINT => Ok("SIGINT"),
-            0 => Ok("SIGTERM"),
+            0 if signal == libc::SIGHUP => Ok(Signal::Reload),
+            0 if signal == libc::SIGINT => Ok(Signal::Stop("SIGINT")),
+            0 => Ok(Signal::Stop("SIGTERM")),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }

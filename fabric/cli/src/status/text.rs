@@ -1,10 +1,15 @@
 //! A status as tables, and the sentence that says whether the ledger closes.
 
 use crate::output::{Table, duration, scaled};
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use wireonce_ledger::{
     Amount, DropReason, Status,
-    status::{LedgerRow, LinkState, LinkStatus, UplinkStatus, VnicState, VnicStatus},
+    status::{
+        ConfigurationStatus, LedgerRow, LinkState, LinkStatus, UplinkStatus, VnicState, VnicStatus,
+    },
 };
 
 /// The whole page. With an earlier sample there are rates as well as totals.
@@ -47,7 +52,37 @@ fn header(now: &Status) -> String {
     let warning =
         if encryption == "off" { " (ANYONE ON THE FABRIC CAN READ AND FORGE FRAMES)" } else { "" };
     let up = duration(now.uptime_s);
-    format!("{role} {host}, wireonce {version}, up {up}, encryption {encryption}{warning}\n")
+    let first =
+        format!("{role} {host}, wireonce {version}, up {up}, encryption {encryption}{warning}\n");
+    first + &configuration(&now.configuration, wall_clock_s())
+}
+
+/// Which configuration it is, what it changed, and what became of the newest one.
+fn configuration(configuration: &ConfigurationStatus, now_s: u64) -> String {
+    let ConfigurationStatus { origin, number, taken_at_s, changed, troubles, .. } = configuration;
+    let mut text = String::new();
+    if *number == 0 {
+        return text;
+    }
+    let ago = |at_s: u64| duration(now_s.saturating_sub(at_s));
+    let taken = ago(*taken_at_s);
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "configuration {origin}, the {number}. since the start, {taken} ago");
+    for line in changed {
+        let _ = writeln!(text, "  changed  {line}");
+    }
+    for line in troubles {
+        let _ = writeln!(text, "  FAILED   {line}");
+    }
+    if let Some(reason) = &configuration.refused {
+        let when = ago(configuration.refused_at_s.unwrap_or(now_s));
+        let _ = writeln!(text, "THE NEWEST CONFIGURATION IS REFUSED ({when} ago): {reason}");
+    }
+    text
+}
+
+fn wall_clock_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn section(page: &mut String, text: &str) {
@@ -283,6 +318,28 @@ mod tests {
 
     fn amount(frames: u64, segments: u64, bytes: u64) -> Amount {
         Amount { frames, segments, bytes }
+    }
+
+    #[test]
+    fn the_page_says_which_configuration_is_served_and_why_the_newest_is_not() {
+        let mut now = ConfigurationStatus {
+            origin: "a.toml".to_owned(),
+            number: 3,
+            taken_at_s: 1_000,
+            changed: vec!["vnic \"vm-a\": home".to_owned()],
+            ..ConfigurationStatus::default()
+        };
+        assert_eq!(
+            configuration(&now, 1_090),
+            "configuration a.toml, the 3. since the start, 1 min 30 s ago\n  \
+             changed  vnic \"vm-a\": home\n"
+        );
+        now.refused = Some("a.toml:3: nonsense".to_owned());
+        now.refused_at_s = Some(1_080);
+        assert!(
+            configuration(&now, 1_090)
+                .ends_with("THE NEWEST CONFIGURATION IS REFUSED (10 s ago): a.toml:3: nonsense\n")
+        );
     }
 
     fn sample(at_us: u64, tx: Amount) -> Status {

@@ -43,12 +43,17 @@ fn works_and_ends(directory: &Path, mut daemon: Child) {
         assert!(Instant::now() < deadline, "no control socket");
         thread::sleep(Duration::from_millis(10));
     }
-    let status = Command::new(env!("CARGO_BIN_EXE_wireonce"))
-        .args(["status", "--json", "--socket"])
-        .arg(&socket)
-        .output()
-        .unwrap();
-    assert!(status.status.success(), "{status:?}");
+    let mut ask = Command::new(env!("CARGO_BIN_EXE_wireonce"));
+    ask.args(["status", "--json", "--socket"]).arg(&socket);
+    // The socket is there a little before the daemon is.
+    loop {
+        let status = ask.output().unwrap();
+        if status.status.success() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
     let pid = daemon.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(daemon.wait().unwrap().code(), Some(0));

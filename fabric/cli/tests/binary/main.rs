@@ -8,3 +8,4 @@ mod keys;
 mod logging;
 #[cfg(test)]
 mod metrics;
+mod reload;
