@@ -11,8 +11,8 @@
 //! storm limit has not changed.
 
 use crate::{
-    Config, ConfigError, Fabric, FabricMtu, Host, Network, Outside, Peer, Port, SocketMode, Uplink,
-    UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
+    Config, ConfigError, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside, Peer, Port,
+    SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
 };
 use std::{collections::HashMap, fmt::Display, hash::Hash, sync::Arc};
 
@@ -43,6 +43,8 @@ pub struct Change {
     pub uplinks: Parts<Uplink>,
     /// The vNICs, of this host and the others.
     pub vnics: Parts<Vnic>,
+    /// The terms of servers in pools.
+    pub grants: Parts<Grant>,
 }
 
 /// How the things of one kind differ.
@@ -107,19 +109,21 @@ impl Change {
     /// True if nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { peers, networks, uplinks, vnics } = self;
-        peers.is_empty() && networks.is_empty() && uplinks.is_empty() && vnics.is_empty()
+        let Self { peers, networks, uplinks, vnics, grants } = self;
+        let hosts = peers.is_empty() && networks.is_empty() && uplinks.is_empty();
+        hosts && vnics.is_empty() && grants.is_empty()
     }
 
     /// One line for each thing that differs, such as `vnic "vm-a": home, standbys`.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let Self { peers, networks, uplinks, vnics } = self;
+        let Self { peers, networks, uplinks, vnics, grants } = self;
         let mut lines = Vec::new();
-        say(&mut lines, "peer", peers, |peer| &peer.name);
-        say(&mut lines, "network", networks, |network| &network.name);
-        say(&mut lines, "uplink", uplinks, |uplink| &uplink.name);
-        say(&mut lines, "vnic", vnics, |vnic| &vnic.name);
+        say(&mut lines, "peer", peers, |peer| peer.name.clone());
+        say(&mut lines, "network", networks, |network| network.name.clone());
+        say(&mut lines, "uplink", uplinks, |uplink| uplink.name.clone());
+        say(&mut lines, "vnic", vnics, |vnic| vnic.name.clone());
+        say(&mut lines, "grant", grants, |grant| format!("{}/{}", grant.pool, holder(grant)));
         lines
     }
 
@@ -155,7 +159,8 @@ impl Config {
     /// Something differs that cannot change while the daemon runs.
     pub fn change_from(&self, running: &Self) -> Result<Change, ConfigError> {
         // Named one by one: whatever is added to these has to be dealt with here.
-        let Self { origin: _, host, fabric, peers, networks, uplinks, vnics, lines: _ } = self;
+        let Self { origin: _, host, fabric, peers, networks, uplinks, vnics, grants, lines: _ } =
+            self;
         self.same_host(host, &running.host)?;
         self.same_fabric(fabric, &running.fabric)?;
         Ok(Change {
@@ -163,6 +168,7 @@ impl Config {
             networks: parts(&running.networks, networks, |network| network.vni, network_keys),
             uplinks: parts(&running.uplinks, uplinks, |uplink| uplink.id, uplink_keys),
             vnics: parts(&running.vnics, vnics, |vnic| vnic.id, vnic_keys),
+            grants: parts(&running.grants, grants, grant_name, grant_keys),
         })
     }
 
@@ -263,7 +269,7 @@ fn network_keys(before: &Network, after: &Network) -> Vec<&'static str> {
 }
 
 fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
-    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, place } = after;
+    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, up_bps, down_bps, place } = after;
     let (old, new) = (uplink_place(&before.place), uplink_place(place));
     differing([
         ("name", *name != before.name),
@@ -271,6 +277,8 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         ("pool", *pool != before.pool),
         ("mtu", *mtu != before.mtu),
         ("storm_frames_per_s", *storm_frames_per_s != before.storm_frames_per_s),
+        ("up", *up_bps != before.up_bps),
+        ("down", *down_bps != before.down_bps),
         ("driver", old.1.map(|port| port.driver) != new.1.map(|port| port.driver)),
         ("interface", old.1.map(|port| &port.interface) != new.1.map(|port| &port.interface)),
     ])
@@ -285,9 +293,23 @@ fn uplink_place(place: &UplinkPlace) -> (Option<&str>, Option<&Port>) {
 }
 
 fn vnic_keys(before: &Vnic, after: &Vnic) -> Vec<&'static str> {
-    let Vnic { id: _, name, place, network, mac, addresses, queue_pairs, home, standbys, .. } =
-        after;
-    let Vnic { trunk, allow, storm_frames_per_s, guest_tso, require_sealed_memory, .. } = after;
+    let Vnic {
+        id: _,
+        name,
+        place,
+        network,
+        mac,
+        addresses,
+        queue_pairs,
+        home,
+        standbys,
+        policy,
+        trunk,
+        allow,
+        storm_frames_per_s,
+        guest_tso,
+        require_sealed_memory,
+    } = after;
     let uplink = |uplink: &Option<Arc<Uplink>>| uplink.as_ref().map(|uplink| uplink.id);
     let ids = |uplinks: &[Arc<Uplink>]| uplinks.iter().map(|uplink| uplink.id).collect::<Vec<_>>();
     let (old, new) = (vnic_place(&before.place), vnic_place(place));
@@ -304,6 +326,7 @@ fn vnic_keys(before: &Vnic, after: &Vnic) -> Vec<&'static str> {
         ("queue_pairs", *queue_pairs != before.queue_pairs),
         ("home", uplink(home) != uplink(&before.home)),
         ("standbys", ids(standbys) != ids(&before.standbys)),
+        ("policy", *policy != before.policy),
         ("trunk", *trunk != before.trunk),
         ("allow", *allow != before.allow),
         ("storm_frames_per_s", *storm_frames_per_s != before.storm_frames_per_s),
@@ -319,11 +342,29 @@ fn vnic_place(place: &VnicPlace) -> (Option<&str>, Option<&VhostSocket>) {
     }
 }
 
+/// A grant is one of a pool and a server.
+fn grant_name(grant: &Grant) -> (String, String) {
+    (grant.pool.clone(), holder(grant).to_owned())
+}
+
+/// This host's own grants have no name of a peer.
+fn holder(grant: &Grant) -> &str {
+    match &grant.server {
+        Holder::Local => "this host",
+        Holder::Peer(peer) => &peer.name,
+    }
+}
+
+fn grant_keys(before: &Grant, after: &Grant) -> Vec<&'static str> {
+    let Grant { pool: _, server: _, up, down } = after;
+    differing([("up", *up != before.up), ("down", *down != before.down)])
+}
+
 fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
     keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
 
-fn say<T>(lines: &mut Vec<String>, kind: &str, parts: &Parts<T>, name: impl Fn(&T) -> &String) {
+fn say<T>(lines: &mut Vec<String>, kind: &str, parts: &Parts<T>, name: impl Fn(&T) -> String) {
     lines.extend(parts.added.iter().map(|it| format!("+ {kind} {:?}", name(it))));
     lines.extend(parts.removed.iter().map(|it| format!("- {kind} {:?}", name(it))));
     let changed = parts.changed.iter();

@@ -32,10 +32,12 @@ fn the_same_file_in_another_order_is_no_change() {
 #[test]
 fn what_is_new_and_what_is_gone_is_named() {
     let change = change(&[
-        ("name = \"vm-c\"", "name = \"vm-d\""),
-        ("id = 1003", "id = 1004"),
+        ("name = \"vm-c\"", "name = \"vm-e\""),
+        ("id = 1003", "id = 1009"),
         ("name = \"server-b\"\naddress", "name = \"server-c\"\naddress"),
         ("name = \"vm-b\"\nhost = \"server-b\"", "name = \"vm-b\"\nhost = \"server-c\""),
+        ("name = \"vm-d\"\nhost = \"server-b\"", "name = \"vm-d\"\nhost = \"server-c\""),
+        ("server = \"server-b\"", "server = \"server-c\""),
         ("name = \"green\"\nvni = 0xc8", "name = \"olive\"\nvni = 0xc9"),
         ("network = \"green\"", "network = \"olive\""),
     ])
@@ -47,12 +49,15 @@ fn what_is_new_and_what_is_gone_is_named() {
             "- peer \"server-b\"",
             "+ network \"olive\"",
             "- network \"green\"",
-            "+ vnic \"vm-d\"",
+            "+ vnic \"vm-e\"",
             "- vnic \"vm-c\"",
             "vnic \"vm-b\": host",
+            "vnic \"vm-d\": host",
+            "+ grant \"west/server-c\"",
+            "- grant \"west/server-b\"",
         ]
     );
-    assert_eq!(names(change.vnics_to_connect()), ["vm-d"]);
+    assert_eq!(names(change.vnics_to_connect()), ["vm-e"]);
     assert_eq!(names(change.vnics_to_disconnect()), ["vm-c"], "vm-b was never here");
 }
 
@@ -110,6 +115,22 @@ fn an_uplink_is_opened_anew_only_for_its_port() {
 }
 
 #[test]
+fn terms_and_capacities_touch_only_tables() {
+    let change = change(&[
+        ("up = \"1Gbit\"", "up = \"3Gbit\""),
+        ("shares = 200", "shares = 300"),
+        ("600Mbit\", shares = 50", "500Mbit\", shares = 50"),
+    ])
+    .unwrap();
+    assert_eq!(
+        change.lines(),
+        ["uplink \"west-1\": up", "vnic \"vm-d\": policy", "grant \"west/server-b\": up"]
+    );
+    assert_eq!(change.uplinks_to_open().count() + change.vnics_to_connect().count(), 0);
+    assert!(!change.is_empty());
+}
+
+#[test]
 fn what_a_running_process_is_made_of_cannot_change() {
     for (from, to, wanted) in [
         (
@@ -161,7 +182,7 @@ fn only_what_is_new_has_to_be_free() {
         done.map_err(|error| error.to_string().replace(directory.path().to_str().unwrap(), "DIR"))
     };
     assert_eq!(refused(&[], Serves::Everything), Ok(()));
-    assert_eq!(refused(&[("id = 1003", "id = 1004")], Serves::Vnics), Ok(()));
+    assert_eq!(refused(&[("id = 1003", "id = 1009")], Serves::Vnics), Ok(()));
     fs::write(directory.path().join("vm-d.sock"), "").unwrap();
     let error = refused(&[("vm-c.sock", "vm-d.sock")], Serves::Vnics).unwrap_err();
     assert!(error.contains("DIR/vm-d.sock exists and is not a socket"), "{error}");
