@@ -39,8 +39,8 @@ pub(crate) fn reload<D: Daemon + 'static>(source: &Source, server: &StatusServer
             }
         }
         Err(reason) => {
-            error!(reason, "configuration refused; the one before goes on");
             server.note_refusal(&reason);
+            error!(reason, "configuration refused; the one before goes on");
         }
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 pub use checks::Books;
 pub use daemon::{NOBODY, Profile, daemon_binary};
 pub use plan::{Plan, Role, UplinkDriver, VmPlan};
-pub use status::{Amount, Ledger, Status};
+pub use status::{Amount, Configuration, Ledger, Status};
 
 use crate::error::{Context, Error, Result};
 use crate::guest::{Accel, Image, Nic, NicBackend, Vm};
@@ -120,6 +120,48 @@ impl Cluster {
         self.refit_fabric()?;
         self.write_configs()?;
         self.start()
+    }
+
+    /// Changes the plan under the running daemons: writes new files and has the hosts `order` read
+    /// them, one after the other. All of them must take theirs. Wires and hosts stay as they are.
+    ///
+    /// # Errors
+    /// A daemon refuses its file, or could not do all of it.
+    pub fn change(&mut self, order: &[usize], change: impl FnOnce(&mut Plan)) -> Result<()> {
+        change(&mut self.plan);
+        self.write_configs()?;
+        for &index in order {
+            let before = self.status(index)?.configuration.number;
+            let taken = self.reload(index)?;
+            let is_new = taken.number == before + 1 && taken.refused.is_none();
+            if !is_new || !taken.troubles.is_empty() {
+                let name = &self.host(index)?.name;
+                return Err(Error::Unexpected(format!("{name} did not take it: {taken:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the daemon of one host read its file again, and waits until it has (its log says so).
+    /// Returns what it serves then.
+    ///
+    /// # Errors
+    /// It does not do so in time.
+    pub fn reload(&self, index: usize) -> Result<Configuration> {
+        let host = self.host(index)?;
+        let daemon = host.daemon.as_ref();
+        let daemon = daemon.ok_or_else(|| Error::Unexpected(format!("{} is down", host.name)))?;
+        let reloads = || {
+            let ends = ["serving another configuration", "configuration refused", "is the same"];
+            ends.iter().map(|end| daemon.log().matches(end).count()).sum::<usize>()
+        };
+        let before = reloads();
+        run(Command::new("kill").args(["-HUP", &daemon.pid().to_string()]), LIMIT)?;
+        wait_until(&format!("{} to read its file", host.name), LIMIT, || {
+            Ok((reloads() > before).then_some(()))
+        })?;
+        wait_until("a status", LIMIT, || Ok(self.status(index).ok()))
+            .map(|status| status.configuration)
     }
 
     /// Changes the offloads of the hosts' fabric interfaces under the running daemons.

@@ -23,12 +23,28 @@ pub struct Status {
     /// Its vNICs, as they come.
     #[serde(default)]
     pub vnics: Vec<Value>,
+    /// Which configuration it serves.
+    #[serde(default)]
+    pub configuration: Configuration,
     /// Its links, as they come.
     #[serde(default)]
     pub links: Vec<Value>,
     /// Its uplinks, as they come.
     #[serde(default)]
     pub uplinks: Vec<Value>,
+}
+
+/// Which configuration a daemon serves, and what became of the newest one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Configuration {
+    /// How many it has taken.
+    pub number: u64,
+    /// What the last one changed.
+    pub changed: Vec<String>,
+    /// What of it could not be done.
+    pub troubles: Vec<String>,
+    /// Why the newest one is not served.
+    pub refused: Option<String>,
 }
 
 /// An amount in the three units of the ledger.

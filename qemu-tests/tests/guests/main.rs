@@ -14,6 +14,7 @@
 //! | `guard` | a VM that lies is stopped at its port, by name, and nothing of it is seen outside |
 //! | `announce` | a guest that QEMU announces is seen outside |
 //! | `sealed` | a VMM whose memory cannot shrink is accepted where that is required |
+//! | `live` | the configuration changes under a running connection: vNICs come and go, a home moves, a file is wrong |
 //! | `frontend` | DPDK's front-end: all ring sizes and receive modes; every frame is in the books |
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
 
@@ -22,6 +23,7 @@ mod bed;
 mod frontend;
 mod guard;
 mod lifetime;
+mod live;
 mod neighbours;
 mod offloads;
 mod queues;
