@@ -99,16 +99,16 @@ impl Worker {
         for (id, vnic) in ports {
             match self.by_vnic.get(&id) {
                 Some(&index) => self.change_port(index, vnic)?,
-                None => self.add_port(vnic),
+                None => self.add_port(&vnic),
             }
         }
         self.tables = Tables { directory, neighbours, last_pass: None, last_way: None };
         Ok(())
     }
 
-    fn add_port(&mut self, vnic: Arc<Vnic>) {
+    fn add_port(&mut self, vnic: &Arc<Vnic>) {
         let id = vnic.id;
-        let mut port = Port::new(&vnic);
+        let mut port = Port::new(vnic);
         if let Some(before) = self.retired.remove(&id) {
             port.books = before.books;
             port.broken_rings = before.broken_rings;

@@ -8,4 +8,5 @@ mod keys;
 mod logging;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
 mod reload;

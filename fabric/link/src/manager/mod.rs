@@ -29,12 +29,14 @@ mod pace;
 mod parting;
 mod peer;
 mod respond;
+mod status;
 #[cfg(test)]
 mod tests;
 
 pub use change::PEER_NUMBERS_MAX;
 pub use config::{Config, ConfigError, IDLE_AFTER_US, PathMtu, PeerConfig, REKEY_AFTER_US, Timing};
 pub use counters::{Counters, PeerCounters};
+pub use status::{PeerState, PeerStatus};
 
 use crate::handshake::header::{Header, Kind};
 use crate::handshake::limiter::Limiter;
@@ -109,42 +111,6 @@ pub enum Output {
         /// Bytes of UDP payload.
         datagram_len_max: usize,
     },
-}
-
-/// How things stand with a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerState {
-    /// Nobody asked for it, or not for long.
-    Idle,
-    /// The first handshake is going on.
-    Connecting,
-    /// A session is in use.
-    Up,
-    /// It was up and fell silent; handshakes are being tried.
-    Down,
-    /// It was removed. Its counters stay, so that sums do not shrink.
-    Gone,
-}
-
-/// One peer, for the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The name in the configuration.
-    pub name: String,
-    /// Its control socket.
-    pub address: SocketAddr,
-    /// Whether it can be used.
-    pub state: PeerState,
-    /// The epoch that we send with.
-    pub epoch: Option<u8>,
-    /// Round trip of the last hello, in microseconds.
-    pub rtt_us: Option<u64>,
-    /// How long ago its last hello was heard, in microseconds.
-    pub heard_ago_us: Option<u64>,
-    /// The longest UDP payload that is sent to it, in bytes.
-    pub datagram_len_max: usize,
-    /// What happened.
-    pub counters: PeerCounters,
 }
 
 /// See the module's documentation.

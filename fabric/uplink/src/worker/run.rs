@@ -14,9 +14,7 @@ use crate::{
     sys,
 };
 use rustc_hash::FxHashMap;
-use std::{
-    collections::VecDeque, fs::File, io::Read, os::fd::AsRawFd, sync::Arc, time::Instant,
-};
+use std::{collections::VecDeque, fs::File, io::Read, os::fd::AsRawFd, sync::Arc, time::Instant};
 use wireonce_config::{Port as ConfiguredPort, Uplink};
 use wireonce_directory::Directory;
 use wireonce_host::workers::{Inbox, Mail, Reply, Seat, Side, Spin, Work};
