@@ -10,7 +10,7 @@
 
 use crate::{
     daemon::{Backend, device_config},
-    vhost_user::{DeviceConfig, DeviceError, Prepared, Supervisor},
+    vhost_user::{DeviceError, Prepared, Supervisor},
     worker::{self, Command, NewTables, PortHandle},
 };
 use std::{collections::HashSet, path::Path, sync::Arc};
@@ -19,18 +19,6 @@ use wireonce_config::{Change, Config, Serves, Vnic, VnicPlace};
 use wireonce_directory::{Directory, PeerNumbers};
 use wireonce_host::{Applied, ApplyError};
 use wireonce_wire::{Endpoint, VnicId};
-
-/// A vNIC's socket on its way.
-struct NewSocket {
-    vnic: VnicId,
-    state: State,
-}
-
-enum State {
-    Made(Prepared),
-    /// A vNIC that goes has the path, so it is made when that has gone.
-    Later(DeviceConfig),
-}
 
 impl Backend {
     /// See [`wireonce_host::Daemon::apply`].
@@ -48,7 +36,7 @@ impl Backend {
         self.disconnect_vnics(&change);
         self.remember_names(&change);
         self.use_tables(config, peers.numbers());
-        let troubles = self.connect_vnics(sockets);
+        let troubles = self.connect_vnics(config, sockets);
         self.host.commit_peers(peers);
         self.config = Arc::clone(config);
         Ok(Applied { changes: change.lines(), troubles })
@@ -91,17 +79,19 @@ impl Backend {
         self.directory = directory;
     }
 
-    /// Lets VMMs in. Returns what could not be done.
-    fn connect_vnics(&self, sockets: Vec<NewSocket>) -> Vec<String> {
-        let connect = |socket: NewSocket| {
-            let prepared = match socket.state {
-                State::Made(prepared) => prepared,
-                State::Later(config) => Supervisor::prepare(config)?,
-            };
-            self.connect(socket.vnic, prepared)
-        };
-        let done = sockets.into_iter().map(connect);
-        done.filter_map(Result::err).map(|error| error.to_string()).collect()
+    /// Lets VMMs in. Returns what could not be done; it is tried again with the next
+    /// configuration, be it the same.
+    fn connect_vnics(&self, config: &Config, made: Vec<(VnicId, Prepared)>) -> Vec<String> {
+        for (vnic, prepared) in made {
+            if let Err(error) = self.connect(vnic, prepared) {
+                warn!(%vnic, %error, "once more");
+            }
+        }
+        let unserved = |vnic: &&Arc<Vnic>| !self.supervisor.serves(&vnic.name);
+        let connect =
+            |vnic: &Arc<Vnic>| self.connect(vnic.id, Supervisor::prepare(device_config(vnic))?);
+        let vnics = config.local_vnics().map(|(vnic, _)| vnic).filter(unserved);
+        vnics.map(connect).filter_map(Result::err).map(|error| error.to_string()).collect()
     }
 
     /// Serves the vNIC on a socket that is there.
@@ -113,17 +103,12 @@ impl Backend {
     }
 }
 
-fn make_sockets(change: &Change) -> Result<Vec<NewSocket>, DeviceError> {
+/// The sockets of the vNICs that come. Where one that goes has the path, there is none yet.
+fn make_sockets(change: &Change) -> Result<Vec<(VnicId, Prepared)>, DeviceError> {
     let taken: HashSet<&Path> = change.vnics_to_disconnect().filter_map(|it| path(it)).collect();
-    let make = |vnic: &Arc<Vnic>| {
-        let config = device_config(vnic);
-        let state = match path(vnic) {
-            Some(path) if taken.contains(path) => State::Later(config),
-            _ => State::Made(Supervisor::prepare(config)?),
-        };
-        Ok(NewSocket { vnic: vnic.id, state })
-    };
-    change.vnics_to_connect().map(make).collect()
+    let free = |vnic: &&Arc<Vnic>| path(vnic).is_some_and(|path| !taken.contains(path));
+    let make = |vnic: &Arc<Vnic>| Ok((vnic.id, Supervisor::prepare(device_config(vnic))?));
+    change.vnics_to_connect().filter(free).map(make).collect()
 }
 
 fn path(vnic: &Vnic) -> Option<&Path> {

@@ -198,6 +198,12 @@ impl Supervisor {
         Ok(board.snapshot())
     }
 
+    /// Whether there is a vNIC of this name.
+    #[must_use]
+    pub fn serves(&self, name: &str) -> bool {
+        self.ports().contains_key(name)
+    }
+
     /// All vNICs, by name.
     #[must_use]
     pub fn status(&self) -> Vec<DeviceStatus> {

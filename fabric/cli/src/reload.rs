@@ -31,11 +31,13 @@ pub(crate) fn reload<D: Daemon + 'static>(source: &Source, server: &StatusServer
     states.extend(NotifyState::monotonic_usec_now());
     super::daemon::notify(&states);
     match take(source, server) {
-        Ok(applied) if applied.changes.is_empty() => info!("the configuration is the same"),
         Ok(applied) => {
-            info!(changes = shown(&applied.changes).join("; "), "serving another configuration");
-            for trouble in applied.troubles {
+            for trouble in &applied.troubles {
                 warn!(trouble, "a part of the configuration could not be done");
+            }
+            match shown(&applied.changes).join("; ") {
+                same if same.is_empty() => info!("the configuration is the same"),
+                changes => info!(changes, "serving another configuration"),
             }
         }
         Err(reason) => {

@@ -140,6 +140,7 @@ impl<D: Daemon + 'static> StatusServer<D> {
         let mut configuration = self.shared.configuration();
         configuration.refused = None;
         configuration.refused_at_s = None;
+        configuration.troubles = shown(&applied.troubles);
         if !applied.changes.is_empty() {
             *configuration = ConfigurationStatus {
                 origin: config.origin.clone(),

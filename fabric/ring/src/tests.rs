@@ -194,3 +194,14 @@ fn a_broken_ring_says_so() {
     let error = ring.enter(Wait::Forever, &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("io_uring_enter"), "{error}");
 }
+
+#[test]
+fn a_group_that_was_given_back_serves_the_next_who_asks_for_its_like() {
+    let mut ring = Ring::new().unwrap();
+    let first = ring.add_buffer_group(4, 4096).unwrap();
+    let id = first.id();
+    ring.give_back(first);
+    assert_ne!(ring.add_buffer_group(8, 4096).unwrap().id(), id, "more buffers");
+    assert_eq!(ring.add_buffer_group(4, 4096).unwrap().id(), id);
+    assert_ne!(ring.add_buffer_group(4, 4096).unwrap().id(), id, "it is in use");
+}

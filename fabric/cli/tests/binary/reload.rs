@@ -127,6 +127,18 @@ fn a_hang_up_serves_what_is_new_and_a_bad_file_changes_nothing() {
     assert_eq!(configuration["number"], 2);
     assert_eq!(configuration["changed"], serde_json::json!(["+ vnic \"v3\"", "- vnic \"v2\""]));
 
+    // Another vNIC at the socket of one that goes.
+    let text = fs::read_to_string(dir.join("a.toml")).unwrap();
+    let text = text.replace("id = 3", "id = 5").replace("name = \"v3\"", "name = \"v5\"");
+    fs::write(dir.join("a.toml"), text).unwrap();
+    reload(&daemon, &manager);
+    let third = status(dir);
+    assert_eq!(names(&third), ["v1", "v5"]);
+    assert_eq!(third["configuration"]["troubles"], serde_json::json!([]));
+    UnixStream::connect(dir.join("v3.sock")).unwrap();
+    write_file(dir, 15_990, &[1, 3]);
+    reload(&daemon, &manager);
+
     // Each of these is refused, and nothing is different.
     for (what, spoil) in [
         ("not TOML", &(|| fs::write(dir.join("a.toml"), "[[[").unwrap()) as &dyn Fn()),
@@ -146,7 +158,7 @@ fn a_hang_up_serves_what_is_new_and_a_bad_file_changes_nothing() {
         let reason = now["configuration"]["refused"].as_str().unwrap_or_default();
         assert!(reason.contains(what), "{reason}");
         assert_eq!((names(&now), connected(&now)), (names(&second), true));
-        assert_eq!(now["configuration"]["number"], 2);
+        assert_eq!(now["configuration"]["number"], 4);
         let log = fs::read_to_string(dir.join("log")).unwrap();
         assert_eq!(log.lines().filter(|line| line.contains(what)).count(), 1, "one line: {log}");
     }
