@@ -173,14 +173,18 @@ impl Config {
     }
 
     fn same_host(&self, new: &Host, running: &Host) -> Result<(), ConfigError> {
-        let Host { name, private_key_file, workers, control_socket } = new;
+        let Host { name, private_key_file, workers, control_socket, metrics_address } = new;
         let table = self.host_title();
         let path = |path: &std::path::Path| path.display().to_string();
         self.fixed(&table, "name", name, &running.name)?;
         let running_key = path(&running.private_key_file);
         self.fixed(&table, "private_key_file", &path(private_key_file), &running_key)?;
         self.fixed(&table, "workers", workers, &running.workers)?;
-        self.fixed(&table, "control_socket", &path(control_socket), &path(&running.control_socket))
+        let running_socket = path(&running.control_socket);
+        self.fixed(&table, "control_socket", &path(control_socket), &running_socket)?;
+        let address = |address: Option<_>| address.map_or("none".to_owned(), |it| format!("{it}"));
+        let running_address = address(running.metrics_address);
+        self.fixed(&table, "metrics_address", &address(*metrics_address), &running_address)
     }
 
     fn same_fabric(&self, new: &Fabric, running: &Fabric) -> Result<(), ConfigError> {

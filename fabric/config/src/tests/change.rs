@@ -155,6 +155,7 @@ fn what_a_running_process_is_made_of_cannot_change() {
         ("mtu = 9000\nencryption", "mtu = 1500\nencryption", "mtu"),
         ("encryption = \"off\"", "encryption = \"aes-256-gcm\"", "encryption"),
         ("workers = 2", "workers = 2\ncontrol_socket = \"/run/c\"", "control_socket"),
+        ("workers = 2", "workers = 2\nmetrics_address = \"127.0.0.1:9\"", "metrics_address"),
     ] {
         let error = change(&[(from, to)]).unwrap_err();
         assert!(error.contains(&format!("key `{key}`: cannot change")), "{error}");
