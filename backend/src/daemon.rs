@@ -8,6 +8,7 @@
 
 use crate::{
     feature_names::feature_names,
+    shares::{Shares, SharesThread, VnicUse},
     vhost_user::{DeviceConfig, DeviceError, DeviceStatus, SocketMode, Supervisor},
     worker::{self, PortHandle, Worker, WorkerConfig},
 };
@@ -22,9 +23,12 @@ use wireonce_directory::Directory;
 use wireonce_host::{FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Daemon, Stage, Status,
-    status::{LedgerRow, VnicState, VnicStatus},
+    status::{LedgerRow, VnicShareStatus, VnicState, VnicStatus},
 };
-use wireonce_link::FabricError;
+use wireonce_link::{
+    FabricError,
+    random::{NoRandom, Random, SystemRandom},
+};
 use wireonce_wire::Endpoint;
 
 /// Why a backend did not start.
@@ -55,6 +59,8 @@ pub struct Backend {
     config: Arc<Config>,
     directory: Arc<Directory>,
     supervisor: Supervisor,
+    shares: Shares,
+    shares_thread: Option<SharesThread>,
     host: FabricHost,
     workers: Workers<Worker>,
     started: Instant,
@@ -68,13 +74,24 @@ impl Backend {
     /// [`BackendError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, BackendError> {
         let directory = Arc::new(Directory::new(config));
+        let started = Instant::now();
+        let shares = Shares::new(config, life()?);
         let count = config.host.workers.max(1);
         let workers = Workers::start("worker", count, failed, |seat| {
             let fabric = FabricHost::worker_config(config, seat.number, worker::FABRIC_TOKEN_KIND);
-            let settings = WorkerConfig { fabric, directory: Arc::clone(&directory) };
+            let settings = WorkerConfig {
+                fabric,
+                directory: Arc::clone(&directory),
+                shares: shares.clone(),
+                clock: started,
+            };
             move || Worker::new(&settings, seat).map_err(BackendError::from)
         })?;
-        let host = FabricHost::start(config, Box::new(workers.postman()))?;
+        let (ears, inbox) = shares.ears(workers.postman());
+        let host = FabricHost::start(config, Box::new(ears))?;
+        let shares_thread = shares
+            .start(inbox, host.agent(), started)
+            .map_err(|source| BackendError::System { action: "start the shares thread", source })?;
         let system = |source| {
             let action = "start the vhost-user supervisor";
             BackendError::System { action, source }
@@ -91,9 +108,11 @@ impl Backend {
             config: Arc::clone(config),
             directory,
             supervisor,
+            shares,
+            shares_thread,
             host,
             workers,
-            started: Instant::now(),
+            started,
         })
     }
 
@@ -117,14 +136,16 @@ impl Daemon for Backend {
     fn status(&self) -> Status {
         let snapshots = self.workers.snapshots();
         let fabric: Vec<_> = snapshots.iter().map(|snapshot| &snapshot.fabric).collect();
+        let sampled_at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0);
         let mut status = Status {
             role: "backend".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
-            sampled_at_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0),
+            sampled_at_us,
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
+            shares: self.shares.status(&self.config.host.name, sampled_at_us),
             ..Status::default()
         };
         let devices = self.supervisor.status().into_iter();
@@ -166,9 +187,20 @@ impl Daemon for Backend {
     fn stop(self) {
         // VMMs first: they are told by their sockets, while the workers still answer.
         self.supervisor.stop();
+        drop(self.shares_thread);
         self.host.stop();
         drop(self.workers);
     }
+}
+
+/// A number that tells this process from its earlier lives.
+fn life() -> Result<u64, BackendError> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|NoRandom| BackendError::System {
+        action: "get random bytes",
+        source: io::Error::other("the system has none"),
+    })?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn device_config(vnic: &Vnic) -> DeviceConfig {
@@ -188,6 +220,15 @@ fn device_config(vnic: &Vnic) -> DeviceConfig {
         offer_guest_tso: vnic.guest_tso,
         require_sealed_memory: vnic.require_sealed_memory,
         ..DeviceConfig::new(vnic.name.clone(), path, mode, vnic.mac.0)
+    }
+}
+
+fn share_status(share: VnicUse) -> VnicShareStatus {
+    VnicShareStatus {
+        rate_bps: share.rate_bps,
+        demand_bps: (share.demand_bps != u64::MAX).then_some(share.demand_bps),
+        held: share.held,
+        queued_bytes: share.queued_bytes,
     }
 }
 
@@ -213,5 +254,6 @@ fn vnic_status(
         memory_sealed: device.is_some_and(|it| it.memory_regions > 0 && it.memory_sealed),
         tx: amounts(Stage::GuestTx).map(|(_, account)| account.input).unwrap_or_default(),
         rx: amounts(Stage::GuestRx).map(|(_, account)| account.output).unwrap_or_default(),
+        share: port.share.map(share_status),
     }
 }

@@ -22,6 +22,7 @@
 //! | `run`, `hold` | the loop: what happens in which order; when open trains are sent |
 //! | `turns`, `transmit`, `cost` | whose turn it is; a turn, from a guest to the fabric; what it costs |
 //! | `inward`, `deliver`, `waiting` | from the fabric to the guests; what waits for their buffers |
+//! | `shaped`, `shape` | what waits for its share of an uplink that is shaped; into it and out of it |
 //! | `local` | between guests of this process |
 //! | `mail`, `command`, `handle` | rings that start and stop, VMMs that come and go |
 //! | `port`, `snapshot`, `tokens` | a vNIC's state, its copy for others, names in the ring |
@@ -36,6 +37,8 @@ mod local;
 mod mail;
 mod port;
 mod run;
+mod shape;
+mod shaped;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -53,6 +56,7 @@ pub(crate) use tokens::FABRIC_TOKEN_KIND;
 
 use crate::{
     net::{Neighbour, Neighbours},
+    shares::Shares,
     virtqueue::{RingError, TxFrame},
 };
 use cost::FLOOD_MAX_NS;
@@ -61,6 +65,7 @@ use inward::{Inward, Pass};
 use local::Arena;
 use port::Port;
 use rustc_hash::FxHashMap;
+use shaped::Shaped;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 use transmit::Way;
 use wireonce_directory::{Directory, Host};
@@ -75,6 +80,9 @@ use wireonce_wire::VnicId;
 pub(crate) struct WorkerConfig {
     pub(crate) fabric: FabricConfig,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) shares: Shares,
+    /// The clock of this process: microseconds since then.
+    pub(crate) clock: Instant,
 }
 
 /// One worker.
@@ -116,6 +124,8 @@ pub(crate) struct Worker {
     hold: Hold,
     spin: Spin,
     signals: Signals,
+    /// Any port's home is shaped.
+    shapes: bool,
     started: Instant,
 }
 
@@ -132,9 +142,15 @@ impl Worker {
         for entry in config.directory.vnics() {
             if entry.host == Host::Local && mine(entry.vnic.id) {
                 by_vnic.insert(entry.vnic.id, ports.len());
-                ports.push(Port::new(&entry.vnic));
+                let mut port = Port::new(&entry.vnic);
+                port.shaped = config.shares.vnics.get(&entry.vnic.id).map(|share| {
+                    let waker = Arc::clone(&config.shares.waker);
+                    Box::new(Shaped::new(Arc::clone(share), waker, 0))
+                });
+                ports.push(port);
             }
         }
+        let shapes = ports.iter().any(|port| port.shaped.is_some());
         let mut neighbours = Neighbours::default();
         for (vni, address, vnic) in config.directory.addresses() {
             let router = vnic.allow.router_advertisement;
@@ -168,7 +184,8 @@ impl Worker {
             hold: Hold::default(),
             spin: Spin::default(),
             signals: Signals::default(),
-            started: Instant::now(),
+            shapes,
+            started: config.clock,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What a worker tells about itself: a copy of its counters, made between two batches.
 
 use super::{Worker, port::Port};
+use crate::shares::VnicUse;
 use rustc_hash::FxHashMap;
 use wireonce_ledger::{Account, Stage};
 use wireonce_link::FabricSnapshot;
@@ -34,13 +35,16 @@ pub(crate) struct PortSnapshot {
     pub(crate) features: u64,
     pub(crate) pairs_running: usize,
     pub(crate) broken_rings: u64,
+    /// What it may send to its home; `None` if that is not shaped.
+    pub(crate) share: Option<VnicUse>,
     pub(crate) accounts: Vec<(Stage, Account)>,
 }
 
 impl Worker {
     pub(super) fn snapshot(&self) -> Snapshot {
+        let now_us = self.now_us();
         Snapshot {
-            ports: self.ports.iter().map(port_snapshot).collect(),
+            ports: self.ports.iter().map(|port| port_snapshot(port, now_us)).collect(),
             sources: sources(&self.sources),
             fabric: self.fabric.snapshot(),
             signals: self.signals,
@@ -48,7 +52,7 @@ impl Worker {
     }
 }
 
-fn port_snapshot(port: &Port) -> PortSnapshot {
+fn port_snapshot(port: &Port, now_us: u64) -> PortSnapshot {
     PortSnapshot {
         vnic: port.vnic.id,
         connected: port.connected,
@@ -56,6 +60,7 @@ fn port_snapshot(port: &Port) -> PortSnapshot {
         features: port.features,
         pairs_running: port.tx.iter().flatten().filter(|queue| queue.common.enabled).count(),
         broken_rings: port.broken_rings,
+        share: port.shaped.as_ref().map(|shaped| shaped.in_use(now_us)),
         accounts: vec![
             (Stage::GuestTx, port.books.guest_tx.clone()),
             (Stage::FabricTx, port.books.fabric_tx.clone()),

@@ -107,6 +107,8 @@ pub(super) fn worker() -> Worker {
     let settings = WorkerConfig {
         fabric: FabricHost::worker_config(&config, 0, FABRIC_TOKEN_KIND),
         directory: Arc::new(Directory::new(&config)),
+        shares: Shares::default(),
+        clock: Instant::now(),
     };
     let (mailbox, inbox) = mailbox().unwrap();
     Worker::new(&settings, Seat { number: 0, inbox, colleagues: vec![mailbox] }).unwrap()

@@ -11,6 +11,7 @@ mod tests;
 use crate::{
     books::{Books, Owner},
     driver::DriverError,
+    shares::{Shares, SharesThread},
     storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
 };
@@ -72,6 +73,8 @@ pub enum GatewayError {
 pub struct Gateway {
     config: Arc<Config>,
     directory: Arc<Directory>,
+    shares: Shares,
+    shares_thread: Option<SharesThread>,
     host: FabricHost,
     workers: Workers<Worker>,
     started: Instant,
@@ -85,11 +88,14 @@ impl Gateway {
     /// [`GatewayError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
         let count = config.host.workers.max(1);
+        let started = Instant::now();
+        let shares = Shares::new(config, 0);
         let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
             uplink: Arc::clone(uplink),
             port: port.clone(),
             storm: Arc::new(OutsideStorm::new(config, uplink)),
             group: (count > 1).then(Arc::default),
+            police: shares.police(uplink),
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         if uplinks.is_empty() {
@@ -102,11 +108,17 @@ impl Gateway {
                 fabric: FabricHost::worker_config(config, seat.number, FABRIC_TOKEN_KIND),
                 directory: Arc::clone(&directory),
                 uplinks: uplinks.clone(),
+                clock: started,
             };
             move || Worker::new(&settings, seat)
         })?;
-        let host = FabricHost::start(config, Box::new(workers.postman()))?;
-        Ok(Self { config: Arc::clone(config), directory, host, workers, started: Instant::now() })
+        let (ears, inbox) = Shares::ears(workers.postman());
+        let host = FabricHost::start(config, Box::new(ears))?;
+        let shares_thread = shares
+            .start(inbox, host.agent(), started)
+            .map_err(|source| GatewayError::System { action: "start the shares thread", source })?;
+        let config = Arc::clone(config);
+        Ok(Self { config, directory, shares, shares_thread, host, workers, started })
     }
 
     /// The name and number of an account.
@@ -144,6 +156,7 @@ impl Gateway {
                 network.outside.as_ref().is_some_and(|o| o.designated.id == uplink.id)
             }),
             inward,
+            up_bps: uplink.up_bps,
             outward,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
         }
@@ -166,12 +179,15 @@ impl Daemon for Gateway {
         };
         let mut counters = self.host.counters(&fabric);
         count_uplinks(&mut counters, snapshots.iter().flat_map(|snapshot| &snapshot.uplinks));
+        let elapsed = self.started.elapsed();
+        let sampled_at_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         Status {
             role: "gateway".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
-            sampled_at_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            sampled_at_us,
+            shares: self.shares.status(&self.config, sampled_at_us),
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
             uplinks: self
@@ -188,6 +204,7 @@ impl Daemon for Gateway {
     fn stop(self) {
         // Peers hear no more hellos first, then the workers end.
         self.host.stop();
+        drop(self.shares_thread);
         drop(self.workers);
     }
 }

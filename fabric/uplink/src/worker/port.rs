@@ -6,6 +6,7 @@ use crate::{
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
+    shares::Police,
     storm::OutsideStorm,
     sys::VNET_LEN,
 };
@@ -16,7 +17,7 @@ use wireonce_directory::Directory;
 use wireonce_frame::{
     FrameRef, HEAD_LEN, Offload, VNET_HEADER_LEN,
     coalesce::JoinKind,
-    segment::{cut, segment},
+    segment::{WireCost, cut, segment},
 };
 use wireonce_ledger::{Amount, DropReason, Stage};
 use wireonce_ring::Ring;
@@ -31,6 +32,8 @@ pub(super) struct UplinkPort {
     pub(super) uplink: Arc<Uplink>,
     pub(super) driver: Driver,
     pub(super) storm: Arc<OutsideStorm>,
+    /// What frames from servers have to pass; `None`: it is not shaped.
+    pub(super) police: Option<Arc<Police>>,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
@@ -55,6 +58,7 @@ impl UplinkPort {
             uplink,
             driver,
             storm,
+            police: None,
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -167,7 +171,13 @@ impl UplinkPort {
     fn announce_vnic(&mut self, books: &mut Books, vnic: &Vnic) {
         let Some(outside) = &vnic.network.outside else { return };
         let owner = Owner::uplink(self.uplink.id);
-        let out = Out { uplink: self.uplink.id, vlan: outside.vlan, vnet: PLAIN, flow: None };
+        let out = Out {
+            uplink: self.uplink.id,
+            vlan: outside.vlan,
+            vnet: PLAIN,
+            flow: None,
+            cost: WireCost::SHORTEST,
+        };
         for bytes in announce::frames(vnic) {
             let parts = [&bytes[..]];
             let frame = FrameRef::new(&parts, Offload::default());
@@ -365,7 +375,13 @@ mod tests {
             let mut send = |port: &mut UplinkPort, bytes: &[u8]| {
                 let headers = Headers::parse(bytes, bytes.len()).unwrap();
                 let flow = Flow::of(&headers, bytes, bytes.len(), &Offload::default());
-                let out = Out { uplink: port.uplink.id, vlan: Some(20), vnet: PLAIN, flow };
+                let out = Out {
+                    uplink: port.uplink.id,
+                    vlan: Some(20),
+                    vnet: PLAIN,
+                    flow,
+                    cost: WireCost::SHORTEST,
+                };
                 let parts = [bytes];
                 let frame = FrameRef::new(&parts, Offload::default());
                 port.send(&mut books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
@@ -410,7 +426,7 @@ mod tests {
                     &mut books,
                     owner,
                     amount,
-                    &Out { uplink: id, vlan, vnet, flow: None },
+                    &Out { uplink: id, vlan, vnet, flow: None, cost: WireCost::SHORTEST },
                     &frame,
                 );
                 port.driver.transmit().in_flight()
@@ -443,7 +459,13 @@ mod tests {
             let mut books = Books::default();
             let owner = Owner::vnic(vnic(1));
             let amount = Amount::frame(60, 1);
-            let out = Out { uplink: port.uplink.id, vlan: None, vnet: PLAIN, flow: None };
+            let out = Out {
+                uplink: port.uplink.id,
+                vlan: None,
+                vnet: PLAIN,
+                flow: None,
+                cost: WireCost::SHORTEST,
+            };
             let parts = [&[0; 60][..]];
             let frame = FrameRef::new(&parts, Offload::default());
             port.send(&mut books, owner, amount, &out, &frame);

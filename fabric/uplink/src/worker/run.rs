@@ -9,6 +9,7 @@ use crate::{
     GatewayError,
     books::{Books, Owner},
     driver::{Access, Driver, FanoutGroup, Port},
+    shares::Police,
     storm::OutsideStorm,
     sys,
 };
@@ -50,6 +51,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) directory: Arc<Directory>,
     /// This host's uplinks.
     pub(crate) uplinks: Vec<LocalUplink>,
+    /// The clock of this process: microseconds since then.
+    pub(crate) clock: Instant,
 }
 
 /// One uplink of this host.
@@ -61,6 +64,8 @@ pub(crate) struct LocalUplink {
     pub(crate) storm: Arc<OutsideStorm>,
     /// What the workers share it by; `None` for the only worker.
     pub(crate) group: Option<Arc<FanoutGroup>>,
+    /// What frames from servers have to pass; `None`: it is not shaped.
+    pub(crate) police: Option<Arc<Police>>,
 }
 
 /// One worker.
@@ -131,7 +136,9 @@ impl Worker {
         ring.poll_multi(link_events.as_raw_fd(), Token::new(LINK_EVENTS, 0))?;
         let mut uplinks = Vec::new();
         let mut by_id = FxHashMap::default();
-        for (number, LocalUplink { uplink, port, storm, group }) in (0_u16..).zip(&config.uplinks) {
+        for (number, LocalUplink { uplink, port, storm, group, police }) in
+            (0_u16..).zip(&config.uplinks)
+        {
             let port = Port {
                 access: match port.driver {
                     DriverKind::Packet => Access::Packet,
@@ -146,7 +153,9 @@ impl Worker {
             by_id.insert(uplink.id, uplinks.len());
             let announces = config.fabric.worker == 0;
             let storm = Arc::clone(storm);
-            uplinks.push(UplinkPort::new(Arc::clone(uplink), driver, storm, announces));
+            let mut port = UplinkPort::new(Arc::clone(uplink), driver, storm, announces);
+            port.police = police.clone();
+            uplinks.push(port);
         }
         Ok(Self {
             ring,
@@ -160,7 +169,7 @@ impl Worker {
             arrived: VecDeque::new(),
             later: Vec::new(),
             spin: Spin::default(),
-            started: Instant::now(),
+            started: config.clock,
             next_refresh_us: 0,
         })
     }
@@ -191,7 +200,7 @@ impl Worker {
     fn serve_fabric(&mut self, now_us: u64) -> Result<(), RingError> {
         while let Some(completion) = self.arrived.pop_front() {
             let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-            let mut outwards = Outwards { directory, uplinks, by_id, books };
+            let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
             fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))?;
             self.relieve()?;
             if self.now_us().saturating_sub(now_us) >= FABRIC_TURN_US {
@@ -278,7 +287,7 @@ impl Worker {
 
     fn run_timers(&mut self, now_us: u64) {
         let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-        let mut outwards = Outwards { directory, uplinks, by_id, books };
+        let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
         fabric.tick(now_us, &mut |inbound| outwards.take(&inbound));
         if now_us >= self.next_refresh_us {
             self.next_refresh_us = now_us + REFRESH_US;

@@ -1,6 +1,7 @@
 //! The manager's behaviour, on a simulated network with a simulated clock.
 
 mod handshake;
+mod messages;
 mod pace;
 mod parting;
 mod rekey;
