@@ -184,7 +184,7 @@ impl Home {
 
     /// What the vNICs want together. Whoever is held back by his own limit wants no more.
     fn demand(&self) -> Demand {
-        let grant = GrantNode { terms: self.terms, vnics: self.nodes() };
+        let grant = GrantNode { terms: self.terms, starter_bps: 0, vnics: self.nodes() };
         let wants_more = |vnic: &&HomeVnic| vnic.demand == Demand::Unbounded;
         let unlimited = self.terms.limit_bps.is_none()
             && self.vnics.iter().filter(wants_more).any(|vnic| vnic.terms.limit_bps.is_none());

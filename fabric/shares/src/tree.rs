@@ -11,7 +11,10 @@
 //! from above. So what a vNIC leaves goes to its server's others first, and what a server
 //! leaves, to other servers.
 
-use crate::{Claim, Demand, Terms, fill::Filler};
+use crate::{
+    Claim, Demand, Terms,
+    fill::{Filler, fill},
+};
 
 /// One vNIC behind a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
