@@ -118,7 +118,12 @@ impl Shaped {
     /// The frame to send next, if it may go now, marked if it is to be. Those that are late, and
     /// whose sender does not slow down, go to `dropped`.
     pub(super) fn next(&mut self, now_us: u64, dropped: &mut impl FnMut(&Held)) -> Option<&Held> {
-        if self.queue.is_empty() || !self.has_credit(now_us) {
+        if self.queue.is_empty() {
+            return None;
+        }
+        if !self.has_credit(now_us) {
+            // The thread may have fallen asleep just when the frame came.
+            self.waker.wake();
             return None;
         }
         // What the link could not take at the last call is not judged twice.

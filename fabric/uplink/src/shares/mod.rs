@@ -161,14 +161,11 @@ impl Shares {
 
 /// Meters of all vNICs whose home is `uplink`.
 fn police_of(config: &Config, uplink: &Uplink, desk: &Desk, now_us: u64) -> Police {
-    let peers: Vec<PeerId> = desk.standings(now_us).map(|standing| standing.peer).collect();
-    let mut police = Police::new(peers.len());
+    let mut police = Police::default();
     for vnic in &config.vnics {
         let at_home = vnic.home.as_ref().is_some_and(|home| home.id == uplink.id);
-        if let (true, VnicPlace::Peer(peer)) = (at_home, &vnic.place)
-            && let Some(server) = peers.iter().position(|at| *at == PeerId(peer.index))
-        {
-            police.add(vnic.id, server, vnic.terms(Direction::Up).limit_bps);
+        if let (true, VnicPlace::Peer(peer)) = (at_home, &vnic.place) {
+            police.add(vnic.id, PeerId(peer.index), vnic.terms(Direction::Up).limit_bps);
         }
     }
     set_rates(desk, &police, now_us);
@@ -176,8 +173,8 @@ fn police_of(config: &Config, uplink: &Uplink, desk: &Desk, now_us: u64) -> Poli
 }
 
 fn set_rates(desk: &Desk, police: &Police, now_us: u64) {
-    for (server, standing) in desk.standings(now_us).enumerate() {
-        police.set_rate(server, standing.promised_bps, now_us);
+    for standing in desk.standings(now_us) {
+        police.set_rate(standing.peer, standing.promised_bps, now_us);
     }
 }
 

@@ -12,6 +12,7 @@
 
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use wireonce_link::PeerId;
 use wireonce_wire::VnicId;
 
 /// Fractions of a microsecond in which times are counted: a small frame at 100 Gbit/s takes
@@ -27,14 +28,8 @@ const CLOCK_TOLERANCE: u64 = 1_000;
 /// Who is policed on one uplink.
 #[derive(Debug, Default)]
 pub(crate) struct Police {
-    servers: Vec<Meter>,
-    vnics: FxHashMap<VnicId, Policed>,
-}
-
-#[derive(Debug)]
-struct Policed {
-    server: usize,
-    limit: Option<Meter>,
+    servers: FxHashMap<usize, Meter>,
+    limits: FxHashMap<VnicId, Meter>,
 }
 
 /// What passes at a rate and with a burst.
@@ -46,37 +41,29 @@ struct Meter {
 }
 
 impl Police {
-    /// For so many servers, which may send nothing yet.
-    pub(super) fn new(servers: usize) -> Self {
-        let servers = std::iter::repeat_with(Meter::default).take(servers).collect();
-        Self { servers, vnics: FxHashMap::default() }
-    }
-
-    /// A vNIC that server `server` has. It adds a frame to what may come at once.
-    pub(super) fn add(&mut self, vnic: VnicId, server: usize, limit_bps: Option<u64>) {
-        if let Some(meter) = self.servers.get_mut(server) {
-            meter.burst_bits += BURST_BITS;
-        }
-        let limit = limit_bps.map(|bps| {
+    /// A vNIC that `server` has. It adds a frame to what may come at once. Servers without any
+    /// do not pass, and those with one have no rate yet.
+    pub(super) fn add(&mut self, vnic: VnicId, server: PeerId, limit_bps: Option<u64>) {
+        self.servers.entry(server.0).or_default().burst_bits += BURST_BITS;
+        if let Some(bps) = limit_bps {
             let meter = Meter { burst_bits: BURST_BITS, ..Meter::default() };
             meter.set_rate(bps, 0);
-            meter
-        });
-        self.vnics.insert(vnic, Policed { server, limit });
+            self.limits.insert(vnic, meter);
+        }
     }
 
-    /// What server `server` may send from now on.
-    pub(super) fn set_rate(&self, server: usize, rate_bps: u64, now_us: u64) {
-        if let Some(meter) = self.servers.get(server) {
+    /// What `server` may send from now on.
+    pub(super) fn set_rate(&self, server: PeerId, rate_bps: u64, now_us: u64) {
+        if let Some(meter) = self.servers.get(&server.0) {
             meter.set_rate(rate_bps, now_us);
         }
     }
 
-    /// May a frame of so many wire bits of `vnic` pass? What may is counted.
-    pub(crate) fn admits(&self, vnic: VnicId, bits: u64, now_us: u64) -> bool {
-        let Some(policed) = self.vnics.get(&vnic) else { return false };
-        let within = policed.limit.as_ref().is_none_or(|limit| limit.admits(bits, now_us));
-        within && self.servers.get(policed.server).is_some_and(|it| it.admits(bits, now_us))
+    /// May a frame of so many wire bits of `vnic`, which `server` sent, pass? What may is
+    /// counted.
+    pub(crate) fn admits(&self, server: PeerId, vnic: VnicId, bits: u64, now_us: u64) -> bool {
+        let within = self.limits.get(&vnic).is_none_or(|limit| limit.admits(bits, now_us));
+        within && self.servers.get(&server.0).is_some_and(|it| it.admits(bits, now_us))
     }
 }
 
@@ -126,6 +113,8 @@ mod tests {
     use proptest::prelude::*;
 
     const MBIT: u64 = 1_000_000;
+    const A: PeerId = PeerId(0);
+    const B: PeerId = PeerId(1);
 
     fn vnic(id: u64) -> VnicId {
         VnicId::new(id).unwrap()
@@ -133,17 +122,20 @@ mod tests {
 
     /// Two servers: one with vNIC 1, and 2 that is limited to 10 Mbit/s; one with vNIC 3.
     fn police() -> Police {
-        let mut police = Police::new(2);
-        police.add(vnic(1), 0, None);
-        police.add(vnic(2), 0, Some(10 * MBIT));
-        police.add(vnic(3), 1, None);
+        let mut police = Police::default();
+        police.add(vnic(1), A, None);
+        police.add(vnic(2), A, Some(10 * MBIT));
+        police.add(vnic(3), B, None);
         police
     }
 
     /// Bits that pass of a flood of frames of 12,000 bits, one each 10 us.
     fn flood(police: &Police, id: u64, from_us: u64, to_us: u64) -> u64 {
         let frames = (from_us..to_us).step_by(10);
-        frames.filter(|now_us| police.admits(vnic(id), 12_000, *now_us)).count() as u64 * 12_000
+        frames
+            .filter(|now_us| police.admits(if id == 3 { B } else { A }, vnic(id), 12_000, *now_us))
+            .count() as u64
+            * 12_000
     }
 
     fn burst(rate_bps: u64, vnics: u64) -> u64 {
@@ -153,8 +145,8 @@ mod tests {
     #[test]
     fn a_server_that_floods_has_its_rate_and_its_burst_and_takes_nothing_from_another() {
         let police = police();
-        police.set_rate(0, 100 * MBIT, 0);
-        police.set_rate(1, 50 * MBIT, 0);
+        police.set_rate(A, 100 * MBIT, 0);
+        police.set_rate(B, 50 * MBIT, 0);
         let one = flood(&police, 1, 0, 1_000_000);
         let expected = 100 * MBIT + 100 * MBIT / CLOCK_TOLERANCE;
         assert!(one >= expected && one <= expected + burst(101 * MBIT, 2), "{one}");
@@ -165,7 +157,7 @@ mod tests {
     #[test]
     fn a_limit_of_a_vnic_holds_within_its_server() {
         let police = police();
-        police.set_rate(0, 100 * MBIT, 0);
+        police.set_rate(A, 100 * MBIT, 0);
         let two = flood(&police, 2, 0, 1_000_000);
         assert!((10 * MBIT..=10 * MBIT + 20_000 + burst(10 * MBIT, 1)).contains(&two), "{two}");
         assert!(flood(&police, 1, 1_000_000, 2_000_000) > 99 * MBIT);
@@ -174,30 +166,30 @@ mod tests {
     #[test]
     fn who_is_not_at_home_here_or_has_nothing_does_not_pass() {
         let police = police();
-        assert!(!police.admits(vnic(9), 1, 0));
-        assert!(!police.admits(vnic(1), 1, 0));
-        police.set_rate(0, MBIT, 0);
-        assert!(police.admits(vnic(1), 1, 0));
+        assert!(!police.admits(PeerId(9), vnic(9), 1, 0));
+        assert!(!police.admits(A, vnic(1), 1, 0));
+        police.set_rate(A, MBIT, 0);
+        assert!(police.admits(A, vnic(1), 1, 0));
     }
 
     #[test]
     fn a_raise_is_not_held_up_by_what_was_overdrawn_at_a_low_rate() {
         let police = police();
-        police.set_rate(1, MBIT, 0);
+        police.set_rate(B, MBIT, 0);
         flood(&police, 3, 0, 100_000);
-        police.set_rate(1, 500 * MBIT, 100_000);
+        police.set_rate(B, 500 * MBIT, 100_000);
         let frames = (100_000..110_000).step_by(30);
-        let passed = frames.clone().filter(|now_us| police.admits(vnic(3), 12_000, *now_us));
+        let passed = frames.clone().filter(|now_us| police.admits(B, vnic(3), 12_000, *now_us));
         assert_eq!(passed.count(), frames.count());
     }
 
     #[test]
     fn what_a_stall_delayed_passes() {
         let police = police();
-        police.set_rate(1, 100 * MBIT, 0);
+        police.set_rate(B, 100 * MBIT, 0);
         flood(&police, 3, 0, 100_000);
         // Everything that was due in 8 ms comes at once.
-        assert!((0..66).all(|_| police.admits(vnic(3), 12_000, 109_000)));
+        assert!((0..66).all(|_| police.admits(B, vnic(3), 12_000, 109_000)));
     }
 
     proptest! {
@@ -207,9 +199,9 @@ mod tests {
                 (0..3_000_u64, 672..600_000_u64, prop::option::of(1..1_000_u64)), 1..300,
             ),
         ) {
-            let mut police = Police::new(1);
-            police.add(vnic(1), 0, None);
-            police.set_rate(0, 100 * MBIT, 0);
+            let mut police = Police::default();
+            police.add(vnic(1), A, None);
+            police.set_rate(A, 100 * MBIT, 0);
             let (mut now_us, mut rate_bps) = (0, 100 * MBIT);
             let (mut passed, mut earned, mut most) = (0_u64, 0_u64, 0);
             for (wait_us, bits, rate) in steps {
@@ -217,9 +209,9 @@ mod tests {
                 earned += rate_bps * wait_us / 1_000_000 * 1_001 / 1_000 + 2;
                 if let Some(mbit) = rate {
                     rate_bps = mbit * MBIT;
-                    police.set_rate(0, rate_bps, now_us);
+                    police.set_rate(A, rate_bps, now_us);
                 }
-                if police.admits(vnic(1), bits, now_us) {
+                if police.admits(A, vnic(1), bits, now_us) {
                     passed += bits;
                 }
                 most = most.max(rate_bps * 1_001 / 1_000 / 100 + BURST_BITS + 600_000);

@@ -41,7 +41,7 @@ impl Outwards<'_> {
             Ok((out, port)) => {
                 self.books.pass(owner, Stage::FabricRx, verdict.amount);
                 if let (Some(police), Some(vnic)) = (&port.police, verdict.account)
-                    && !police.admits(vnic, out.cost.bits(), self.now_us)
+                    && !police.admits(*peer, vnic, out.cost.bits(), self.now_us)
                 {
                     let reason = DropReason::OverLease;
                     return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
