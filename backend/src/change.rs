@@ -69,7 +69,9 @@ impl Backend {
 
     fn use_tables(&mut self, config: &Config, numbers: &PeerNumbers) {
         let directory = Arc::new(Directory::numbered(config, numbers));
-        let mut tables = NewTables::for_workers(&directory, self.workers.count()).into_iter();
+        self.shares.change(config, numbers, self.now_us());
+        let tables = NewTables::for_workers(&directory, &self.shares, self.workers.count());
+        let mut tables = tables.into_iter();
         let answers =
             self.workers.ask_all(|_, reply| Some(Command::Tables(Box::new(tables.next()?), reply)));
         for (worker, _) in answers.iter().filter(|(_, answer)| answer.is_none()) {

@@ -8,6 +8,7 @@
 
 use crate::{
     feature_names::feature_names,
+    shares::{Shares, SharesThread, VnicUse},
     vhost_user::{DeviceConfig, DeviceError, DeviceStatus, SocketMode, Supervisor},
     worker::{self, NewTables, Worker, WorkerConfig},
 };
@@ -18,13 +19,16 @@ use std::{
     time::Instant,
 };
 use wireonce_config::{Config, Vnic};
-use wireonce_directory::Directory;
+use wireonce_directory::{Directory, PeerNumbers};
 use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Stage, Status,
-    status::{LedgerRow, VnicState, VnicStatus},
+    status::{LedgerRow, VnicShareStatus, VnicState, VnicStatus},
 };
-use wireonce_link::FabricError;
+use wireonce_link::{
+    FabricError,
+    random::{NoRandom, Random, SystemRandom},
+};
 use wireonce_wire::Endpoint;
 
 /// Why a backend did not start.
@@ -55,6 +59,8 @@ pub struct Backend {
     pub(crate) config: Arc<Config>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) shares: Shares,
+    shares_thread: SharesThread,
     pub(crate) host: FabricHost,
     pub(crate) workers: Workers<Worker>,
     /// Names of what is gone and still has accounts, by endpoint.
@@ -72,15 +78,21 @@ impl Backend {
     /// [`BackendError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, BackendError> {
         let directory = Arc::new(Directory::new(config));
+        let started = Instant::now();
+        let shares = Shares::new(config, &PeerNumbers::in_order(config), life()?);
         let count = config.host.workers.max(1);
-        let mut tables = NewTables::for_workers(&directory, count.into()).into_iter();
+        let mut tables = NewTables::for_workers(&directory, &shares, count.into()).into_iter();
         let workers = Workers::start("worker", count, failed, |seat| {
             let fabric = FabricHost::worker_config(config, seat.number, worker::FABRIC_TOKEN_KIND);
             let tables = tables.next().unwrap_or_default();
-            let settings = WorkerConfig { fabric, tables };
+            let settings = WorkerConfig { fabric, tables, clock: started };
             move || Worker::new(&settings, seat).map_err(BackendError::from)
         })?;
-        let host = FabricHost::start(config, Box::new(workers.postman()))?;
+        let (ears, inbox) = shares.ears(workers.postman());
+        let host = FabricHost::start(config, Box::new(ears))?;
+        let shares_thread = shares
+            .start(inbox, host.agent(), started)
+            .map_err(|source| BackendError::System { action: "start the shares thread", source })?;
         let system = |source| {
             let action = "start the vhost-user supervisor";
             BackendError::System { action, source }
@@ -90,16 +102,23 @@ impl Backend {
             config: Arc::clone(config),
             directory,
             supervisor,
+            shares,
+            shares_thread,
             host,
             workers,
             names: HashMap::new(),
             refusals: BTreeMap::new(),
-            started: Instant::now(),
+            started,
         };
         for (vnic, _) in config.local_vnics() {
             backend.connect(vnic.id, Supervisor::prepare(device_config(vnic))?)?;
         }
         Ok(backend)
+    }
+
+    /// This process's clock.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The name of what an account is for.
@@ -123,14 +142,16 @@ impl Daemon for Backend {
     fn status(&self) -> Status {
         let snapshots = self.workers.snapshots();
         let fabric: Vec<_> = snapshots.iter().map(|snapshot| &snapshot.fabric).collect();
+        let sampled_at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0);
         let mut status = Status {
             role: "backend".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
-            sampled_at_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0),
+            sampled_at_us,
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
+            shares: self.shares.status(&self.config.host.name, sampled_at_us),
             ..Status::default()
         };
         let devices = self.supervisor.status().into_iter();
@@ -183,9 +204,20 @@ impl Daemon for Backend {
     fn stop(self) {
         // VMMs first: they are told by their sockets, while the workers still answer.
         self.supervisor.stop();
+        drop(self.shares_thread);
         self.host.stop();
         drop(self.workers);
     }
+}
+
+/// A number that tells this process from its earlier lives.
+fn life() -> Result<u64, BackendError> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|NoRandom| BackendError::System {
+        action: "get random bytes",
+        source: io::Error::other("the system has none"),
+    })?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 pub(crate) fn device_config(vnic: &Vnic) -> DeviceConfig {
@@ -205,6 +237,15 @@ pub(crate) fn device_config(vnic: &Vnic) -> DeviceConfig {
         offer_guest_tso: vnic.guest_tso,
         require_sealed_memory: vnic.require_sealed_memory,
         ..DeviceConfig::new(vnic.name.clone(), path, mode, vnic.mac.0)
+    }
+}
+
+fn share_status(share: VnicUse) -> VnicShareStatus {
+    VnicShareStatus {
+        rate_bps: share.rate_bps,
+        demand_bps: (share.demand_bps != u64::MAX).then_some(share.demand_bps),
+        held: share.held,
+        queued_bytes: share.queued_bytes,
     }
 }
 
@@ -230,5 +271,6 @@ fn vnic_status(
         memory_sealed: device.is_some_and(|it| it.memory_regions > 0 && it.memory_sealed),
         tx: amounts(Stage::GuestTx).map(|(_, account)| account.input).unwrap_or_default(),
         rx: amounts(Stage::GuestRx).map(|(_, account)| account.output).unwrap_or_default(),
+        share: port.share.map(share_status),
     }
 }

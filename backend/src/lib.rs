@@ -5,6 +5,7 @@
 //! | `vhost_user/` | speaks the protocol with the VMM, through the rust-vmm crates |
 //! | `virtqueue/` | the ring hot path; the only place that touches guest memory |
 //! | `net/` | virtio-net header, offloads, port guard |
+//! | `shares/` | what the vNICs may send to uplinks that are shaped |
 //! | `worker/` | the io_uring loop: kick, ring, guard, link, and back |
 
 mod change;
@@ -12,6 +13,8 @@ mod daemon;
 mod feature_names;
 #[forbid(unsafe_code)]
 pub mod net;
+#[forbid(unsafe_code)]
+mod shares;
 pub mod vhost_user;
 pub mod virtqueue;
 #[forbid(unsafe_code)]

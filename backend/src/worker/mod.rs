@@ -22,6 +22,7 @@
 //! | `run`, `hold` | the loop: what happens in which order; when open trains are sent |
 //! | `turns`, `transmit`, `cost` | whose turn it is; a turn, from a guest to the fabric; what it costs |
 //! | `inward`, `deliver`, `waiting` | from the fabric to the guests; what waits for their buffers |
+//! | `shaped`, `shape` | what waits for its share of an uplink that is shaped; into it and out of it |
 //! | `local` | between guests of this process |
 //! | `mail`, `command`, `handle` | rings that start and stop, VMMs that come and go |
 //! | `tables` | the forwarding tables, and how others take their place |
@@ -37,6 +38,8 @@ mod local;
 mod mail;
 mod port;
 mod run;
+mod shape;
+mod shaped;
 mod snapshot;
 mod tables;
 #[cfg(test)]
@@ -74,6 +77,8 @@ use wireonce_wire::VnicId;
 pub(crate) struct WorkerConfig {
     pub(crate) fabric: FabricConfig,
     pub(crate) tables: NewTables,
+    /// The clock of this process: microseconds since then.
+    pub(crate) clock: Instant,
 }
 
 /// One worker.
@@ -115,6 +120,8 @@ pub(crate) struct Worker {
     hold: Hold,
     spin: Spin,
     signals: Signals,
+    /// Any port's home is shaped.
+    shapes: bool,
     started: Instant,
 }
 
@@ -152,7 +159,8 @@ impl Worker {
             hold: Hold::default(),
             spin: Spin::default(),
             signals: Signals::default(),
-            started: Instant::now(),
+            shapes: false,
+            started: config.clock,
         };
         worker.take_tables(config.tables.clone())?;
         Ok(worker)

@@ -1,6 +1,6 @@
 //! One vNIC at its worker: its rings, its rights, its books.
 
-use super::{cost, waiting::Waiting};
+use super::{cost, shaped::Shaped, waiting::Waiting};
 use crate::{
     net::{AddressSet, PortPolicy},
     vhost_user::RingStart,
@@ -40,6 +40,15 @@ pub(super) struct TxQueue {
     pub(super) ready: bool,
     /// Its next frame waits for room in the fabric.
     pub(super) blocked: bool,
+    /// Its next frame waits for the vNIC's share of its home.
+    pub(super) held: bool,
+}
+
+impl TxQueue {
+    /// It may have frames, and they may go.
+    pub(super) fn may_go(&self) -> bool {
+        self.ready && !self.blocked && !self.held
+    }
 }
 
 /// A ring that carries frames into the guest.
@@ -154,6 +163,8 @@ pub(super) struct Port {
     pub(super) tx: Vec<Option<TxQueue>>,
     pub(super) rx: Vec<Option<RxQueue>>,
     pub(super) books: Books,
+    /// Its way to its home; `None` if that is not shaped.
+    pub(super) shaped: Option<Box<Shaped>>,
     /// CPU time that it may still use in this round, in nanoseconds.
     pub(super) credit_ns: i64,
     /// The same for frames to the guest, of which only unusual work is charged.
@@ -180,6 +191,7 @@ impl Port {
             tx: std::iter::repeat_with(|| None).take(pairs).collect(),
             rx: std::iter::repeat_with(|| None).take(pairs).collect(),
             books: Books::default(),
+            shaped: None,
             credit_ns: 0,
             rx_credit_ns: cost::QUANTUM_NS,
             next_pair: 0,
@@ -207,6 +219,10 @@ impl Port {
         self.tx.clear();
         self.rx.clear();
         self.next_pair = 0;
+        if let Some(shaped) = self.shaped.take() {
+            let guest_tx = &mut self.books.guest_tx;
+            shaped.give_up(&mut |frame| guest_tx.drop(DropReason::PortDown, frame.amount));
+        }
         (std::mem::take(&mut self.books), std::mem::take(&mut self.broken_rings))
     }
 
@@ -267,7 +283,8 @@ impl Port {
         let memory = self.mapped(start.memory)?;
         if start.index % 2 == 1 {
             let ring = TxRing::new(memory, &start.config).map_err(text)?;
-            self.tx[pair] = Some(TxQueue { ring, common, ready: true, blocked: false });
+            self.tx[pair] =
+                Some(TxQueue { ring, common, ready: true, blocked: false, held: false });
             Ok((pair, Some(generation)))
         } else {
             let mut ring = RxRing::new(memory, &start.config).map_err(text)?;

@@ -48,7 +48,8 @@ impl Work for Worker {
                 return Ok(());
             }
             self.tick(now_us);
-            let sent = self.serve_guests(now_us);
+            let waited = if self.shapes { self.serve_shaped(now_us) } else { 0 };
+            let sent = waited + self.serve_guests(now_us);
             if sent > 0 {
                 worked = Some(Side::Ports);
             }
@@ -219,6 +220,12 @@ impl Worker {
         Ok(())
     }
 
+    /// When frames that wait for their vNIC's share are to be looked at again.
+    fn next_shaped_us(&self, now_us: u64) -> Option<u64> {
+        let shaped = self.ports.iter().filter_map(|port| port.shaped.as_ref());
+        shaped.filter_map(|shaped| shaped.next_us(now_us)).min()
+    }
+
     /// Looks again at once while there is work, else arms kicks and sleeps.
     fn next_wait(&mut self, now_us: u64) -> Wait {
         let full = self.fabric.is_full();
@@ -229,7 +236,7 @@ impl Worker {
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
             // A blocked queue is tried again when a socket has room.
             queue.blocked &= full;
-            if queue.blocked {
+            if queue.blocked || queue.held {
                 continue;
             }
             if !queue.ready && looks_on {
@@ -246,14 +253,15 @@ impl Worker {
             return Wait::Poll;
         }
         for queue in self.ports.iter_mut().flat_map(|port| port.tx.iter_mut().flatten()) {
-            if !queue.blocked {
+            if !queue.blocked && !queue.held {
                 queue.ready = queue.ring.ring_mut().enable_kicks();
                 ready |= queue.ready;
             }
         }
         // Guests do not kick when they post buffers.
         let retry_us = (!self.waiting.is_empty()).then_some(now_us + RETRY_US);
-        match self.fabric.next_deadline_us().into_iter().chain(retry_us).min() {
+        let shaped_us = if self.shapes { self.next_shaped_us(now_us) } else { None };
+        match self.fabric.next_deadline_us().into_iter().chain(retry_us).chain(shaped_us).min() {
             _ if ready => Wait::Poll,
             Some(at) => Wait::AtMostUs(at.saturating_sub(now_us).max(1)),
             None => Wait::Forever,

@@ -5,6 +5,7 @@ use super::{
     port::{Books, Port},
     tables::Retired,
 };
+use crate::shares::VnicUse;
 use rustc_hash::FxHashMap;
 use wireonce_ledger::{Account, Stage};
 use wireonce_link::FabricSnapshot;
@@ -40,6 +41,8 @@ pub(crate) struct PortSnapshot {
     pub(crate) features: u64,
     pub(crate) pairs_running: usize,
     pub(crate) broken_rings: u64,
+    /// What it may send to its home; `None` if that is not shaped.
+    pub(crate) share: Option<VnicUse>,
     pub(crate) accounts: Vec<(Stage, Account)>,
 }
 
@@ -53,8 +56,13 @@ pub(crate) struct RetiredSnapshot {
 
 impl Worker {
     pub(super) fn snapshot(&self) -> Snapshot {
+        let now_us = self.now_us();
         Snapshot {
-            ports: self.by_vnic.values().map(|index| port_snapshot(&self.ports[*index])).collect(),
+            ports: self
+                .by_vnic
+                .values()
+                .map(|index| port_snapshot(&self.ports[*index], now_us))
+                .collect(),
             retired: self.retired.iter().map(retired_snapshot).collect(),
             sources: sources(&self.sources),
             fabric: self.fabric.snapshot(),
@@ -63,7 +71,7 @@ impl Worker {
     }
 }
 
-fn port_snapshot(port: &Port) -> PortSnapshot {
+fn port_snapshot(port: &Port, now_us: u64) -> PortSnapshot {
     PortSnapshot {
         vnic: port.vnic.id,
         connected: port.connected,
@@ -71,6 +79,7 @@ fn port_snapshot(port: &Port) -> PortSnapshot {
         features: port.features,
         pairs_running: port.tx.iter().flatten().filter(|queue| queue.common.enabled).count(),
         broken_rings: port.broken_rings,
+        share: port.shaped.as_ref().map(|shaped| shaped.in_use(now_us)),
         accounts: accounts(&port.books),
     }
 }

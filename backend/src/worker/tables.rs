@@ -15,9 +15,13 @@ use super::{
     Worker,
     inward::{Pass, worker_of},
     port::{Books, Port},
+    shaped::Shaped,
     transmit::Way,
 };
-use crate::net::{Neighbour, Neighbours};
+use crate::{
+    net::{Neighbour, Neighbours},
+    shares::{Shares, VnicShare, Waker},
+};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use wireonce_config::Vnic;
@@ -33,11 +37,18 @@ pub(crate) struct NewTables {
     neighbours: Arc<Neighbours>,
     /// The vNICs that the worker serves.
     ports: FxHashMap<VnicId, Arc<Vnic>>,
+    /// What those vNICs may send whose home is shaped, and who wakes when they do.
+    shares: Arc<FxHashMap<VnicId, Arc<VnicShare>>>,
+    waker: Arc<Waker>,
 }
 
 impl NewTables {
     /// For each of `workers` workers, in their order.
-    pub(crate) fn for_workers(directory: &Arc<Directory>, workers: usize) -> Vec<Self> {
+    pub(crate) fn for_workers(
+        directory: &Arc<Directory>,
+        shares: &Shares,
+        workers: usize,
+    ) -> Vec<Self> {
         let mut neighbours = Neighbours::default();
         for (vni, address, vnic) in directory.addresses() {
             let router = vnic.allow.router_advertisement;
@@ -47,6 +58,8 @@ impl NewTables {
             directory: Arc::clone(directory),
             neighbours: Arc::new(neighbours),
             ports: FxHashMap::default(),
+            shares: Arc::clone(&shares.vnics),
+            waker: Arc::clone(&shares.waker),
         };
         let mut each = vec![all; workers];
         for entry in directory.vnics().filter(|entry| entry.host == Host::Local) {
@@ -90,7 +103,7 @@ impl Retired {
 impl Worker {
     /// Uses `new` from the next frame on.
     pub(super) fn take_tables(&mut self, new: NewTables) -> Result<(), RingError> {
-        let NewTables { directory, neighbours, ports } = new;
+        let NewTables { directory, neighbours, ports, shares, waker } = new;
         let here = self.by_vnic.keys();
         let gone: Vec<VnicId> = here.filter(|id| !ports.contains_key(id)).copied().collect();
         for id in gone {
@@ -103,7 +116,22 @@ impl Worker {
             }
         }
         self.tables = Tables { directory, neighbours, last_pass: None, last_way: None };
+        self.take_shares(&shares, &waker);
         Ok(())
+    }
+
+    /// Shapes the vNICs that have a share. One that has had it keeps it, and what waits.
+    fn take_shares(&mut self, shares: &FxHashMap<VnicId, Arc<VnicShare>>, waker: &Arc<Waker>) {
+        let now_us = self.now_us();
+        for (id, index) in &self.by_vnic {
+            let Some(share) = shares.get(id) else { continue };
+            let port = &mut self.ports[*index];
+            if port.shaped.is_none() {
+                let shaped = Shaped::new(Arc::clone(share), Arc::clone(waker), now_us);
+                port.shaped = Some(Box::new(shaped));
+            }
+        }
+        self.shapes = self.ports.iter().any(|port| port.shaped.is_some());
     }
 
     fn add_port(&mut self, vnic: &Arc<Vnic>) {

@@ -13,6 +13,8 @@ use super::{
     cost,
     local::Arena,
     port::{Books, Port, TxQueue},
+    shape::{self, Shapeable},
+    shaped::Shaped,
 };
 use crate::{
     net::{self, Neighbours, PortPolicy},
@@ -26,7 +28,7 @@ use wireonce_frame::{
     build::rarp_announce,
     ecn::{self, Ecn},
     flow::flow_hash,
-    segment::segment_count,
+    segment::{segment_count, wire_cost},
 };
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_link::{Fabric, Outbound, PeerId};
@@ -81,13 +83,19 @@ pub(super) struct Turn {
     pub(super) empty: bool,
     /// The next frame waits for room in the fabric.
     pub(super) blocked: bool,
+    /// It waits for the vNIC's share of its home.
+    pub(super) held: bool,
 }
 
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// It went this way.
     Sent,
+    /// It waits in memory of ours for the vNIC's share of its home.
+    Held,
+    /// It waits for that in the ring.
+    Wait,
     /// It did not.
     Drop(DropReason),
     /// Not now.
@@ -96,7 +104,7 @@ enum Verdict {
 
 /// Takes frames from queue `pair` of `port` while it has credit.
 pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Result<Turn, RingError> {
-    let mut turn = Turn { chains: 0, empty: false, blocked: false };
+    let mut turn = Turn { chains: 0, empty: false, blocked: false, held: false };
     let (mut sender, queues, credit_ns) = Sender::of(port);
     let Some(queue) = queues.get_mut(pair).and_then(Option::as_mut) else { return Ok(turn) };
     while turn.chains < TURN_FRAMES_MAX && *credit_ns > 0 && out.arena.has_room() {
@@ -110,7 +118,8 @@ pub(super) fn turn(port: &mut Port, pair: usize, out: &mut Outward<'_>) -> Resul
                 Some(()) => None,
                 None => {
                     queue.ring.put_back();
-                    turn.blocked = true;
+                    turn.held = sender.waits;
+                    turn.blocked = !turn.held;
                     break;
                 }
             },
@@ -156,6 +165,9 @@ struct Sender<'p> {
     storm: &'p mut StormMeter,
     books: &'p mut Books,
     from_guest: OffloadFeatures,
+    shaped: Option<&'p mut Shaped>,
+    /// The frame in the ring waits for the vNIC's share.
+    waits: bool,
     /// CPU time that copies for peers took.
     copies_ns: i64,
 }
@@ -169,6 +181,8 @@ impl<'p> Sender<'p> {
             storm: &mut port.storm,
             books: &mut port.books,
             from_guest: port.from_guest,
+            shaped: port.shaped.as_deref_mut(),
+            waits: false,
             copies_ns: 0,
         };
         (sender, &mut port.tx, &mut port.credit_ns)
@@ -194,6 +208,9 @@ impl<'p> Sender<'p> {
         }
         let verdict = match out.route(self.vnic, headers.ethernet.destination) {
             Route::LocalVnic(to) => {
+                if let Some(shaped) = &mut self.shaped {
+                    shaped.passed_by(out.now_us);
+                }
                 let (start, room) = out.arena.reserve(len);
                 out.frame.read(room);
                 out.arena.park(to, offload, start);
@@ -202,7 +219,18 @@ impl<'p> Sender<'p> {
             Route::Peer(peer, destination) => {
                 let head = out.frame.head();
                 let block = self.block(head, &headers, offload, destination, amount);
-                send(&mut self.books.fabric_tx, out.fabric, peer, &block, out.frame, out.now_us)
+                match &mut self.shaped {
+                    None => {
+                        let books = &mut self.books.fabric_tx;
+                        send(books, out.fabric, peer, &block, out.frame, out.now_us)
+                    }
+                    Some(shaped) => {
+                        let cost = wire_cost(len, &offload, &headers);
+                        let outbound = Shapeable { peer, block: &block, cost, may_wait: true };
+                        let (fabric, now_us) = (&mut *out.fabric, out.now_us);
+                        shape::send(shaped, self.books, fabric, &outbound, out.frame, now_us)
+                    }
+                }
             }
             // Uplinks belong to gateways, which are processes of their own.
             Route::LocalUplink(_) => Verdict::Drop(DropReason::NoRoute),
@@ -239,6 +267,11 @@ impl<'p> Sender<'p> {
     fn book(&mut self, verdict: Verdict, amount: Amount) -> Option<()> {
         match verdict {
             Verdict::Busy => return None,
+            Verdict::Wait => {
+                self.waits = true;
+                return None;
+            }
+            Verdict::Held => self.books.guest_tx.input += amount,
             Verdict::Sent => {
                 self.books.guest_tx.input += amount;
                 self.books.guest_tx.output += amount;
@@ -320,14 +353,27 @@ impl<'p> Sender<'p> {
                     let block = Outbound { destination, ..block };
                     let mut copy = SliceSource::new(out.scratch);
                     self.copies_ns += cost::frame_ns(out.scratch.len());
-                    let books = &mut self.books.fabric_tx;
-                    send(books, out.fabric, peer, &block, &mut copy, out.now_us)
+                    match &mut self.shaped {
+                        None => {
+                            let books = &mut self.books.fabric_tx;
+                            send(books, out.fabric, peer, &block, &mut copy, out.now_us)
+                        }
+                        Some(shaped) => {
+                            let cost = wire_cost(out.scratch.len(), &offload, headers);
+                            let outbound = Shapeable { peer, block: &block, cost, may_wait: false };
+                            let (fabric, now_us) = (&mut *out.fabric, out.now_us);
+                            shape::send(shaped, self.books, fabric, &outbound, &mut copy, now_us)
+                        }
+                    }
                 }
             };
             match verdict {
                 Verdict::Sent => self.books.guest_tx.output += amount,
+                Verdict::Held => {}
                 Verdict::Drop(reason) => self.books.guest_tx.drop(reason, amount),
-                Verdict::Busy => self.books.guest_tx.drop(DropReason::FabricBusy, amount),
+                Verdict::Busy | Verdict::Wait => {
+                    self.books.guest_tx.drop(DropReason::FabricBusy, amount);
+                }
             }
         }
     }
@@ -353,7 +399,7 @@ enum Target {
 }
 
 /// Puts a frame on a train and books it for the fabric.
-fn send<S: FrameSource>(
+pub(super) fn send<S: FrameSource>(
     books: &mut wireonce_ledger::Account,
     fabric: &mut Fabric,
     peer: PeerId,

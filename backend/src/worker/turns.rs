@@ -18,7 +18,8 @@
 use super::{
     Worker,
     cost::{FLOOD_MAX_NS, QUANTUM_NS},
-    port::Port,
+    port::{Port, TxQueue},
+    shape,
     transmit::{self, Outward},
 };
 use wireonce_wire::VnicId;
@@ -61,7 +62,7 @@ impl Worker {
     pub(super) fn serve_port(&mut self, index: usize, now_us: u64) -> usize {
         let pairs = {
             let port = &mut self.ports[index];
-            let any_ready = port.tx.iter().flatten().any(|q| q.ready && !q.blocked);
+            let any_ready = port.tx.iter().flatten().any(TxQueue::may_go);
             if !any_ready {
                 return 0;
             }
@@ -78,7 +79,7 @@ impl Worker {
                 break;
             }
             self.ports[index].next_pair = (pair + 1) % pairs;
-            let ready = |port: &Port| port.tx[pair].as_ref().is_some_and(|q| q.ready && !q.blocked);
+            let ready = |port: &Port| port.tx[pair].as_ref().is_some_and(TxQueue::may_go);
             if !ready(&self.ports[index]) {
                 continue;
             }
@@ -88,6 +89,7 @@ impl Worker {
                     chains += turn.chains;
                     if let Some(queue) = self.ports[index].tx[pair].as_mut() {
                         queue.blocked = turn.blocked;
+                        queue.held = turn.held;
                         queue.ready = !turn.empty;
                     }
                 }
@@ -105,6 +107,15 @@ impl Worker {
         }
         self.guests_ns += before_ns - self.ports[index].credit_ns;
         chains
+    }
+
+    /// Sends what waited for its vNIC's share of the home. Returns how many frames went.
+    pub(super) fn serve_shaped(&mut self, now_us: u64) -> usize {
+        let mut frames = 0;
+        for port in self.ports.iter_mut().filter(|port| port.shaped.is_some()) {
+            frames += shape::drain(port, &mut self.fabric, &self.tables.directory, now_us);
+        }
+        frames
     }
 
     /// Announces a vNIC in its guest's name.

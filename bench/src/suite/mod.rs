@@ -169,7 +169,10 @@ fn failed(name: &str, error: &Error) -> CaseResult {
 }
 
 /// Waits until the links of host `index` carry frames.
-pub(crate) fn wait_links(cluster: &Cluster, index: usize) -> Result<()> {
+///
+/// # Errors
+/// They do not come up in time.
+pub fn wait_links(cluster: &Cluster, index: usize) -> Result<()> {
     wait_until("the links", LINK_LIMIT, || {
         let links = cluster.status(index)?.links;
         let up = links.iter().all(|link| link.get("state").is_some_and(|state| state == "up"));

@@ -38,6 +38,9 @@ pub const ETHERNET_HEADER_LEN: usize = 14;
 /// Ethernet header with two VLAN tags.
 pub const FRAME_LEN_MAX: usize = 65_535 + ETHERNET_HEADER_LEN + 8;
 
+/// Shortest frame of an Ethernet wire, without frame check sequence (IEEE 802.3, 3.2.8).
+pub const WIRE_FRAME_LEN_MIN: usize = 60;
+
 /// Bytes that a frame costs on an Ethernet wire beyond its own length: preamble
 /// and start delimiter (8), frame check sequence (4), inter-packet gap (12).
 pub const WIRE_OVERHEAD_LEN: usize = 24;

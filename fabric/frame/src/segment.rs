@@ -22,7 +22,9 @@
 
 use crate::checksum::{OutOfFrame, Sum, complete, nonzero, pseudo_header};
 use crate::headers::{HeaderError, chunk};
-use crate::{FrameRef, HEAD_LEN, Headers, Layer3, Layer4, Offload, WIRE_OVERHEAD_LEN};
+use crate::{
+    FrameRef, HEAD_LEN, Headers, Layer3, Layer4, Offload, WIRE_FRAME_LEN_MIN, WIRE_OVERHEAD_LEN,
+};
 
 /// Longest headers of a TCP frame: two VLAN tags, IPv4 with all options, TCP
 /// with all options. An IPv6 chain ends within the head, before the TCP header.
@@ -58,7 +60,8 @@ pub enum SegmentError {
 pub struct WireCost {
     /// Frames.
     pub segments: u32,
-    /// Their bytes, with the headers of each and [`WIRE_OVERHEAD_LEN`] each.
+    /// Their bytes, at least [`WIRE_FRAME_LEN_MIN`] each, with the headers of each and
+    /// [`WIRE_OVERHEAD_LEN`] each.
     pub bytes: u64,
 }
 
@@ -73,14 +76,32 @@ pub fn segment_count(frame_len: usize, offload: &Offload, headers: &Headers) -> 
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The wire cost of a frame of `frame_len` bytes, for shapers and leases.
+/// The wire cost of a frame of `frame_len` bytes: what shapers, leases and policing charge.
+/// Short frames are padded to what a wire carries.
 #[inline]
 #[must_use]
 pub fn wire_cost(frame_len: usize, offload: &Offload, headers: &Headers) -> WireCost {
     let segments = segment_count(frame_len, offload, headers);
-    let repeated = u64::from(segments - 1) * headers.header_len() as u64;
-    let overhead = u64::from(segments) * WIRE_OVERHEAD_LEN as u64;
-    WireCost { segments, bytes: frame_len as u64 + repeated + overhead }
+    let header_len = headers.header_len();
+    let size = offload.gso.map_or(0, |gso| usize::from(gso.size));
+    let padded = |len: usize| (len.max(WIRE_FRAME_LEN_MIN) + WIRE_OVERHEAD_LEN) as u64;
+    let whole = u64::from(segments - 1);
+    let cut_off = usize::try_from(whole).unwrap_or(usize::MAX).saturating_mul(size);
+    let last_len = frame_len.saturating_sub(cut_off);
+    WireCost { segments, bytes: whole * padded(header_len + size) + padded(last_len) }
+}
+
+impl WireCost {
+    /// One frame of the smallest size.
+    pub const SHORTEST: Self =
+        Self { segments: 1, bytes: (WIRE_FRAME_LEN_MIN + WIRE_OVERHEAD_LEN) as u64 };
+
+    /// In bits, as rates are.
+    #[inline]
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        self.bytes * 8
+    }
 }
 
 /// Makes wire frames of `frame` and hands each to `each`, in order: cut if it

@@ -38,6 +38,9 @@ const VERSIONS: std::ops::RangeInclusive<u8> = 1..=1;
 /// Bytes of the largest datagram that we take: a 9,216-byte packet without headers.
 const DATAGRAM_LEN_MAX: u16 = 9_216 - 28;
 
+/// The channel of bandwidth reports and leases (`wireonce_shares::Message`).
+pub const BANDWIDTH_CHANNEL: u8 = 1;
+
 /// Why the fabric side of a daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -67,6 +70,9 @@ pub enum HostError {
 pub trait SessionListener: Send {
     /// News, in order.
     fn session(&self, event: SessionEvent);
+
+    /// A message of a peer for whoever listens on `channel`; nobody does, unless it is said.
+    fn message(&self, _peer: PeerId, _channel: u8, _payload: &[u8]) {}
 }
 
 /// The fabric side of a daemon.
@@ -143,6 +149,12 @@ impl FabricHost {
         }
     }
 
+    /// For whoever sends messages to peers.
+    #[must_use]
+    pub fn agent(&self) -> AgentHandle {
+        self.agent.handle()
+    }
+
     /// Ends the agent.
     pub fn stop(self) {
         self.agent.stop();
@@ -190,6 +202,10 @@ impl SessionEvents for Herald {
     fn peer_idle(&self, peer: PeerId, agent: AgentHandle) {
         info!(peer = self.name(peer), "link is idle: given up until the next frame");
         self.listener.session(SessionEvent::Idle(peer, agent));
+    }
+
+    fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
+        self.listener.message(peer, channel, payload);
     }
 
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize) {

@@ -114,6 +114,12 @@ reasons! {
     /// The guest's receive buffer is smaller than the frame, and it cannot merge buffers.
     RxBufferSmall = "rx-buffer-small",
 
+    // Bandwidth.
+    /// More waits for the vNIC's share of its uplink than may wait, and other traffic of the vNIC must not wait with it.
+    Shaped = "shaped",
+    /// The server sent more through the uplink than the gateway had leased it, or the vNIC more than its limit.
+    OverLease = "over-lease",
+
     // At the uplink.
     /// The uplink's queue was full.
     UplinkBusy = "uplink-busy",

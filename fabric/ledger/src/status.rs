@@ -34,6 +34,8 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// This host's uplinks.
     pub uplinks: Vec<UplinkStatus>,
+    /// Who may send how much through which uplink, where that is shaped.
+    pub shares: Vec<ShareStatus>,
     /// The books, one row for each vNIC or uplink and stage.
     pub ledger: Vec<LedgerRow>,
     /// Everything else that is counted, by name.
@@ -84,6 +86,8 @@ pub struct VnicStatus {
     pub tx: Amount,
     /// To the guest.
     pub rx: Amount,
+    /// What it may send to its home; `None`: the home is not shaped.
+    pub share: Option<VnicShareStatus>,
 }
 
 /// What a vNIC's VMM and guest are doing.
@@ -171,11 +175,45 @@ pub struct UplinkStatus {
     /// Outside to fabric.
     #[serde(rename = "in")]
     pub inward: Amount,
+    /// What it can carry towards the outside, in bits a second; `None`: it is not shaped.
+    pub up_bps: Option<u64>,
     /// Fabric to outside.
     #[serde(rename = "out")]
     pub outward: Amount,
     /// Frames that the kernel dropped before we could read them.
     pub kernel_drops: u64,
+}
+
+/// What one server has of one uplink, upwards. A backend shows its own, a gateway all.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShareStatus {
+    /// The uplink's name.
+    pub uplink: String,
+    /// The server's name.
+    pub server: String,
+    /// The lease in force, in wire bits a second; `None`: none is, and the starter holds.
+    pub lease_bps: Option<u64>,
+    /// What it may send without a lease.
+    pub starter_bps: u64,
+    /// What it would send; `None`: more than it may.
+    pub demand_bps: Option<u64>,
+    /// Wire bits that it says it sent, since it started.
+    pub served_bits: u64,
+}
+
+/// What a vNIC may send to its home, if that is shaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VnicShareStatus {
+    /// In wire bits a second, now.
+    pub rate_bps: u64,
+    /// What it would send; `None`: more than it may.
+    pub demand_bps: Option<u64>,
+    /// It is held back.
+    pub held: bool,
+    /// Bytes that wait.
+    pub queued_bytes: u64,
 }
 
 /// One [`Account`] of one vNIC or uplink.

@@ -12,7 +12,9 @@
 //! stalled for longer than a peer may be silent must not take its own sleep for
 //! the peer's. What is read per wake is bounded, so that a flood starves no timer.
 
-use crate::manager::{Config, ConfigError, Counters, Manager, Output, PeerConfig, PeerStatus};
+use crate::manager::{
+    Config, ConfigError, Counters, MESSAGE_LEN_MAX, Manager, Output, PeerConfig, PeerStatus,
+};
 use crate::random::SystemRandom;
 use crate::session::{PeerId, Session};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -40,6 +42,9 @@ const DATAGRAM_LEN_MAX: usize = 65_535;
 /// Asked of the kernel; it may give less.
 const SOCKET_BUFFER_LEN: usize = 1 << 20;
 
+/// Messages that wait for the thread; it sends them all at its next wake.
+const OUTBOX_MAX: usize = 4_096;
+
 /// How long a caller waits for the thread's answer.
 const STATUS_WAIT: Duration = Duration::from_secs(1);
 
@@ -57,6 +62,9 @@ pub trait SessionEvents: Send {
     /// Nobody needed the peer for long, so its sessions are about to be retired. Who has a
     /// frame for it calls it with `agent` ([`AgentHandle::want`]).
     fn peer_idle(&self, peer: PeerId, agent: AgentHandle);
+    /// A message of the peer for whoever listens on `channel`. It says whatever the peer
+    /// likes, and peers may send a few thousand a second.
+    fn message(&self, peer: PeerId, channel: u8, payload: &[u8]);
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
     /// There is one more peer, before anything else is said of it.
@@ -149,6 +157,8 @@ pub struct AgentStatus {
 struct Commands {
     want: BTreeSet<PeerId>,
     want_all: bool,
+    /// Messages to send: peer, channel, payload.
+    messages: Vec<(PeerId, u8, Vec<u8>)>,
     status: Vec<SyncSender<AgentStatus>>,
     peers: Vec<PeerCommand>,
     stop: bool,
@@ -205,6 +215,19 @@ impl AgentHandle {
     /// Make sessions with all peers, paced.
     pub fn want_all(&self) {
         self.shared.ask(|commands| commands.want_all = true);
+    }
+
+    /// Sends a message to `peer`, if there is a session: at most [`MESSAGE_LEN_MAX`] bytes,
+    /// once, sealed, on the control socket. One that is lost, or that comes faster than the
+    /// thread sends, is gone: say the whole state each time.
+    pub fn send(&self, peer: PeerId, channel: u8, payload: Vec<u8>) {
+        if self.shared.known(peer) && payload.len() <= MESSAGE_LEN_MAX {
+            self.shared.ask(|commands| {
+                if commands.messages.len() < OUTBOX_MAX {
+                    commands.messages.push((peer, channel, payload));
+                }
+            });
+        }
     }
 
     /// A handle on no thread, for tests of those who ask.
@@ -401,6 +424,10 @@ impl Worker {
         for command in commands.peers {
             self.change_peers(now_us, command);
         }
+        for (peer, channel, payload) in commands.messages {
+            self.manager.send_message(peer, channel, &payload);
+            self.publish();
+        }
         for reply in commands.status {
             // The caller may have given up.
             let _ = reply.try_send(self.status());
@@ -457,6 +484,9 @@ impl Worker {
                 Output::PeerGone { peer } => self.events.peer_gone(peer),
                 Output::PeerIdle { peer } => {
                     self.events.peer_idle(peer, self.handle());
+                }
+                Output::Message { peer, channel, payload } => {
+                    self.events.message(peer, channel, &payload);
                 }
                 Output::MtuChanged { peer, datagram_len_max } => {
                     self.events.mtu_changed(peer, datagram_len_max);

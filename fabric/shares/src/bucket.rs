@@ -47,6 +47,13 @@ impl Bucket {
         true
     }
 
+    /// True if [`Self::take`] would succeed now.
+    #[inline]
+    pub fn is_ready(&mut self, now_us: u64) -> bool {
+        self.pass_time(now_us);
+        self.level > 0
+    }
+
     /// When the next [`Self::take`] can succeed: `None` if never, at this rate.
     #[must_use]
     pub fn next_us(&self) -> Option<u64> {

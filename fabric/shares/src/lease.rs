@@ -29,6 +29,17 @@
 
 use std::ops::RangeInclusive;
 
+/// Epochs above this are not believed: a server that names one does not use up the epochs of
+/// the others.
+const EPOCH_BELIEVED_MAX: u64 = 1 << 62;
+
+/// What each of `servers` may always send of `usable_bps`: together a twentieth of it.
+#[must_use]
+pub fn starter_bps(usable_bps: u64, servers: usize) -> u64 {
+    let servers = u64::try_from(servers).unwrap_or(u64::MAX).max(1);
+    usable_bps / 20 / servers
+}
+
 /// Position of a server among those of an uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerIndex(pub usize);
@@ -84,6 +95,25 @@ impl Lessee {
     #[must_use]
     pub fn new(starter_bps: u64, timing: LeaseTiming) -> Self {
         Self { starter_bps, timing, lease: None, sent_us: None }
+    }
+
+    /// The gateway says what may be sent without a lease.
+    pub fn set_starter(&mut self, starter_bps: u64) {
+        self.starter_bps = starter_bps;
+    }
+
+    /// What may be sent without a lease, in bits a second.
+    #[must_use]
+    pub fn starter_bps(&self) -> u64 {
+        self.starter_bps
+    }
+
+    /// The lease in force, with its expiry on the server's clock.
+    #[must_use]
+    pub fn lease(&self, now_us: u64) -> Option<(Lease, u64)> {
+        let lease = self.lease?;
+        let expires_us = lease.answers_us.saturating_add(self.timing.valid_us);
+        (now_us < expires_us).then_some((lease, expires_us))
     }
 
     /// The report to send now.
@@ -187,6 +217,19 @@ impl Lessor {
         }
     }
 
+    /// One more server, which may send `starter_bps` without a lease.
+    pub fn add(&mut self, starter_bps: u64) -> ServerIndex {
+        self.servers.push(Server { starter_bps, ..Server::default() });
+        ServerIndex(self.servers.len() - 1)
+    }
+
+    /// What the server may send without a lease is another rate from now on.
+    pub fn set_starter(&mut self, server: ServerIndex, starter_bps: u64) {
+        if let Some(server) = self.servers.get_mut(server.0) {
+            server.starter_bps = starter_bps;
+        }
+    }
+
     /// The server has started anew, and its clock with it, perhaps.
     pub fn reattach(&mut self, server: ServerIndex) {
         if let Some(server) = self.servers.get_mut(server.0) {
@@ -199,6 +242,10 @@ impl Lessor {
         let issued = 1..=self.next_epoch.saturating_sub(1);
         let Some(server) = self.servers.get_mut(server.0) else { return };
         server.forget(report.obeyed, &issued);
+        // An earlier life gave it: the next one has to be newer, or the server never takes it.
+        if (self.next_epoch..EPOCH_BELIEVED_MAX).contains(&report.obeyed) {
+            self.next_epoch = report.obeyed + 1;
+        }
         if server.heard.is_none_or(|(sent_us, _)| sent_us < report.sent_us) {
             server.heard = Some((report.sent_us, now_us));
         }
@@ -223,6 +270,15 @@ impl Lessor {
         to.promises.retain(|promise| now_us < promise.until_us);
         to.promises.push(Promise { epoch, rate_bps, until_us });
         Some(Lease { epoch, rate_bps, answers_us })
+    }
+
+    /// The most that one server may be sending now: what the gateway polices it to.
+    #[must_use]
+    pub fn promised_bps(&self, server: ServerIndex, now_us: u64) -> u64 {
+        if now_us < self.unknown_until_us {
+            return self.usable_bps;
+        }
+        self.servers.get(server.0).map_or(0, |server| server.committed_bps(now_us))
     }
 
     /// The most that all servers together may be sending now.

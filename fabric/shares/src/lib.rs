@@ -11,6 +11,7 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | [`message`] | reports and leases between hosts |
 //! | [`rate`] | rates as people write them |
 //! | [`terms`] | reservation, shares, limit: what a grant or a vNIC is given |
 //! | [`fill`](mod@fill) | one level: divide a capacity among claims |
@@ -24,6 +25,7 @@
 pub mod bucket;
 pub mod fill;
 pub mod lease;
+pub mod message;
 pub mod rate;
 pub mod terms;
 pub mod tree;
@@ -31,6 +33,7 @@ pub mod tree;
 pub use bucket::Bucket;
 pub use fill::{Claim, Filler, fill};
 pub use lease::{Lease, LeaseTiming, Lessee, Lessor, Report, ServerIndex};
+pub use message::{LeaseMessage, Message, ReportMessage};
 pub use rate::{Rate, RateError};
 pub use terms::{Demand, Terms, TermsError};
-pub use tree::{Divider, GrantNode, Tree, VnicNode};
+pub use tree::{Divider, GrantNode, Tree, VnicNode, share_out};

@@ -11,7 +11,10 @@
 //! from above. So what a vNIC leaves goes to its server's others first, and what a server
 //! leaves, to other servers.
 
-use crate::{Claim, Demand, Terms, fill::Filler};
+use crate::{
+    Claim, Demand, Terms,
+    fill::{Filler, fill},
+};
 
 /// One vNIC behind a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,25 @@ pub struct GrantNode {
 pub struct Tree {
     /// The servers that use it.
     pub grants: Vec<GrantNode>,
+}
+
+/// Divides all of `capacity_bps` among `nodes`: first what they want, then what is left over
+/// as headroom, by the same water level, up to their limits. So who wants more than a moment
+/// ago has it already, unless somebody else lacks it. Who wants nothing gets headroom only if
+/// `idle_too`.
+#[must_use]
+pub fn share_out(capacity_bps: u64, nodes: &[VnicNode], idle_too: bool) -> Vec<u64> {
+    let mut claims: Vec<_> = nodes.iter().map(VnicNode::claim).collect();
+    let mut given = Vec::new();
+    fill(capacity_bps, &claims, &mut given);
+    for ((claim, node), given_bps) in claims.iter_mut().zip(nodes).zip(&given) {
+        let idle = node.demand == Demand::Bps(0);
+        let most_bps = node.terms.limited(Demand::Unbounded.ceiling_bps());
+        claim.floor_bps = *given_bps;
+        claim.ceiling_bps = if idle && !idle_too { *given_bps } else { most_bps };
+    }
+    fill(capacity_bps, &claims, &mut given);
+    given
 }
 
 impl VnicNode {
@@ -179,7 +201,33 @@ mod tests {
         })
     }
 
+    #[test]
+    fn what_nobody_wants_is_headroom_for_all_who_are_awake() {
+        let mut nodes =
+            [vnic(Demand::Bps(GBIT)), vnic(Demand::Bps(3 * GBIT)), vnic(Demand::Bps(0))];
+        assert_eq!(share_out(8 * GBIT, &nodes, false), [4 * GBIT, 4 * GBIT, 0]);
+        assert_eq!(share_out(9 * GBIT, &nodes, true), [3 * GBIT, 3 * GBIT, 3 * GBIT]);
+        nodes[0].terms.limit_bps = Some(2 * GBIT);
+        assert_eq!(share_out(8 * GBIT, &nodes, false), [2 * GBIT, 6 * GBIT, 0]);
+        nodes[1].demand = Demand::Unbounded;
+        assert_eq!(share_out(8 * GBIT, &nodes, true), [GBIT, 7 * GBIT, 0]);
+    }
+
     proptest! {
+        #[test]
+        fn headroom_takes_nothing_from_anybody(
+            capacity in 0..40 * GBIT,
+            grant in any_grant(),
+            idle_too: bool,
+        ) {
+            let given = share_out(capacity, &grant.vnics, idle_too);
+            prop_assert!(given.iter().sum::<u64>() <= capacity);
+            for ((given, wanted), vnic) in given.iter().zip(grant.divide(capacity)).zip(&grant.vnics) {
+                prop_assert!(*given >= wanted);
+                prop_assert!(vnic.terms.limit_bps.is_none_or(|limit| *given <= limit));
+            }
+        }
+
         #[test]
         fn no_level_gives_more_than_it_has(
             capacity in 0..40 * GBIT,

@@ -10,6 +10,7 @@ pub mod link_control;
 pub mod reflection;
 #[cfg(test)]
 pub(crate) mod sample;
+mod shares;
 pub mod storm;
 mod sys;
 mod worker;

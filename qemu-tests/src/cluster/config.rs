@@ -20,10 +20,15 @@ pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
     file.insert("peer".to_owned(), Value::Array(others.map(peer).collect()));
     file.insert("network".to_owned(), Value::Array(vec![network(cluster)]));
     let gateways = cluster.hosts.iter().filter(|other| other.role == Role::Gateway);
-    let uplinks = (1..).zip(gateways).map(|(id, gateway)| uplink(cluster, id, gateway));
+    let uplinks = (1..).zip(gateways).map(|(id, gateway)| uplink(cluster, host, id, gateway));
     file.insert("uplink".to_owned(), Value::Array(uplinks.collect()));
     let vnics = (1..).zip(&cluster.plan.vms).map(|(id, vm)| vnic(cluster, id, vm));
     file.insert("vnic".to_owned(), Value::Array(vnics.collect::<Result<_>>()?));
+    let limited = cluster.plan.vms.iter().filter_map(policy);
+    file.insert("policy".to_owned(), Value::Array(limited.collect()));
+    let grants = cluster.plan.shares.iter().enumerate();
+    let grants = grants.map(|(server, shares)| grant(cluster, server, *shares));
+    file.insert("grant".to_owned(), Value::Array(grants.collect::<Result<_>>()?));
     toml::to_string(&file).map_err(|error| Error::Unexpected(format!("configuration: {error}")))
 }
 
@@ -65,19 +70,25 @@ fn network(cluster: &Cluster) -> Value {
     table(entries)
 }
 
-fn uplink(cluster: &Cluster, id: usize, gateway: &Host) -> Value {
+fn uplink(cluster: &Cluster, host: &Host, id: usize, gateway: &Host) -> Value {
     let driver = match cluster.plan.driver {
         UplinkDriver::Packet => "packet",
         UplinkDriver::Tap => "tap",
     };
-    table([
+    let mut entries = vec![
         ("id", number(id)),
         ("name", uplink_name(id).into()),
         ("host", gateway.name.as_str().into()),
         ("pool", POOL.into()),
         ("driver", driver.into()),
         ("interface", UPLINK_INTERFACE.into()),
-    ])
+    ];
+    let rogue = cluster.plan.rogue.and_then(|rogue| cluster.hosts.get(rogue));
+    if let (Some(up), false) = (cluster.plan.up, rogue.is_some_and(|rogue| rogue.name == host.name))
+    {
+        entries.push(("up", up.into()));
+    }
+    table(entries)
 }
 
 fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
@@ -98,7 +109,22 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
     if cluster.plan.gateways > 0 {
         entries.push(("home", uplink_name(vm.home + 1).into()));
     }
+    if vm.limit.is_some() {
+        entries.push(("policy", vm.name.as_str().into()));
+    }
     Ok(table(entries))
+}
+
+/// The policy of a VM that has a limit; it has the VM's name.
+fn policy(vm: &super::VmPlan) -> Option<Value> {
+    let up = table([("limit", vm.limit?.into())]);
+    Some(table([("name", vm.name.as_str().into()), ("up", up)]))
+}
+
+fn grant(cluster: &Cluster, server: usize, shares: i64) -> Result<Value> {
+    let server = cluster.host(server)?;
+    let up = table([("shares", shares.into())]);
+    Ok(table([("pool", POOL.into()), ("server", server.name.as_str().into()), ("up", up)]))
 }
 
 fn uplink_name(id: usize) -> String {

@@ -17,13 +17,15 @@ pub struct VmPlan {
     pub queue_pairs: u16,
     /// The gateway that its home uplink is on, from 0.
     pub home: usize,
+    /// The most that it may send to its home, such as `20Mbit`.
+    pub limit: Option<&'static str>,
 }
 
 impl VmPlan {
     /// A VM with one queue pair and its home on the first gateway.
     #[must_use]
     pub fn new(name: &str, server: usize, number: u8) -> Self {
-        Self { name: name.to_owned(), server, number, queue_pairs: 1, home: 0 }
+        Self { name: name.to_owned(), server, number, queue_pairs: 1, home: 0, limit: None }
     }
 
     /// Its address.
@@ -85,6 +87,12 @@ pub struct Plan {
     pub backend_listens: bool,
     /// How gateways reach the outside.
     pub driver: UplinkDriver,
+    /// What each uplink carries towards the outside, such as `200Mbit`; `None`: it is not shaped.
+    pub up: Option<&'static str>,
+    /// Shares of the servers in the pool, from the first on; those without have the default.
+    pub shares: Vec<i64>,
+    /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
+    pub rogue: Option<usize>,
     /// Daemons run as `nobody` with [`Self::capabilities`] and no others; else as the caller.
     pub unprivileged: bool,
 }
@@ -108,6 +116,9 @@ impl Plan {
             paths: 1,
             backend_listens: true,
             driver: UplinkDriver::Packet,
+            up: None,
+            shares: Vec::new(),
+            rogue: None,
             unprivileged: false,
         }
     }

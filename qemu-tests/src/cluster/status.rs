@@ -29,6 +29,9 @@ pub struct Status {
     /// Its links, as they come.
     #[serde(default)]
     pub links: Vec<Value>,
+    /// Who has how much of which uplink, as it comes.
+    #[serde(default)]
+    pub shares: Vec<Value>,
     /// Its uplinks, as they come.
     #[serde(default)]
     pub uplinks: Vec<Value>,

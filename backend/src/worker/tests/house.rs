@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::{
+    shares::Shares,
     vhost_user::RingStart,
     virtqueue::tests::driver::{Driver, EVENT_IDX, INDIRECT_DESC, LOW, MRG_RXBUF, WRITE},
 };
@@ -111,6 +112,7 @@ pub(super) fn worker() -> Worker {
     let settings = WorkerConfig {
         fabric: FabricHost::worker_config(&config, 0, FABRIC_TOKEN_KIND),
         tables: tables_of(&config),
+        clock: Instant::now(),
     };
     let (mailbox, inbox) = mailbox().unwrap();
     Worker::new(&settings, Seat { number: 0, inbox, colleagues: vec![mailbox] }).unwrap()
@@ -118,7 +120,8 @@ pub(super) fn worker() -> Worker {
 
 /// The tables of the only worker.
 fn tables_of(config: &Config) -> NewTables {
-    NewTables::for_workers(&Arc::new(Directory::new(config)), 1).remove(0)
+    let directory = Arc::new(Directory::new(config));
+    NewTables::for_workers(&directory, &Shares::default(), 1).remove(0)
 }
 
 impl Worker {

@@ -1,5 +1,6 @@
 //! A status as tables, and the sentence that says whether the ledger closes.
 
+use super::shares;
 use crate::output::{Table, duration, scaled};
 use std::{
     fmt::Write,
@@ -19,6 +20,8 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
     section(&mut page, &vnics(now, before, clock));
     section(&mut page, &links(now, before, clock));
     section(&mut page, &uplinks(now, before, clock));
+    section(&mut page, &shares::servers(now, before, clock));
+    section(&mut page, &shares::vnics(now));
     section(&mut page, &ledger(&now.ledger));
     section(&mut page, &drops(&now.ledger));
     section(&mut page, &counters(now));
@@ -29,7 +32,7 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
 
 /// The time between two samples of the same run of the daemon.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+pub(super) struct Clock {
     elapsed_us: u64,
 }
 
@@ -41,7 +44,7 @@ impl Clock {
     }
 
     /// How often per second a counter grew.
-    fn rate(self, now: u64, before: u64) -> u64 {
+    pub(super) fn rate(self, now: u64, before: u64) -> u64 {
         let grown = u128::from(now.saturating_sub(before));
         u64::try_from(grown * 1_000_000 / u128::from(self.elapsed_us)).unwrap_or(u64::MAX)
     }
@@ -354,6 +357,7 @@ mod tests {
             memory_sealed: true,
             tx,
             rx: Amount::ZERO,
+            share: None,
         };
         Status {
             role: "backend".to_owned(),

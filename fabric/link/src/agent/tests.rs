@@ -20,6 +20,7 @@ enum Event {
     Mtu(usize),
     Added(PeerId),
     Gone(PeerId),
+    Message(PeerId, u8, Vec<u8>),
 }
 
 struct Tell(Sender<Event>);
@@ -45,6 +46,9 @@ impl SessionEvents for Tell {
     }
     fn peer_gone(&self, peer: PeerId) {
         let _ = self.0.send(Event::Gone(peer));
+    }
+    fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
+        let _ = self.0.send(Event::Message(peer, channel, payload.to_vec()));
     }
     fn mtu_changed(&self, _: PeerId, len: usize) {
         let _ = self.0.send(Event::Mtu(len));
@@ -107,6 +111,30 @@ fn next_up(events: &Receiver<Event>) -> Arc<Session> {
             return session;
         }
     }
+}
+
+#[test]
+fn messages_reach_the_other_end_and_only_while_there_is_a_session() {
+    let (ends, [socket_a, socket_b]) = ends(([127, 0, 0, 1], 0).into());
+    let (a, events_a) = start(&ends, 0, socket_a, 60_000 * MS);
+    let (b, events_b) = start(&ends, 1, socket_b, 60_000 * MS);
+    a.handle().send(PeerId(0), 7, vec![0]);
+    a.handle().want(PeerId(0));
+    next_up(&events_a);
+    next_up(&events_b);
+    a.handle().send(PeerId(7), 7, vec![1]);
+    a.handle().send(PeerId(0), 7, vec![2; MESSAGE_LEN_MAX + 1]);
+    a.handle().send(PeerId(0), 7, vec![3; MESSAGE_LEN_MAX]);
+    let message = |events: &Receiver<Event>| loop {
+        if let Event::Message(peer, channel, payload) = events.recv_timeout(PATIENCE).unwrap() {
+            return (peer, channel, payload);
+        }
+    };
+    assert_eq!(message(&events_b), (PeerId(0), 7, vec![3; MESSAGE_LEN_MAX]));
+    b.handle().send(PeerId(0), 9, Vec::new());
+    assert_eq!(message(&events_a), (PeerId(0), 9, Vec::new()));
+    let counters = a.handle().status().peers[0].counters;
+    assert_eq!((counters.messages_sent, counters.messages_heard), (1, 1));
 }
 
 #[test]

@@ -51,6 +51,12 @@ pub struct PeerCounters {
     pub goodbyes_sent: u64,
     /// Authentic goodbyes from the peer that ended a session.
     pub goodbyes_heard: u64,
+    /// Messages of those above that we sent.
+    pub messages_sent: u64,
+    /// Messages from the peer that were handed on.
+    pub messages_heard: u64,
+    /// Messages from the peer beyond what one may send.
+    pub messages_limited: u64,
     /// Sessions that came up.
     pub sessions: u64,
     /// Times that the peer went silent.

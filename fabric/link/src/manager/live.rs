@@ -2,6 +2,7 @@
 
 use super::goodbye::Goodbye;
 use super::hello::{HELLO_LEN_MIN, Hello};
+use super::message::{NUMBER_FIRST, Note};
 use super::mtu::MtuSearch;
 use crate::aead::{HEADER_LEN, OpeningKey, SealingKey, TAG_LEN};
 use crate::handshake::header::{Header, Kind};
@@ -25,11 +26,12 @@ pub(super) enum Refused {
 }
 
 /// What a control datagram said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
     /// And whether no later message of the peer was heard before it.
     Hello(Hello, bool),
     Goodbye(Goodbye),
+    Note(Note),
 }
 
 /// What a hello told about ours.
@@ -58,9 +60,12 @@ pub(super) struct Live {
     sealing: SealingKey,
     opening: OpeningKey,
     window: ReplayWindow,
+    /// Of messages of those above: number less [`NUMBER_FIRST`].
+    notes: ReplayWindow,
     /// When the highest number was heard.
     edge_us: u64,
     next_number: u64,
+    next_note: u64,
     sent: VecDeque<Sent>,
     /// One more than the highest of our numbers that the peer heard.
     echoed: u64,
@@ -77,8 +82,10 @@ impl Live {
             sealing,
             opening,
             window: ReplayWindow::new(),
+            notes: ReplayWindow::new(),
             edge_us: now_us,
             next_number: 0,
+            next_note: 0,
             sent: VecDeque::with_capacity(SENT_MAX),
             echoed: 0,
         })
@@ -95,7 +102,9 @@ impl Live {
         let number = self.next_number;
         let len = len.max(u16::try_from(HELLO_LEN_MIN).unwrap_or(u16::MAX));
         let hold_us = now_us.saturating_sub(self.edge_us);
-        let bytes = self.seal(Hello::about(&self.window, hold_us, every_us).emit(len))?;
+        let payload = Hello::about(&self.window, hold_us, every_us).emit(len);
+        let bytes = self.seal(number, payload)?;
+        self.next_number += 1;
         if self.sent.len() >= SENT_MAX {
             self.sent.pop_front();
         }
@@ -105,12 +114,20 @@ impl Live {
 
     /// The datagram that ends the session.
     pub(super) fn goodbye(&mut self, goodbye: Goodbye) -> Option<Vec<u8>> {
-        self.seal(goodbye.emit())
+        let bytes = self.seal(self.next_number, goodbye.emit())?;
+        self.next_number += 1;
+        Some(bytes)
     }
 
-    /// A control datagram with the next number.
-    fn seal(&mut self, mut payload: Vec<u8>) -> Option<Vec<u8>> {
-        let number = self.next_number;
+    /// A datagram with a message of those above, given as its clear payload.
+    pub(super) fn note(&mut self, payload: Vec<u8>) -> Option<Vec<u8>> {
+        let bytes = self.seal(NUMBER_FIRST.checked_add(self.next_note)?, payload)?;
+        self.next_note += 1;
+        Some(bytes)
+    }
+
+    /// A control datagram with a number that none before had.
+    fn seal(&mut self, number: u64, mut payload: Vec<u8>) -> Option<Vec<u8>> {
         let header = Header {
             version: self.session.version,
             kind: Kind::Control,
@@ -121,7 +138,6 @@ impl Live {
         .emit();
         let mut tag = [0; TAG_LEN];
         self.sealing.seal(number, &header, &mut payload, &mut tag).ok()?;
-        self.next_number += 1;
         Some([&header[..], &payload[..], &tag[..]].concat())
     }
 
@@ -141,6 +157,9 @@ impl Live {
         if header.version != self.session.version || header.epoch != self.session.epoch {
             return Err(Refused::Forged);
         }
+        if let Some(number) = header.packet_number.checked_sub(NUMBER_FIRST) {
+            return self.open_note(now_us, number, header.packet_number, datagram);
+        }
         if self.window.check(header.packet_number) != Position::New {
             return Err(Refused::Repeated);
         }
@@ -157,6 +176,26 @@ impl Live {
         let payload = sealed.get(..len).unwrap_or_default();
         let hello = Hello::parse(payload).map(|hello| Message::Hello(hello, newest));
         hello.or_else(|| Goodbye::parse(payload).map(Message::Goodbye)).ok_or(Refused::Unknown)
+    }
+
+    /// Opens a message of those above, whose `number` is counted by itself.
+    fn open_note(
+        &mut self,
+        now_us: u64,
+        number: u64,
+        packet_number: u64,
+        datagram: &mut [u8],
+    ) -> Result<Message, Refused> {
+        if self.notes.check(number) != Position::New {
+            return Err(Refused::Repeated);
+        }
+        let (bytes, sealed) =
+            datagram.split_first_chunk_mut::<HEADER_LEN>().ok_or(Refused::Forged)?;
+        let len = self.opening.open(packet_number, bytes, sealed).map_err(|_| Refused::Forged)?;
+        self.heard_us = now_us;
+        self.notes.mark(number);
+        let payload = sealed.get(..len).unwrap_or_default();
+        Note::parse(payload).map(Message::Note).ok_or(Refused::Unknown)
     }
 
     /// Books which of our hellos the peer heard.

@@ -24,7 +24,9 @@ mod counters;
 mod goodbye;
 mod hello;
 mod live;
+mod message;
 mod mtu;
+mod output;
 mod pace;
 mod parting;
 mod peer;
@@ -36,6 +38,8 @@ mod tests;
 pub use change::PEER_NUMBERS_MAX;
 pub use config::{Config, ConfigError, IDLE_AFTER_US, PathMtu, PeerConfig, REKEY_AFTER_US, Timing};
 pub use counters::{Counters, PeerCounters};
+pub use message::MESSAGE_LEN_MAX;
+pub use output::Output;
 pub use status::{PeerState, PeerStatus};
 
 use crate::handshake::header::{Header, Kind};
@@ -44,7 +48,7 @@ use crate::handshake::offer::{Offer, RANDOM_LEN};
 use crate::handshake::{Agreement, HandshakeError, Initiator, MacKey};
 use crate::key::PublicKey;
 use crate::random::{NoRandom, Random};
-use crate::session::{INDEX_MAX, PeerId, Sender, Session};
+use crate::session::{INDEX_MAX, PeerId, Sender};
 use hello::Hello;
 use live::{Live, Message, Refused};
 use peer::Peer;
@@ -58,60 +62,6 @@ const INDEX_TRIES: usize = 64;
 
 /// No worker gets a session replaced that is younger than this.
 const REKEY_PAUSE_US: u64 = 1_000_000;
-
-/// What is to be done or told, in this order.
-#[derive(Debug)]
-pub enum Output {
-    /// Send this datagram.
-    Send {
-        /// The peer's configured address.
-        to: SocketAddr,
-        /// The UDP payload.
-        bytes: Vec<u8>,
-    },
-    /// Accept datagrams on this session from now on.
-    SessionOpen(Arc<Session>),
-    /// Send on this session from now on. Said again when a peer that was down
-    /// comes back on it, but never of a session that another has replaced.
-    SessionUp(Arc<Session>),
-    /// Stop accepting on this session; nobody sends on it any more.
-    SessionRetired {
-        /// Whose session.
-        peer: PeerId,
-        /// Which.
-        generation: u64,
-    },
-    /// The peer is silent: use another way until the next `SessionUp`.
-    PeerDown {
-        /// Who.
-        peer: PeerId,
-    },
-    /// Nobody needed the peer for long: its sessions are retired. Somebody who has a
-    /// frame for it says so ([`Manager::want`]).
-    PeerIdle {
-        /// Who.
-        peer: PeerId,
-    },
-    /// There is one more peer, before anything else is said of it.
-    PeerAdded {
-        /// Its number.
-        peer: PeerId,
-        /// Who it is.
-        config: PeerConfig,
-    },
-    /// The peer was removed; nothing more is said of it.
-    PeerGone {
-        /// Who.
-        peer: PeerId,
-    },
-    /// The longest datagram to this peer has changed.
-    MtuChanged {
-        /// Who.
-        peer: PeerId,
-        /// Bytes of UDP payload.
-        datagram_len_max: usize,
-    },
-}
 
 /// See the module's documentation.
 pub struct Manager<R> {
@@ -472,6 +422,7 @@ impl<R: Random> Manager<R> {
                     self.heard_pace(now_us, id, generation, &hello);
                 }
             }
+            Ok(Message::Note(note)) => self.heard_message(now_us, id, note),
             Ok(Message::Goodbye(why)) => self.goodbye(now_us, id, generation, why),
             Err(Refused::Forged) => self.counters.forged += 1,
             Err(Refused::Repeated) => self.counters.repeated += 1,

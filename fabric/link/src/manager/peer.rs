@@ -4,6 +4,7 @@ use super::REKEY_PAUSE_US;
 use super::config::{Config, PathMtu, PeerConfig, Timing, headers_len};
 use super::counters::PeerCounters;
 use super::live::Live;
+use super::message::Meter;
 use super::mtu::MtuSearch;
 use super::pace::Pace;
 use super::{PeerState, PeerStatus};
@@ -57,6 +58,8 @@ pub(super) struct Peer {
     pub(super) mtu: MtuSearch,
     /// The length that the workers were told last.
     pub(super) published_len: usize,
+    /// Messages that it may still send us.
+    pub(super) messages: Meter,
     pub(super) counters: PeerCounters,
     /// When a refusal was logged last.
     pub(super) logged_us: Option<u64>,
@@ -91,6 +94,7 @@ impl Peer {
             rtt_us: None,
             published_len: mtu.current(),
             mtu,
+            messages: Meter::default(),
             counters: PeerCounters::default(),
             logged_us: None,
             due_us: None,

@@ -41,6 +41,7 @@ impl SessionEvents for Channel {
     fn peer_idle(&self, peer: PeerId, agent: AgentHandle) {
         let _ = self.0.send(SessionEvent::Idle(peer, agent));
     }
+    fn message(&self, _: PeerId, _: u8, _: &[u8]) {}
     fn peer_added(&self, _: PeerId, _: &PeerConfig) {}
     fn peer_gone(&self, peer: PeerId) {
         let _ = self.0.send(SessionEvent::Gone(peer));

@@ -328,3 +328,41 @@ fn without_faults_everybody_has_his_target_within_three_ticks() {
         }
     }
 }
+
+#[test]
+fn a_gateway_whose_epochs_fell_behind_catches_up_with_what_servers_obey() {
+    let timing = LeaseTiming::default();
+    let mut server = Lessee::new(10, timing);
+    server.report(0);
+    server.take(Lease { epoch: 5_000, rate_bps: 50, answers_us: 0 });
+    // A new life whose epochs begin too low.
+    let mut gateway = Lessor::new(1_000, &[10], timing, 7, 0);
+    gateway.set_target(ServerIndex(0), 600);
+    for now_us in [100_000, 105_000] {
+        gateway.hear(ServerIndex(0), server.report(now_us), now_us);
+        server.take(gateway.lease(ServerIndex(0), now_us).unwrap());
+        assert_eq!(server.rate_bps(now_us), 600);
+    }
+    gateway.hear(ServerIndex(0), Report { sent_us: 110_000, obeyed: u64::MAX }, 110_000);
+    let lease = gateway.lease(ServerIndex(0), 110_000).unwrap();
+    assert!(lease.epoch < 6_000, "one server cannot use up all epochs");
+}
+
+#[test]
+fn a_server_is_policed_to_the_largest_promise_that_it_may_obey() {
+    let timing = LeaseTiming::default();
+    let mut gateway = Lessor::new(1_000, &[10, 10], timing, 1, 0);
+    let one = ServerIndex(0);
+    assert_eq!(gateway.promised_bps(one, 0), 1_000, "an earlier life may have promised all");
+    assert_eq!(gateway.promised_bps(one, 60_000), 10);
+    gateway.set_target(one, 600);
+    gateway.hear(one, Report { sent_us: 0, obeyed: 0 }, 60_000);
+    let raised = gateway.lease(one, 60_000).unwrap();
+    gateway.set_target(one, 100);
+    let cut = gateway.lease(one, 61_000).unwrap();
+    assert_eq!((raised.rate_bps, cut.rate_bps), (600, 100));
+    assert_eq!(gateway.promised_bps(one, 62_000), 600, "it may not have heard of the cut");
+    gateway.hear(one, Report { sent_us: 5_000, obeyed: cut.epoch }, 65_000);
+    assert_eq!(gateway.promised_bps(one, 65_000), 100);
+    assert_eq!(gateway.promised_bps(one, 200_000), 10, "promises expire");
+}

@@ -24,7 +24,7 @@ use wireonce_frame::{
     coalesce::Flow,
     ecn::{self, Ecn},
     flow_hash,
-    segment::segment_count,
+    segment::{WireCost, segment_count, wire_cost},
 };
 use wireonce_ledger::{Amount, DropReason};
 use wireonce_link::PeerId;
@@ -52,6 +52,8 @@ pub struct Out {
     pub vnet: [u8; VNET_HEADER_LEN],
     /// What it may be joined with.
     pub flow: Option<Flow>,
+    /// What it costs on the wire.
+    pub cost: WireCost,
 }
 
 /// In to the fabric.
@@ -132,7 +134,8 @@ fn leave(
     check_link_layer(&headers.ethernet)?;
     let vnet = frame.offload.to_vnet(head, OffloadFeatures::ALL);
     let flow = Flow::of(&headers, head, frame.frame_len(), &frame.offload);
-    Ok(Out { uplink, vlan: outside.vlan, vnet, flow })
+    let cost = wire_cost(frame.frame_len(), &frame.offload, &headers);
+    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost })
 }
 
 /// Decides on a frame that came in through `uplink`.

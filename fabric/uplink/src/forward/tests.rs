@@ -111,7 +111,8 @@ fn vnics_leave_through_their_home_on_their_networks_vlan() {
     let out = frame(STRANGER, mac(1), 100);
     let headers = Headers::parse(&out, out.len()).unwrap();
     let flow = Flow::of(&headers, &out, out.len(), &Offload::default());
-    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN, flow });
+    let cost = wire_cost(out.len(), &Offload::default(), &headers);
+    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost });
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_A, &out), through(UP_A, None));
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::NetworkMismatch));
     let out = frame(STRANGER, mac(3), 100);

@@ -11,7 +11,7 @@
 use super::Gateway;
 use crate::{
     storm::OutsideStorm,
-    worker::{Command, LocalUplink, Moves, NewTables},
+    worker::{Command, LocalUplink, Moves, NewRights, NewTables},
 };
 use std::{
     sync::Arc,
@@ -59,6 +59,8 @@ impl Gateway {
             port: port.clone(),
             storm: Arc::new(OutsideStorm::new(config, uplink)),
             group: (workers > 1).then(Arc::default),
+            // Its tables will say.
+            police: None,
         }
     }
 
@@ -100,13 +102,15 @@ impl Gateway {
                 self.storms.insert(uplink.id, Arc::new(OutsideStorm::new(config, uplink)));
             }
         }
-        let with_storm = |(uplink, _): (&Arc<Uplink>, &Port)| {
+        self.shares.change(config, numbers, self.now_us());
+        let rights = |(uplink, _): (&Arc<Uplink>, &Port)| {
             let storm = Arc::clone(self.storms.get(&uplink.id)?);
-            Some((uplink.id, (Arc::clone(uplink), storm)))
+            let police = self.shares.police(uplink.id);
+            Some((uplink.id, NewRights { uplink: Arc::clone(uplink), storm, police }))
         };
         let tables = NewTables {
             directory: Arc::clone(&directory),
-            uplinks: config.local_uplinks().filter_map(with_storm).collect(),
+            uplinks: config.local_uplinks().filter_map(rights).collect(),
             moves: Arc::new(Moves::between(&self.directory, &directory)),
         };
         self.storms.retain(|id, _| tables.uplinks.contains_key(id));

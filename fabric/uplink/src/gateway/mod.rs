@@ -12,6 +12,7 @@ mod tests;
 use crate::{
     books::{Books, Owner},
     driver::DriverError,
+    shares::{Shares, SharesThread},
     storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
 };
@@ -22,7 +23,7 @@ use std::{
     time::Instant,
 };
 use wireonce_config::{Config, Driver, Port, Uplink};
-use wireonce_directory::Directory;
+use wireonce_directory::{Directory, PeerNumbers};
 use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Amount, Stage, Status,
@@ -76,6 +77,8 @@ pub enum GatewayError {
 pub struct Gateway {
     config: Arc<Config>,
     directory: Arc<Directory>,
+    shares: Shares,
+    shares_thread: SharesThread,
     host: FabricHost,
     workers: Workers<Worker>,
     /// What the outside may send to everybody, for each uplink.
@@ -93,8 +96,11 @@ impl Gateway {
     /// [`GatewayError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
         let count = config.host.workers.max(1);
-        let local = |(uplink, port): (&Arc<Uplink>, &Port)| {
-            Self::local_uplink(config, uplink, port, count.into())
+        let started = Instant::now();
+        let shares = Shares::new(config, &PeerNumbers::in_order(config), 0);
+        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
+            police: shares.police(uplink.id),
+            ..Self::local_uplink(config, uplink, port, count.into())
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         if uplinks.is_empty() {
@@ -107,20 +113,32 @@ impl Gateway {
                 fabric: FabricHost::worker_config(config, seat.number, FABRIC_TOKEN_KIND),
                 directory: Arc::clone(&directory),
                 uplinks: uplinks.clone(),
+                clock: started,
             };
             move || Worker::new(&settings, seat)
         })?;
-        let host = FabricHost::start(config, Box::new(workers.postman()))?;
+        let (ears, inbox) = Shares::ears(workers.postman());
+        let host = FabricHost::start(config, Box::new(ears))?;
+        let shares_thread = shares
+            .start(inbox, host.agent(), started)
+            .map_err(|source| GatewayError::System { action: "start the shares thread", source })?;
         let storms = uplinks.iter().map(|it| (it.uplink.id, Arc::clone(&it.storm))).collect();
         Ok(Self {
             config: Arc::clone(config),
             directory,
+            shares,
+            shares_thread,
             host,
             workers,
             storms,
             names: HashMap::new(),
-            started: Instant::now(),
+            started,
         })
+    }
+
+    /// This process's clock.
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The name and number of an account.
@@ -159,6 +177,7 @@ impl Gateway {
                 network.outside.as_ref().is_some_and(|o| o.designated.id == uplink.id)
             }),
             inward,
+            up_bps: uplink.up_bps,
             outward,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
         }
@@ -181,12 +200,15 @@ impl Daemon for Gateway {
         };
         let mut counters = self.host.counters(&fabric);
         count_uplinks(&mut counters, snapshots.iter().flat_map(|snapshot| &snapshot.uplinks));
+        let elapsed = self.started.elapsed();
+        let sampled_at_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         Status {
             role: "gateway".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
-            sampled_at_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            sampled_at_us,
+            shares: self.shares.status(&self.config, sampled_at_us),
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
             uplinks: self
@@ -207,6 +229,7 @@ impl Daemon for Gateway {
     fn stop(self) {
         // Peers hear no more hellos first, then the workers end.
         self.host.stop();
+        drop(self.shares_thread);
         drop(self.workers);
     }
 }

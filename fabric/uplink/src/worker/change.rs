@@ -14,7 +14,6 @@ use crate::{
     GatewayError,
     driver::{Access, Driver, Port},
 };
-use std::sync::Arc;
 use wireonce_config::Driver as DriverKind;
 use wireonce_ring::{RingError, Token};
 
@@ -23,7 +22,7 @@ use super::run::{RECEIVE, SLOT_BITS, TRANSMIT};
 impl Worker {
     /// Opens an uplink in a place of its own, where no table names it yet.
     pub(super) fn open_uplink(&mut self, local: LocalUplink) -> Result<(), GatewayError> {
-        let LocalUplink { uplink, port, storm, group } = local;
+        let LocalUplink { uplink, port, storm, group, police } = local;
         let number = u16::try_from(self.uplinks.len()).map_err(|_| GatewayError::Places)?;
         let port = Port {
             access: match port.driver {
@@ -37,7 +36,9 @@ impl Worker {
         };
         let driver = Driver::open(port, &mut self.ring)?;
         self.opened.push(self.uplinks.len());
-        self.uplinks.push(Some(UplinkPort::new(uplink, driver, storm, self.announces)));
+        let mut port = UplinkPort::new(uplink, driver, storm, self.announces);
+        port.police = police;
+        self.uplinks.push(Some(port));
         // Its carrier is looked at soon.
         self.next_refresh_us = 0;
         Ok(())
@@ -69,8 +70,8 @@ impl Worker {
         }
         for (id, place) in &self.by_id {
             let port = self.uplinks.get_mut(*place).and_then(Option::as_mut);
-            if let Some((port, (uplink, storm))) = port.zip(new.uplinks.get(id)) {
-                port.change(Arc::clone(uplink), Arc::clone(storm));
+            if let Some((port, rights)) = port.zip(new.uplinks.get(id)) {
+                port.change(rights.clone());
                 port.moved(&new.moves, now_us);
             }
         }

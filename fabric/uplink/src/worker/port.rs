@@ -1,11 +1,12 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
-use super::{snapshot::UplinkSnapshot, tables::Moves};
+use super::{NewRights, snapshot::UplinkSnapshot, tables::Moves};
 use crate::{
     announce::{self, Announcer},
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
+    shares::Police,
     storm::OutsideStorm,
     sys::VNET_LEN,
 };
@@ -16,7 +17,7 @@ use wireonce_directory::Directory;
 use wireonce_frame::{
     FrameRef, HEAD_LEN, Offload, VNET_HEADER_LEN,
     coalesce::JoinKind,
-    segment::{cut, segment},
+    segment::{WireCost, cut, segment},
 };
 use wireonce_ledger::{Amount, DropReason, Stage};
 use wireonce_ring::{Ring, RingError};
@@ -31,6 +32,8 @@ pub(super) struct UplinkPort {
     pub(super) uplink: Arc<Uplink>,
     pub(super) driver: Driver,
     pub(super) storm: Arc<OutsideStorm>,
+    /// What frames from servers have to pass; `None`: it is not shaped.
+    pub(super) police: Option<Arc<Police>>,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
@@ -57,6 +60,7 @@ impl UplinkPort {
             uplink,
             driver,
             storm,
+            police: None,
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -71,9 +75,8 @@ impl UplinkPort {
     }
 
     /// The uplink has other keys, but the same port.
-    pub(super) fn change(&mut self, uplink: Arc<Uplink>, storm: Arc<OutsideStorm>) {
-        self.uplink = uplink;
-        self.storm = storm;
+    pub(super) fn change(&mut self, rights: NewRights) {
+        NewRights { uplink: self.uplink, storm: self.storm, police: self.police } = rights;
     }
 
     /// Tells those outside which vNICs are here since now.
@@ -207,7 +210,13 @@ impl UplinkPort {
     fn announce_vnic(&mut self, books: &mut Books, vnic: &Vnic) {
         let Some(outside) = &vnic.network.outside else { return };
         let owner = Owner::uplink(self.uplink.id);
-        let out = Out { uplink: self.uplink.id, vlan: outside.vlan, vnet: PLAIN, flow: None };
+        let out = Out {
+            uplink: self.uplink.id,
+            vlan: outside.vlan,
+            vnet: PLAIN,
+            flow: None,
+            cost: WireCost::SHORTEST,
+        };
         for bytes in announce::frames(vnic) {
             let parts = [&bytes[..]];
             let frame = FrameRef::new(&parts, Offload::default());
@@ -412,7 +421,13 @@ mod tests {
             let mut send = |port: &mut UplinkPort, bytes: &[u8]| {
                 let headers = Headers::parse(bytes, bytes.len()).unwrap();
                 let flow = Flow::of(&headers, bytes, bytes.len(), &Offload::default());
-                let out = Out { uplink: port.uplink.id, vlan: Some(20), vnet: PLAIN, flow };
+                let out = Out {
+                    uplink: port.uplink.id,
+                    vlan: Some(20),
+                    vnet: PLAIN,
+                    flow,
+                    cost: WireCost::SHORTEST,
+                };
                 let parts = [bytes];
                 let frame = FrameRef::new(&parts, Offload::default());
                 port.send(&mut books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
@@ -457,7 +472,7 @@ mod tests {
                     &mut books,
                     owner,
                     amount,
-                    &Out { uplink: id, vlan, vnet, flow: None },
+                    &Out { uplink: id, vlan, vnet, flow: None, cost: WireCost::SHORTEST },
                     &frame,
                 );
                 port.driver.transmit().in_flight()
@@ -490,7 +505,13 @@ mod tests {
             let mut books = Books::default();
             let owner = Owner::vnic(vnic(1));
             let amount = Amount::frame(60, 1);
-            let out = Out { uplink: port.uplink.id, vlan: None, vnet: PLAIN, flow: None };
+            let out = Out {
+                uplink: port.uplink.id,
+                vlan: None,
+                vnet: PLAIN,
+                flow: None,
+                cost: WireCost::SHORTEST,
+            };
             let parts = [&[0; 60][..]];
             let frame = FrameRef::new(&parts, Offload::default());
             port.send(&mut books, owner, amount, &out, &frame);

@@ -10,6 +10,7 @@ use crate::{
     GatewayError,
     books::{Books, Owner},
     driver::FanoutGroup,
+    shares::Police,
     storm::OutsideStorm,
     sys,
 };
@@ -48,6 +49,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) directory: Arc<Directory>,
     /// This host's uplinks.
     pub(crate) uplinks: Vec<LocalUplink>,
+    /// The clock of this process: microseconds since then.
+    pub(crate) clock: Instant,
 }
 
 /// One uplink of this host.
@@ -59,6 +62,8 @@ pub(crate) struct LocalUplink {
     pub(crate) storm: Arc<OutsideStorm>,
     /// What the workers share it by; `None` for the only worker.
     pub(crate) group: Option<Arc<FanoutGroup>>,
+    /// What frames from servers have to pass; `None`: it is not shaped.
+    pub(crate) police: Option<Arc<Police>>,
 }
 
 /// What a worker of the gateway can be asked, besides what every worker can.
@@ -163,7 +168,7 @@ impl Worker {
             arrived: VecDeque::new(),
             later: Vec::new(),
             spin: Spin::default(),
-            started: Instant::now(),
+            started: config.clock,
             next_refresh_us: 0,
         };
         for uplink in &config.uplinks {
@@ -200,7 +205,7 @@ impl Worker {
     fn serve_fabric(&mut self, now_us: u64) -> Result<(), RingError> {
         while let Some(completion) = self.arrived.pop_front() {
             let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-            let mut outwards = Outwards { directory, uplinks, by_id, books };
+            let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
             fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))?;
             self.relieve()?;
             if self.now_us().saturating_sub(now_us) >= FABRIC_TURN_US {
@@ -288,7 +293,7 @@ impl Worker {
 
     fn run_timers(&mut self, now_us: u64) {
         let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-        let mut outwards = Outwards { directory, uplinks, by_id, books };
+        let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
         fabric.tick(now_us, &mut |inbound| outwards.take(&inbound));
         if now_us >= self.next_refresh_us {
             self.next_refresh_us = now_us + REFRESH_US;

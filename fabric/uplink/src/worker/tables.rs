@@ -1,6 +1,6 @@
 //! What a worker is told of another configuration, made where nobody waits.
 
-use crate::storm::OutsideStorm;
+use crate::{shares::Police, storm::OutsideStorm};
 use rustc_hash::FxHashMap;
 use std::{collections::BTreeMap, sync::Arc};
 use wireonce_config::{Uplink, Vnic};
@@ -11,9 +11,19 @@ use wireonce_wire::{UplinkId, VnicId};
 #[derive(Debug, Clone)]
 pub(crate) struct NewTables {
     pub(crate) directory: Arc<Directory>,
-    /// This host's uplinks, each with what the outside may send to everybody.
-    pub(crate) uplinks: FxHashMap<UplinkId, (Arc<Uplink>, Arc<OutsideStorm>)>,
+    /// This host's uplinks.
+    pub(crate) uplinks: FxHashMap<UplinkId, NewRights>,
     pub(crate) moves: Arc<Moves>,
+}
+
+/// What may pass an uplink.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRights {
+    pub(crate) uplink: Arc<Uplink>,
+    /// What the outside may send to everybody.
+    pub(crate) storm: Arc<OutsideStorm>,
+    /// What frames from servers have to pass; `None`: it is not shaped.
+    pub(crate) police: Option<Arc<Police>>,
 }
 
 /// Which vNICs an uplink is home for since now, and which no more.

@@ -22,6 +22,7 @@ pub(super) struct Outwards<'a> {
     pub(super) uplinks: &'a mut [Option<UplinkPort>],
     pub(super) by_id: &'a FxHashMap<UplinkId, usize>,
     pub(super) books: &'a mut Books,
+    pub(super) now_us: u64,
 }
 
 impl Outwards<'_> {
@@ -39,6 +40,12 @@ impl Outwards<'_> {
         match way {
             Ok((out, port)) => {
                 self.books.pass(owner, Stage::FabricRx, verdict.amount);
+                if let (Some(police), Some(vnic)) = (&port.police, verdict.account)
+                    && !police.admits(*peer, vnic, out.cost.bits(), self.now_us)
+                {
+                    let reason = DropReason::OverLease;
+                    return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
+                }
                 port.send(self.books, owner, verdict.amount, &out, frame);
             }
             Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
@@ -152,6 +159,7 @@ mod tests {
             uplinks: &mut [],
             by_id: &FxHashMap::default(),
             books: &mut books,
+            now_us: 0,
         };
         // The peer does not own the second: it cannot book on it.
         let headers = [header(from_vnic(1)), header(from_vnic(2))];

@@ -2,6 +2,7 @@
 
 mod change;
 mod handshake;
+mod messages;
 mod pace;
 mod parting;
 mod rekey;

@@ -57,6 +57,8 @@ pub(super) struct Host {
     pub(super) ups: u64,
     pub(super) idles: u64,
     pub(super) retired: u64,
+    /// Messages that were handed on.
+    pub(super) messages: Vec<Vec<u8>>,
     pub(super) alive: bool,
     /// Has no data to send.
     pub(super) quiet: bool,
@@ -127,6 +129,12 @@ impl Sim {
 
     pub(super) fn want(&mut self, host: usize) {
         self.hosts[host].manager.want_all(self.now_us);
+        self.drain(host);
+    }
+
+    /// Sends a message from `host` to its first peer.
+    pub(super) fn send_message(&mut self, host: usize, payload: &[u8]) {
+        self.hosts[host].manager.send_message(PeerId(0), 1, payload);
         self.drain(host);
     }
 
@@ -328,6 +336,7 @@ impl Sim {
                 assert!(!host.up.contains_key(&peer), "gone while in use");
                 assert!(host.open.values().all(|session| session.peer != peer));
             }
+            Output::Message { payload, .. } => host.messages.push(payload),
             Output::MtuChanged { peer, datagram_len_max } => {
                 host.mtu.insert(peer, datagram_len_max);
             }
@@ -373,6 +382,7 @@ fn host_at(
         ups: 0,
         idles: 0,
         retired: 0,
+        messages: Vec::new(),
         alive: true,
         quiet: false,
     }

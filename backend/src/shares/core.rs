@@ -1,0 +1,238 @@
+//! One uplink as a server uses it: meter, demand, report; lease, split, allowances. Pure.
+//!
+//! What a vNIC wants is what it sent since the last tick and a tenth more, or, if it was held
+//! back, more than it may. A burst counts for some ticks, so that a vNIC that sends now and
+//! then is not given away between two of its bursts.
+
+use super::vnic::{Allowance, Meter, VnicShare};
+use std::sync::Arc;
+use wireonce_config::Uplink;
+use wireonce_link::PeerId;
+use wireonce_shares::{
+    Demand, GrantNode, LeaseMessage, LeaseTiming, Lessee, ReportMessage, Terms, VnicNode, share_out,
+};
+
+/// Time between two reports of a server that sends.
+pub(super) const TICK_US: u64 = 5_000;
+/// Time between two reports of a server that does not.
+pub(super) const IDLE_US: u64 = 1_000_000;
+/// A server that has sent nothing for so long is idle.
+const IDLE_AFTER_US: u64 = 100_000;
+/// Shorter times than this say little of a rate.
+const METER_MIN_US: u64 = 1_000;
+
+/// An uplink that is the home of vNICs of this server.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) uplink: Arc<Uplink>,
+    pub(super) gateway: PeerId,
+    life: u64,
+    /// What this server may use of it.
+    terms: Terms,
+    vnics: Vec<HomeVnic>,
+    lessee: Lessee,
+    /// When the meters were read last.
+    read_us: u64,
+    reported_us: Option<u64>,
+    busy_us: Option<u64>,
+    served_bits: u64,
+    packets: u64,
+}
+
+/// One vNIC with this home.
+#[derive(Debug)]
+pub(super) struct HomeVnic {
+    terms: Terms,
+    share: Arc<VnicShare>,
+    seen: Meter,
+    demand: Demand,
+}
+
+impl HomeVnic {
+    pub(super) fn new(terms: Terms, share: Arc<VnicShare>) -> Self {
+        // What it has counted before is not this home's.
+        let seen = share.read();
+        Self { terms, share, seen, demand: Demand::Bps(0) }
+    }
+
+    /// Reads its meter after `passed_us`. Returns what it sent since.
+    fn read(&mut self, passed_us: u64) -> Meter {
+        let now = self.share.read();
+        let bits = now.served_bits.wrapping_sub(self.seen.served_bits);
+        let packets = now.packets.wrapping_sub(self.seen.packets);
+        self.seen = now;
+        let sent_bps = u128::from(bits) * 1_100_000 / u128::from(passed_us.max(METER_MIN_US));
+        let sent_bps = u64::try_from(sent_bps).unwrap_or(u64::MAX);
+        let before_bps = match self.demand {
+            Demand::Bps(bps) => bps,
+            // It is known what it sends: what it may.
+            Demand::Unbounded => 0,
+        };
+        self.demand = match now.held {
+            true => Demand::Unbounded,
+            false => Demand::Bps(sent_bps.max(before_bps / 8 * 7)),
+        };
+        Meter { served_bits: bits, packets, held: now.held }
+    }
+}
+
+impl Home {
+    pub(super) fn new(
+        uplink: Arc<Uplink>,
+        gateway: PeerId,
+        life: u64,
+        terms: Terms,
+        starter_bps: u64,
+        vnics: Vec<HomeVnic>,
+    ) -> Self {
+        let lessee = Lessee::new(starter_bps, LeaseTiming::default());
+        let home = Self {
+            uplink,
+            gateway,
+            life,
+            terms,
+            vnics,
+            lessee,
+            read_us: 0,
+            reported_us: None,
+            busy_us: None,
+            served_bits: 0,
+            packets: 0,
+        };
+        home.split(0);
+        home
+    }
+
+    /// Another configuration. The lease stays, and so does what is known of vNICs that stay.
+    pub(super) fn change(
+        &mut self,
+        uplink: Arc<Uplink>,
+        terms: Terms,
+        vnics: Vec<(Terms, Arc<VnicShare>)>,
+        now_us: u64,
+    ) {
+        let mut before = std::mem::take(&mut self.vnics);
+        let vnic = |(terms, share): (Terms, Arc<VnicShare>)| match before
+            .iter()
+            .position(|it| Arc::ptr_eq(&it.share, &share))
+        {
+            Some(at) => HomeVnic { terms, ..before.swap_remove(at) },
+            None => HomeVnic::new(terms, share),
+        };
+        self.vnics = vnics.into_iter().map(vnic).collect();
+        (self.uplink, self.terms) = (uplink, terms);
+        self.hurry();
+        self.split(now_us);
+    }
+
+    /// Reads the meters, splits what there is anew, and returns the report, if one is due.
+    pub(super) fn tick(&mut self, now_us: u64) -> Option<ReportMessage> {
+        let passed_us = now_us.saturating_sub(self.read_us);
+        self.read_us = now_us;
+        let was_idle = self.busy_us.is_none();
+        let mut busy = false;
+        for vnic in &mut self.vnics {
+            let meter = vnic.read(passed_us);
+            self.served_bits = self.served_bits.wrapping_add(meter.served_bits);
+            self.packets = self.packets.wrapping_add(meter.packets);
+            busy |= meter.held || meter.packets > 0;
+        }
+        if busy {
+            self.busy_us = Some(now_us);
+        }
+        let idle_us = self.busy_us.map(|us| now_us.saturating_sub(us));
+        if idle_us.is_some_and(|us| us >= IDLE_AFTER_US) {
+            self.busy_us = None;
+        }
+        self.split(now_us);
+        let wakes = was_idle && self.busy_us.is_some();
+        let every_us = if self.busy_us.is_some() { TICK_US } else { IDLE_US };
+        // A tick that comes a little early is as good as one that comes late.
+        let due_us = self.reported_us.map_or(0, |us| us.saturating_add(every_us * 9 / 10));
+        if !wakes && now_us < due_us {
+            return None;
+        }
+        self.reported_us = Some(now_us);
+        Some(ReportMessage {
+            uplink: self.uplink.id.0,
+            life: self.life,
+            report: self.lessee.report(now_us),
+            served_bits: self.served_bits,
+            demand: self.demand(),
+            packets: self.packets,
+        })
+    }
+
+    /// The gateway answered.
+    pub(super) fn take(&mut self, message: &LeaseMessage, now_us: u64) {
+        if message.life == self.life {
+            let before_bps = self.lessee.rate_bps(now_us);
+            self.lessee.set_starter(message.starter_bps);
+            self.lessee.take(message.lease);
+            self.split(now_us);
+            if self.lessee.rate_bps(now_us) < before_bps / 16 * 15 {
+                // Somebody waits to hear that it is obeyed.
+                self.hurry();
+            }
+        }
+    }
+
+    /// The gateway can be reached again: report soon.
+    pub(super) fn hurry(&mut self) {
+        self.reported_us = None;
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub(super) fn next_us(&self) -> u64 {
+        match (self.busy_us, self.reported_us) {
+            (_, None) => 0,
+            (Some(_), _) => self.read_us.saturating_add(TICK_US),
+            (None, Some(reported_us)) => reported_us.saturating_add(IDLE_US),
+        }
+    }
+
+    /// What is in force now, and what is used: lease, starter, demand.
+    pub(super) fn standing(&self, now_us: u64) -> (Option<u64>, u64, Demand) {
+        let lease = self.lessee.lease(now_us).map(|(lease, _)| lease.rate_bps);
+        (lease, self.lessee.starter_bps(), self.demand())
+    }
+
+    pub(super) fn served_bits(&self) -> u64 {
+        self.served_bits
+    }
+
+    fn nodes(&self) -> Vec<VnicNode> {
+        self.vnics.iter().map(|vnic| VnicNode { terms: vnic.terms, demand: vnic.demand }).collect()
+    }
+
+    /// What the vNICs want together. Whoever is held back by his own limit wants no more.
+    fn demand(&self) -> Demand {
+        let grant = GrantNode { terms: self.terms, starter_bps: 0, vnics: self.nodes() };
+        let wants_more = |vnic: &&HomeVnic| vnic.demand == Demand::Unbounded;
+        let unlimited = self.terms.limit_bps.is_none()
+            && self.vnics.iter().filter(wants_more).any(|vnic| vnic.terms.limit_bps.is_none());
+        if unlimited { Demand::Unbounded } else { Demand::Bps(grant.demand_bps()) }
+    }
+
+    /// Tells each vNIC what it may send.
+    fn split(&self, now_us: u64) {
+        let nodes = self.nodes();
+        let later = share_out(self.terms.limited(self.lessee.starter_bps()), &nodes, true);
+        let (rate_bps, until_us) = match self.lessee.lease(now_us) {
+            Some((lease, until_us)) => (lease.rate_bps, until_us),
+            None => (0, 0),
+        };
+        let rates = share_out(self.terms.limited(rate_bps), &nodes, true);
+        for ((vnic, rate_bps), later_bps) in self.vnics.iter().zip(rates).zip(later) {
+            let demand_bps = match vnic.demand {
+                Demand::Bps(bps) => bps,
+                Demand::Unbounded => u64::MAX,
+            };
+            vnic.share.allow(Allowance { rate_bps, until_us, later_bps }, demand_bps);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

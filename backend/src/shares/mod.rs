@@ -1,0 +1,385 @@
+//! The shares thread: what this server's vNICs may send through uplinks that are shaped.
+//!
+//! ```text
+//!   workers ── meters ──▶ ┌───────────────┐ ── reports, every 5 ms ──▶ gateway
+//!   workers ◀── rates ─── │ shares thread │
+//!              (atomics)  └───────────────┘ ◀── leases ── agent thread ── gateway
+//! ```
+//! It ticks while anybody sends; else it sleeps for a second at a time, and a worker with a frame
+//! wakes it. A tick that comes late costs nothing but time: rates are counted over the time
+//! that passed, and leases hold for ten ticks. Workers look at a lease's expiry themselves.
+//!
+//! Without an uplink that has `up` it sleeps for good. Another configuration changes homes in place,
+//! so that leases stay. Why: decision 14.
+
+mod core;
+mod vnic;
+
+pub(crate) use vnic::{Allowance, VnicShare, VnicUse, Waker};
+
+use self::core::{Home, IDLE_US};
+use rustc_hash::FxHashMap;
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use wireonce_config::{Config, Direction, Holder, Uplink, UplinkPlace, Vnic};
+use wireonce_directory::PeerNumbers;
+use wireonce_host::{BANDWIDTH_CHANNEL, SessionListener};
+use wireonce_ledger::status::ShareStatus;
+use wireonce_link::{AgentHandle, PeerId, SessionEvent};
+use wireonce_shares::{Demand, LeaseMessage, Message, Terms, lease::starter_bps};
+use wireonce_wire::VnicId;
+
+/// What workers and status server need of the shares thread.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shares {
+    /// One for each local vNIC whose home is shaped, or was.
+    pub(crate) vnics: Arc<FxHashMap<VnicId, Arc<VnicShare>>>,
+    pub(crate) waker: Arc<Waker>,
+    homes: Arc<Mutex<Vec<Home>>>,
+    /// A number that tells this process from its earlier lives.
+    life: u64,
+}
+
+/// The running thread. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SharesThread {
+    news: mpsc::Sender<News>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum News {
+    Lease(PeerId, LeaseMessage),
+    Up(PeerId),
+    Stop,
+}
+
+/// Hears of sessions and leases on the agent's thread, and hands on.
+#[derive(Debug)]
+pub(crate) struct Ears<L> {
+    pub(crate) workers: L,
+    news: mpsc::Sender<News>,
+    waker: Arc<Waker>,
+}
+
+impl<L: SessionListener> SessionListener for Ears<L> {
+    fn session(&self, event: SessionEvent) {
+        if let SessionEvent::Up(session) = &event {
+            let _ = self.news.send(News::Up(session.peer));
+            self.waker.unpark();
+        }
+        self.workers.session(event);
+    }
+
+    fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
+        if channel != BANDWIDTH_CHANNEL {
+            return;
+        }
+        if let Some(Message::Lease(lease)) = Message::parse(payload) {
+            let _ = self.news.send(News::Lease(peer, lease));
+            self.waker.unpark();
+        }
+    }
+}
+
+impl Shares {
+    /// The homes that `config` gives this host's vNICs, as far as they are shaped.
+    pub(crate) fn new(config: &Config, numbers: &PeerNumbers, life: u64) -> Self {
+        let mut shares = Self { life, ..Self::default() };
+        shares.change(config, numbers, 0);
+        shares
+    }
+
+    /// Another configuration. Leases stay where uplink and gateway do. Workers are to use
+    /// [`Self::vnics`] from now on.
+    pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, now_us: u64) {
+        let mut homes = lock(&self.homes);
+        let mut before = std::mem::take(&mut *homes);
+        let mut vnics = FxHashMap::default();
+        for uplink in &config.uplinks {
+            let Some((gateway, usable_bps)) = shaped_by(uplink, numbers) else { continue };
+            let at_home = home_vnics(config, uplink, &self.vnics, &mut vnics);
+            if at_home.is_empty() {
+                continue;
+            }
+            let terms = config.terms_on(uplink, &Holder::Local, Direction::Up);
+            let starter_bps = starter_bps(usable_bps, config.servers_on(uplink).len());
+            let uplink = Arc::clone(uplink);
+            let stays = |home: &Home| home.uplink.id == uplink.id && home.gateway == gateway;
+            let mut home = match before.iter().position(stays) {
+                Some(at) => before.swap_remove(at),
+                None => {
+                    let uplink = Arc::clone(&uplink);
+                    Home::new(uplink, gateway, self.life, terms, starter_bps, Vec::new())
+                }
+            };
+            home.change(uplink, terms, at_home, now_us);
+            homes.push(home);
+        }
+        drop(homes);
+        keep_open(config, &self.vnics, &mut vnics);
+        self.vnics = Arc::new(vnics);
+        self.waker.unpark();
+    }
+
+    /// For whoever hears of sessions, and the thread's mail.
+    pub(crate) fn ears<L>(&self, workers: L) -> (Ears<L>, Inbox) {
+        let (news, inbox) = mpsc::channel();
+        let ears = Ears { workers, news: news.clone(), waker: Arc::clone(&self.waker) };
+        (ears, Inbox { news, inbox })
+    }
+
+    /// Starts the thread. While no home is shaped it sleeps.
+    pub(crate) fn start(
+        &self,
+        inbox: Inbox,
+        agent: AgentHandle,
+        clock: Instant,
+    ) -> io::Result<SharesThread> {
+        let Inbox { news, inbox } = inbox;
+        let worker = Thread {
+            homes: Arc::clone(&self.homes),
+            waker: Arc::clone(&self.waker),
+            inbox,
+            agent,
+            clock,
+        };
+        let thread = thread::Builder::new().name("shares".into()).spawn(move || worker.run())?;
+        Ok(SharesThread { news, waker: Arc::clone(&self.waker), thread: Some(thread) })
+    }
+
+    /// What this server has of each shaped uplink.
+    pub(crate) fn status(&self, server: &str, now_us: u64) -> Vec<ShareStatus> {
+        let homes = lock(&self.homes);
+        let status = |home: &Home| {
+            let (lease_bps, starter_bps, demand) = home.standing(now_us);
+            ShareStatus {
+                uplink: home.uplink.name.clone(),
+                server: server.to_owned(),
+                lease_bps,
+                starter_bps,
+                demand_bps: match demand {
+                    Demand::Bps(bps) => Some(bps),
+                    Demand::Unbounded => None,
+                },
+                served_bits: home.served_bits(),
+            }
+        };
+        homes.iter().map(status).collect()
+    }
+}
+
+/// The gateway of an uplink that is shaped, and what may be leased of it.
+fn shaped_by(uplink: &Uplink, numbers: &PeerNumbers) -> Option<(PeerId, u64)> {
+    let UplinkPlace::Peer(gateway) = &uplink.place else { return None };
+    Some((numbers.get(gateway)?, uplink.usable_bps(Direction::Up)?))
+}
+
+/// The vNICs of this host whose home is `uplink`, with the shares that they had `before`.
+fn home_vnics(
+    config: &Config,
+    uplink: &Uplink,
+    before: &FxHashMap<VnicId, Arc<VnicShare>>,
+    shares: &mut FxHashMap<VnicId, Arc<VnicShare>>,
+) -> Vec<(Terms, Arc<VnicShare>)> {
+    let at_home = config
+        .local_vnics()
+        .map(|(vnic, _)| vnic)
+        .filter(|vnic| vnic.home.as_ref().is_some_and(|home| home.id == uplink.id));
+    let home_vnic = |vnic: &Arc<Vnic>| {
+        let share = before.get(&vnic.id).cloned().unwrap_or_default();
+        shares.insert(vnic.id, Arc::clone(&share));
+        (vnic.terms(Direction::Up), share)
+    };
+    at_home.map(home_vnic).collect()
+}
+
+/// A vNIC whose home was shaped and is not any more may send what it likes, what waits first.
+fn keep_open(
+    config: &Config,
+    before: &FxHashMap<VnicId, Arc<VnicShare>>,
+    shares: &mut FxHashMap<VnicId, Arc<VnicShare>>,
+) {
+    for (vnic, _) in config.local_vnics() {
+        if let (Some(share), false) = (before.get(&vnic.id), shares.contains_key(&vnic.id)) {
+            let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
+            share.allow(any, 0);
+            shares.insert(vnic.id, Arc::clone(share));
+        }
+    }
+}
+
+/// The mail of a thread that is not started yet.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    news: mpsc::Sender<News>,
+    inbox: mpsc::Receiver<News>,
+}
+
+/// What lives on the thread.
+struct Thread {
+    homes: Arc<Mutex<Vec<Home>>>,
+    waker: Arc<Waker>,
+    inbox: mpsc::Receiver<News>,
+    agent: AgentHandle,
+    clock: Instant,
+}
+
+impl Thread {
+    fn run(self) {
+        self.waker.set_thread(thread::current());
+        loop {
+            if !self.read_news() {
+                return;
+            }
+            let now_us = self.now_us();
+            let next_us = self.tick(now_us);
+            if next_us == u64::MAX {
+                // No home is shaped: only another configuration brings one.
+                thread::park();
+                continue;
+            }
+            let wait_us = next_us.saturating_sub(now_us).min(IDLE_US);
+            if wait_us > 2 * core::TICK_US {
+                self.waker.fall_asleep();
+                // A frame that came in between has not woken us.
+                let next_us = self.tick(self.now_us());
+                if next_us.saturating_sub(self.now_us()) <= 2 * core::TICK_US {
+                    continue;
+                }
+            }
+            thread::park_timeout(Duration::from_micros(wait_us.max(1)));
+        }
+    }
+
+    /// False if the thread is to end.
+    fn read_news(&self) -> bool {
+        let mut homes = lock(&self.homes);
+        // Bounded by what the agent lets peers send.
+        while let Ok(news) = self.inbox.try_recv() {
+            let now_us = self.now_us();
+            match news {
+                News::Lease(peer, lease) => {
+                    let mine =
+                        |home: &&mut Home| home.gateway == peer && home.uplink.id.0 == lease.uplink;
+                    if let Some(home) = homes.iter_mut().find(mine) {
+                        home.take(&lease, now_us);
+                    }
+                }
+                News::Up(peer) => {
+                    homes.iter_mut().filter(|home| home.gateway == peer).for_each(Home::hurry);
+                }
+                News::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Returns when there is something to do again.
+    fn tick(&self, now_us: u64) -> u64 {
+        let mut homes = lock(&self.homes);
+        let mut next_us = u64::MAX;
+        for home in homes.iter_mut() {
+            if let Some(report) = home.tick(now_us) {
+                let message = Message::Report(report).emit().to_vec();
+                self.agent.send(home.gateway, BANDWIDTH_CHANNEL, message);
+            }
+            next_us = next_us.min(home.next_us());
+        }
+        next_us
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for SharesThread {
+    fn drop(&mut self) {
+        let _ = self.news.send(News::Stop);
+        self.waker.unpark();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Held by the shares thread for a tick, and by the status server for a look.
+fn lock(homes: &Mutex<Vec<Home>>) -> MutexGuard<'_, Vec<Home>> {
+    homes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "
+        host = { name = 'a', private_key_file = '/k' }
+        fabric = { address = '127.0.0.1' }
+        peer = [
+            { name = 'g', address = '127.0.0.2', public_key = 'AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=' },
+            { name = 'h', address = '127.0.0.3', public_key = 'AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=' },
+        ]
+        network = [{ name = 'n', vni = 1, pool = 'p' }]
+        uplink = [
+            { id = 7, name = 'u', host = 'g', pool = 'p', up = '1Gbit' },
+            { id = 8, name = 'w', host = 'h', pool = 'p' },
+        ]
+        vnic = [
+            { id = 1, name = 'v1', host = 'a', network = 'n', mac = '52:54:00:00:00:01', home = 'u', socket = '/1' },
+            { id = 2, name = 'v2', host = 'a', network = 'n', mac = '52:54:00:00:00:02', home = 'w', socket = '/2' },
+        ]";
+
+    fn change(shares: &mut Shares, from: &str, to: &str) {
+        assert!(FILE.contains(from), "{from}");
+        let config = Config::parse(&FILE.replace(from, to), "a.toml").unwrap();
+        shares.change(&config, &PeerNumbers::in_order(&config), 1_000);
+    }
+
+    fn shares() -> Shares {
+        let config = Config::parse(FILE, "a.toml").unwrap();
+        Shares::new(&config, &PeerNumbers::in_order(&config), 9)
+    }
+
+    fn share(shares: &Shares, id: u64) -> Option<Arc<VnicShare>> {
+        shares.vnics.get(&VnicId::new(id).unwrap()).cloned()
+    }
+
+    #[test]
+    fn only_vnics_whose_home_is_shaped_have_a_share() {
+        let shares = shares();
+        assert!(share(&shares, 1).is_some() && share(&shares, 2).is_none());
+        assert_eq!(lock(&shares.homes).len(), 1);
+    }
+
+    #[test]
+    fn a_vnic_that_moves_to_a_shaped_home_gets_a_share_and_the_other_s_lease_stays() {
+        let mut shares = shares();
+        let before = share(&shares, 1).unwrap();
+        lock(&shares.homes)[0].tick(0).expect("a report, which a lease could answer");
+        change(&mut shares, "home = 'w'", "home = 'u'");
+        assert!(Arc::ptr_eq(&before, &share(&shares, 1).unwrap()), "what waits would be lost");
+        let homes = lock(&shares.homes);
+        assert_eq!(homes.len(), 1);
+        assert!(homes[0].next_us() == 0, "it reports at once");
+        assert!(share(&shares, 2).unwrap().allowed_bps(1_000) > 0, "its part of the starter");
+    }
+
+    #[test]
+    fn a_vnic_whose_home_is_not_shaped_any_more_sends_what_waits_at_any_rate() {
+        let mut shares = shares();
+        let before = share(&shares, 1).unwrap();
+        assert!(before.allowed_bps(0) < 1_000_000_000);
+        change(&mut shares, ", up = '1Gbit'", "");
+        assert!(Arc::ptr_eq(&before, &share(&shares, 1).unwrap()));
+        assert_eq!(before.allowed_bps(u64::MAX - 1), u64::MAX);
+        assert!(lock(&shares.homes).is_empty());
+    }
+}

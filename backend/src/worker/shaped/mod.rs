@@ -1,0 +1,224 @@
+//! A vNIC's way to its home, at the rate that it has: queue, bucket, back-pressure. Pure.
+//!
+//! ```text
+//!   frame for the home ─▶ nothing waits, and the bucket has credit ──────────▶ link
+//!                     ├─▶ room in the queue ─▶ queue, by flow ─▶ bucket ─────▶ link
+//!                     └─▶ no room: stays in the guest's ring ── nothing else of the vNIC moves
+//!                         or takes the place of the longest flow's (`shaped`)  ── else
+//! ```
+//! **A throttled guest loses nothing**: its ring fills, and its own queueing works. But the ring
+//! is one line, and who stands behind in it may be for a VM next door. So a vNIC that has
+//! sent anything to others than its home in the last ten seconds is not stopped; its queue drops
+//! then, as [CoDel](codel) says and when it is full.
+//!
+//! A frame that waited for over a millisecond is marked, if it can be (ECN), whoever drops.
+
+mod codel;
+mod queue;
+
+pub(super) use queue::Held;
+
+use crate::shares::{VnicShare, VnicUse, Waker};
+use queue::Queue;
+use std::sync::Arc;
+use wireonce_frame::{
+    HEAD_LEN, Headers,
+    ecn::{self, Ecn},
+    segment::WireCost,
+};
+use wireonce_shares::Bucket;
+
+/// What the rate earns in this time may go at once.
+const BURST_US: u64 = 1_000;
+/// And one frame of the largest size, cut into segments.
+const BURST_BITS_MIN: u64 = 70_000 * 8;
+/// A frame that waited longer is marked.
+const MARK_US: u64 = 1_000;
+/// So long after a frame to somebody else than the home the guest's ring is not stopped.
+const OTHERS_US: u64 = 10_000_000;
+/// Shortest and longest time between two looks while frames wait: not one wake-up for each
+/// frame, and a raised rate is seen soon.
+const LOOK_MIN_US: u64 = 200;
+const LOOK_MAX_US: u64 = 2_000;
+
+/// What to do with a frame for the home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// Send it, and say so ([`Shaped::sent`]).
+    Send,
+    /// Queue it ([`Shaped::hold`]).
+    Hold,
+    /// Leave it in the ring.
+    Wait,
+}
+
+/// The shaper of one vNIC.
+#[derive(Debug)]
+pub(super) struct Shaped {
+    share: Arc<VnicShare>,
+    waker: Arc<Waker>,
+    bucket: Bucket,
+    queue: Queue,
+    /// When a frame last went to others than the home.
+    others_us: Option<u64>,
+    /// The next frame in the queue has its mark, or needs none.
+    front_is_ready: bool,
+}
+
+impl Shaped {
+    pub(super) fn new(share: Arc<VnicShare>, waker: Arc<Waker>, now_us: u64) -> Self {
+        let rate_bps = share.allowed_bps(now_us);
+        Self {
+            share,
+            waker,
+            bucket: Bucket::new(rate_bps, burst_bits(rate_bps), now_us),
+            queue: Queue::new(),
+            others_us: None,
+            front_is_ready: false,
+        }
+    }
+
+    /// A frame of `len` bytes for the home stands in front of the ring.
+    #[inline]
+    pub(super) fn offer(&mut self, len: usize, now_us: u64) -> Offer {
+        if self.queue.is_empty() && self.has_credit(now_us) {
+            return Offer::Send;
+        }
+        self.share.hold(self.queue.bytes());
+        self.waker.wake();
+        if self.queue.has_room(len) || !self.may_stop(now_us) { Offer::Hold } else { Offer::Wait }
+    }
+
+    /// A frame went to the home.
+    #[inline]
+    pub(super) fn sent(&mut self, cost: WireCost, now_us: u64) {
+        self.bucket.take(cost.bits(), now_us);
+        self.share.served(cost);
+        self.waker.wake();
+    }
+
+    /// A frame went to somebody else, or there was one to go.
+    #[inline]
+    pub(super) fn passed_by(&mut self, now_us: u64) {
+        self.others_us = Some(now_us);
+    }
+
+    /// Queues a frame. Those that have to make room for it go to `dropped`.
+    pub(super) fn hold(&mut self, frame: Held, dropped: &mut impl FnMut(&Held)) {
+        while !self.queue.has_room(frame.bytes.len())
+            && let Some(evicted) = self.queue.evict()
+        {
+            self.front_is_ready = false;
+            dropped(&evicted);
+        }
+        self.queue.push(frame);
+        self.share.hold(self.queue.bytes());
+    }
+
+    /// The frame to send next, if it may go now, marked if it is to be. Those that are late, and
+    /// whose sender does not slow down, go to `dropped`.
+    pub(super) fn next(&mut self, now_us: u64, dropped: &mut impl FnMut(&Held)) -> Option<&Held> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        if !self.has_credit(now_us) {
+            // The thread may have fallen asleep just when the frame came.
+            self.waker.wake();
+            return None;
+        }
+        // What the link could not take at the last call is not judged twice.
+        if !self.front_is_ready {
+            self.queue.front()?;
+            while !self.may_stop(now_us) && self.queue.front_is_late(now_us) {
+                if let Some(late) = self.queue.pop() {
+                    dropped(&late);
+                }
+                self.queue.front()?;
+            }
+            self.front_is_ready = true;
+        }
+        let front = self.queue.front()?;
+        if now_us.saturating_sub(front.since_us) > MARK_US {
+            mark(front);
+        }
+        Some(front)
+    }
+
+    /// The frame that [`Self::next`] showed is gone; it was sent if it has a cost.
+    pub(super) fn done(&mut self, cost: Option<WireCost>, now_us: u64) {
+        self.queue.pop();
+        self.front_is_ready = false;
+        if let Some(cost) = cost {
+            self.sent(cost, now_us);
+        }
+        if self.queue.is_empty() {
+            self.share.relieve();
+        } else {
+            self.share.hold(self.queue.bytes());
+        }
+    }
+
+    /// The vNIC is gone: what waits goes to `dropped`.
+    pub(super) fn give_up(mut self, dropped: &mut impl FnMut(&Held)) {
+        while let Some(frame) = self.queue.evict() {
+            dropped(&frame);
+        }
+    }
+
+    /// True while frames wait.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// A ring that was stopped may go on.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.queue.is_low()
+    }
+
+    /// When to look again; `None` if nothing waits.
+    pub(super) fn next_us(&self, now_us: u64) -> Option<u64> {
+        let credit_us = self.bucket.next_us().unwrap_or(u64::MAX);
+        let at_us = credit_us.clamp(now_us + LOOK_MIN_US, now_us + LOOK_MAX_US);
+        (!self.queue.is_empty()).then_some(at_us)
+    }
+
+    /// For people.
+    pub(super) fn in_use(&self, now_us: u64) -> VnicUse {
+        self.share.in_use(now_us)
+    }
+
+    /// Takes the rate that holds now, and says whether a frame may go.
+    fn has_credit(&mut self, now_us: u64) -> bool {
+        let rate_bps = self.share.allowed_bps(now_us);
+        if rate_bps != self.bucket.rate_bps() {
+            self.bucket.set(rate_bps, burst_bits(rate_bps), now_us);
+        }
+        self.bucket.is_ready(now_us)
+    }
+
+    /// Nothing else of the vNIC would stand behind a frame that waits in the ring.
+    fn may_stop(&self, now_us: u64) -> bool {
+        self.others_us.is_none_or(|us| now_us.saturating_sub(us) >= OTHERS_US)
+    }
+}
+
+/// What may go at once, in wire bits.
+pub(super) fn burst_bits(rate_bps: u64) -> u64 {
+    let earned = u128::from(rate_bps) * u128::from(BURST_US) / 1_000_000;
+    u64::try_from(earned).unwrap_or(u64::MAX).max(BURST_BITS_MIN)
+}
+
+/// Writes the mark "congestion experienced" into a frame whose ends understand it.
+fn mark(frame: &mut Held) {
+    if !matches!(frame.ecn, Ecn::Ect0 | Ecn::Ect1) {
+        return;
+    }
+    let len = frame.bytes.len();
+    let Some(head) = frame.bytes.get_mut(..len.min(HEAD_LEN)) else { return };
+    if let Ok(headers) = Headers::parse(head, len) {
+        ecn::write(&headers, head, Ecn::Ce);
+    }
+}
+
+#[cfg(test)]
+mod tests;

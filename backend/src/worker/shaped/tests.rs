@@ -1,0 +1,239 @@
+//! A shaper with a clock of its own: rates, order, bounds, books.
+
+use super::{queue::BYTES_MAX, *};
+use crate::shares::Allowance;
+use proptest::prelude::*;
+use wireonce_frame::{Offload, sample::Sample};
+use wireonce_ledger::Amount;
+
+const MBIT: u64 = 1_000_000;
+
+fn shaped(rate_bps: u64) -> (Shaped, Arc<VnicShare>) {
+    let share = Arc::new(VnicShare::default());
+    allow(&share, rate_bps);
+    (Shaped::new(Arc::clone(&share), Arc::default(), 0), share)
+}
+
+fn allow(share: &VnicShare, rate_bps: u64) {
+    share.allow(Allowance { rate_bps, until_us: u64::MAX, later_bps: 0 }, 0);
+}
+
+fn cost(len: usize) -> WireCost {
+    WireCost { segments: 1, bytes: len as u64 + 24 }
+}
+
+fn frame(flow_hash: u32, len: usize, since_us: u64) -> Held {
+    Held {
+        bytes: vec![0; len],
+        offload: Offload::default(),
+        flow_hash,
+        ecn: Ecn::NotEct,
+        amount: Amount::frame(len, 1),
+        cost: cost(len),
+        since_us,
+    }
+}
+
+/// A guest whose ring is never empty, with frames of one length.
+#[derive(Default)]
+struct Guest {
+    /// Left the ring.
+    taken: u64,
+    sent: u64,
+    dropped: u64,
+    sent_bits: u64,
+}
+
+impl Guest {
+    fn turn(&mut self, shaped: &mut Shaped, len: usize, now_us: u64) {
+        loop {
+            let next = shaped.next(now_us, &mut |_| self.dropped += 1);
+            let Some(cost) = next.map(|held| held.cost) else { break };
+            shaped.done(Some(cost), now_us);
+            self.sent += 1;
+            self.sent_bits += cost.bits();
+        }
+        for _ in 0..64 {
+            match shaped.offer(len, now_us) {
+                Offer::Send => {
+                    shaped.sent(cost(len), now_us);
+                    self.sent += 1;
+                    self.sent_bits += cost(len).bits();
+                }
+                Offer::Hold => {
+                    let flow = u32::try_from(self.taken % 5).unwrap();
+                    shaped.hold(frame(flow, len, now_us), &mut |_| self.dropped += 1);
+                }
+                Offer::Wait => break,
+            }
+            self.taken += 1;
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_only_sends_to_its_home_has_its_rate_and_loses_nothing() {
+    for (rate_bps, len) in [(10 * MBIT, 1_514), (100 * MBIT, 60), (1_000 * MBIT, 65_000)] {
+        let (mut shaped, _share) = shaped(rate_bps);
+        let mut guest = Guest::default();
+        for step in 0..20_000 {
+            guest.turn(&mut shaped, len, step * 100);
+        }
+        assert_eq!(guest.dropped, 0);
+        let expected = 2 * rate_bps;
+        let slack = burst_bits(rate_bps) + cost(len).bits() + rate_bps / 10_000;
+        assert!(guest.sent_bits.abs_diff(expected) <= slack, "{rate_bps}: {}", guest.sent_bits);
+        assert!(shaped.queue.bytes() <= BYTES_MAX);
+        assert!(guest.taken - guest.sent < 4_096, "the rest is in the ring");
+    }
+}
+
+#[test]
+fn a_guest_that_talks_to_others_is_not_stopped_and_drops() {
+    let (mut shaped, _share) = shaped(10 * MBIT);
+    let mut guest = Guest::default();
+    for step in 0..20_000 {
+        shaped.passed_by(step * 100);
+        assert_ne!(shaped.offer(1_514, step * 100), Offer::Wait);
+        guest.turn(&mut shaped, 1_514, step * 100);
+    }
+    assert!(guest.dropped > 1_000);
+    assert!(guest.sent_bits.abs_diff(20 * MBIT) <= 2 * MBIT);
+    let waiting = guest.taken - guest.sent - guest.dropped;
+    assert!(waiting * 1_514 <= BYTES_MAX as u64, "in = out + drops + what waits");
+    // Long after the last of them, it may be stopped again.
+    assert!(!shaped.may_stop(2_000_000) && shaped.may_stop(12_000_000));
+}
+
+#[test]
+fn a_change_of_the_rate_holds_from_the_next_frame_on() {
+    let (mut shaped, share) = shaped(MBIT);
+    let mut guest = Guest::default();
+    (0..1_000).for_each(|step| guest.turn(&mut shaped, 1_000, step * 1_000));
+    allow(&share, 200 * MBIT);
+    let before = guest.sent_bits;
+    (1_000..2_000).for_each(|step| guest.turn(&mut shaped, 1_000, step * 1_000));
+    let slack = 2 * burst_bits(200 * MBIT) + 200_000;
+    assert!((guest.sent_bits - before).abs_diff(200 * MBIT) <= slack);
+}
+
+#[test]
+fn a_sparse_flow_overtakes_a_bulk_flow() {
+    let (mut shaped, _share) = shaped(10 * MBIT);
+    for _ in 0..100 {
+        shaped.hold(frame(1, 1_514, 0), &mut |_| panic!("there is room"));
+    }
+    shaped.hold(frame(2, 100, 0), &mut |_| panic!("there is room"));
+    let mut order = Vec::new();
+    for step in 0..1_000 {
+        while let Some((flow, cost)) = shaped
+            .next(step * 10_000, &mut |_| panic!("nothing is late"))
+            .map(|held| (held.flow_hash, held.cost))
+        {
+            order.push(flow);
+            shaped.done(Some(cost), step * 10_000);
+        }
+    }
+    assert_eq!(order.len(), 101);
+    assert!(order.iter().position(|flow| *flow == 2).unwrap() < 4);
+}
+
+#[test]
+fn the_longest_flow_makes_room() {
+    let (mut shaped, _share) = shaped(10 * MBIT);
+    shaped.passed_by(0);
+    shaped.hold(frame(7, 1_000, 0), &mut |_| panic!("there is room"));
+    let mut dropped = Vec::new();
+    for _ in 0..1_000 {
+        shaped.hold(frame(1, 1_514, 0), &mut |held| dropped.push(held.flow_hash));
+    }
+    assert!(dropped.len() > 800);
+    assert!(dropped.iter().all(|flow| *flow == 1));
+}
+
+#[test]
+fn a_frame_that_waited_is_marked_if_it_can_be() {
+    let sample = |ecn: Ecn| Sample::tcp4().traffic_class(ecn.bits()).build();
+    for (ecn, waited_us, marked) in [
+        (Ecn::Ect0, MARK_US + 1, Ecn::Ce),
+        (Ecn::Ect1, MARK_US + 1, Ecn::Ce),
+        (Ecn::Ect0, MARK_US, Ecn::Ect0),
+        (Ecn::NotEct, 1_000_000, Ecn::NotEct),
+    ] {
+        let (mut shaped, _share) = shaped(10 * MBIT);
+        let bytes = sample(ecn);
+        let held = Held { bytes, ecn, ..frame(1, 0, 0) };
+        shaped.hold(held, &mut |_| panic!("there is room"));
+        let out = shaped.next(waited_us, &mut |_| panic!("nothing is late")).unwrap();
+        assert_eq!(out.bytes, sample(marked), "{ecn:?} {waited_us}");
+    }
+}
+
+#[test]
+fn what_waits_is_looked_at_soon_but_not_for_every_frame() {
+    let (mut shaped, _share) = shaped(0);
+    assert_eq!(shaped.next_us(500), None);
+    shaped.hold(frame(1, 1_000, 0), &mut |_| ());
+    assert_eq!(shaped.next_us(500), Some(500 + LOOK_MIN_US), "the burst is not used up");
+    shaped.bucket.take(1 << 40, 500);
+    assert_eq!(shaped.next_us(500), Some(500 + LOOK_MAX_US), "a rate of nothing may rise");
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_bits_stay_within_rate_and_burst_and_the_books_close(
+        steps in prop::collection::vec(
+            (0..5_000_u64, 60..66_000_usize, any::<bool>(), 0..4_u32, prop::option::of(0..1_000_u64)),
+            1..300,
+        ),
+    ) {
+        let (mut shaped, share) = shaped(100 * MBIT);
+        let (mut now_us, mut rate_bps) = (0, 100 * MBIT);
+        let (mut came, mut sent, mut dropped) = (0_u64, 0_u64, 0_u64);
+        let (mut sent_bits, mut allowed, mut largest) = (0_u64, burst_bits(100 * MBIT), 0);
+        for (wait_us, len, elsewhere, flow, rate) in steps {
+            now_us += wait_us;
+            allowed += rate_bps * wait_us / 1_000_000 + 1;
+            if let Some(mbit) = rate {
+                rate_bps = mbit * MBIT;
+                // What is there is kept up to the new burst.
+                allow(&share, rate_bps);
+                shaped.has_credit(now_us);
+                allowed += burst_bits(rate_bps);
+            }
+            if elsewhere {
+                shaped.passed_by(now_us);
+            }
+            loop {
+                let next = shaped.next(now_us, &mut |_| dropped += 1);
+                let Some(cost) = next.map(|held| held.cost) else { break };
+                shaped.done(Some(cost), now_us);
+                sent += 1;
+                sent_bits += cost.bits();
+                largest = largest.max(cost.bits());
+            }
+            match shaped.offer(len, now_us) {
+                Offer::Send => {
+                    came += 1;
+                    sent += 1;
+                    sent_bits += cost(len).bits();
+                    largest = largest.max(cost(len).bits());
+                    shaped.sent(cost(len), now_us);
+                }
+                Offer::Hold => {
+                    came += 1;
+                    shaped.hold(frame(flow, len, now_us), &mut |_| dropped += 1);
+                }
+                Offer::Wait => prop_assert!(!elsewhere),
+            }
+            prop_assert!(shaped.queue.bytes() <= BYTES_MAX.max(len + 256));
+            prop_assert!(sent_bits <= allowed + largest, "{sent_bits} {allowed}");
+        }
+        let mut waiting = 0;
+        while shaped.queue.evict().is_some() {
+            waiting += 1;
+        }
+        prop_assert_eq!(came, sent + dropped + waiting);
+        prop_assert_eq!(shaped.queue.bytes(), 0);
+    }
+}

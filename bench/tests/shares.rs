@@ -1,0 +1,233 @@
+//! Bandwidth on a wire: two servers and an uplink that is smaller than what they send.
+//!
+//! Nothing here is judged by this machine's clock alone: what an uplink carried is compared with
+//! the gateway's own clock (more time is more that it may carry), servers with each other, and
+//! the rest by the books.
+#![expect(clippy::tests_outside_test_module, reason = "an integration test is one as a whole")]
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use wireonce_bench::suite::wait_links;
+use wireonce_bench::tapend::{TapEnd, make_tap};
+use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, Status, VmPlan, daemon_binary};
+use wireonce_qemu_tests::iperf::wait_served;
+use wireonce_qemu_tests::netns::Netns;
+use wireonce_qemu_tests::process::{Process, wait_until};
+use wireonce_qemu_tests::{Error, Result};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const TAP: &str = "tap0";
+const MBIT: u64 = 1_000_000;
+/// What is leased of an uplink of 200 Mbit/s.
+const USABLE_BPS: u64 = 198 * MBIT;
+/// Two servers with one vNIC each, then the gateway.
+const GATEWAY: usize = 2;
+
+/// How an end sends.
+#[derive(Clone, Copy)]
+enum Load {
+    /// As fast as TCP may.
+    Tcp,
+    /// So many megabits a second, whatever becomes of them.
+    Udp(u32),
+}
+
+/// The servers with their ends at work.
+struct Bed {
+    // Before what they use.
+    loads: Vec<Process>,
+    ends: Vec<(TapEnd, Netns)>,
+    cluster: Cluster,
+}
+
+impl Bed {
+    /// `vm-a` on the first server, `vm-b` on the second; `change` says what else.
+    fn start(tag: &str, change: impl FnOnce(&mut Plan)) -> Result<Self> {
+        let mut plan = Plan { up: Some("200Mbit"), ..Plan::new(tag, 2) }
+            .vm(VmPlan::new("vm-a", 0, 11))
+            .vm(VmPlan::new("vm-b", 1, 12));
+        change(&mut plan);
+        let mut cluster = Cluster::build(plan, &daemon_binary(Profile::Dev)?)?;
+        cluster.start()?;
+        let mut ends = Vec::new();
+        for vm in &cluster.plan().vms {
+            let netns = Netns::new(tag, &vm.name)?;
+            make_tap(&netns, TAP, cluster.plan().network_mtu)?;
+            netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
+            netns.add_address(TAP, vm.address(), 24)?;
+            let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(&vm.name), None)?;
+            ends.push((end, netns));
+        }
+        (0..GATEWAY).try_for_each(|server| wait_links(&cluster, server))?;
+        Ok(Self { loads: Vec::new(), ends, cluster })
+    }
+
+    /// An end sends to the outside until the bed is dropped.
+    fn send(&mut self, end: usize, load: Load) -> Result<()> {
+        let port = 5_301 + u16::try_from(end).unwrap_or(0);
+        let dir = self.cluster.dir().to_owned();
+        let mut outside = self.cluster.outside();
+        let mut server = outside.command("iperf3");
+        server.args(["-s", "-p", &port.to_string()]);
+        let server = Process::start(&format!("iperf-server-{end}"), &dir, &mut server)?;
+        self.loads.push(server);
+        wait_served(&mut outside, port)?;
+        let (_, netns) = self.ends.get(end).ok_or_else(|| Error::Unexpected("no end".into()))?;
+        let to = self.cluster.outside_address().to_string();
+        let mut client = netns.command("iperf3");
+        client.args(["-c", &to, "-p", &port.to_string(), "-t", "60"]);
+        match load {
+            Load::Tcp => client.args(["-C", "cubic"]),
+            Load::Udp(mbit) => client.args(["-u", "-l", "1400", "-b", &format!("{mbit}M")]),
+        };
+        self.loads.push(Process::start(&format!("iperf-client-{end}"), &dir, &mut client)?);
+        Ok(())
+    }
+
+    /// Waits until the gateway has promised this server so much.
+    fn wait_lease(&self, server: &str, at_least_bps: u64) -> Result<()> {
+        wait_until(&format!("a lease of {at_least_bps} for {server}"), LIMIT, || {
+            let status = self.cluster.status(GATEWAY)?;
+            Ok((lease_bps(&status, server) >= at_least_bps).then_some(()))
+        })
+        .map_err(|error| Error::Unexpected(format!("{error}\n{}", self.cluster.all_logs())))
+    }
+
+    /// What went out in a while.
+    fn watch(&self, time: Duration) -> Result<Span> {
+        let before = self.cluster.status(GATEWAY)?;
+        sleep(time);
+        Ok(Span { before, after: self.cluster.status(GATEWAY)? })
+    }
+}
+
+/// Two looks at the gateway.
+struct Span {
+    before: Status,
+    after: Status,
+}
+
+impl Span {
+    /// What went out of a vNIC's, in wire bits.
+    fn bits(&self, vnic: &str) -> u64 {
+        wire_bits(&self.after, vnic) - wire_bits(&self.before, vnic)
+    }
+
+    /// So much at a rate, in the gateway's time.
+    fn at(&self, bps: u64) -> u64 {
+        let us = u128::from(self.after.sampled_at_us - self.before.sampled_at_us);
+        u64::try_from(u128::from(bps) * us / 1_000_000).unwrap_or(u64::MAX)
+    }
+
+    /// The promise: never more than the rate for the time, and bursts: what a meter lets through
+    /// after a stall, and what passed between a look at the counters and one at the clock.
+    fn must_keep(&self, bits: u64, bps: u64, vnics: u64) {
+        let bursts = bps / 100 + vnics * 70_000 * 8 + bps / 20;
+        let most = self.at(bps) + self.at(bps) / 1_000 + bursts;
+        assert!(bits <= most, "{bits} bits where {most} were promised");
+    }
+}
+
+fn lease_bps(status: &Status, server: &str) -> u64 {
+    let share = status.shares.iter().find(|share| share["server"] == server);
+    share.and_then(|share| share["lease_bps"].as_u64()).unwrap_or(0)
+}
+
+/// As a wire counts them: each segment with headers of its own, and what is around a frame.
+fn wire_bits(status: &Status, vnic: &str) -> u64 {
+    let output = status.account(vnic, "uplink-tx").map(|row| row.output).unwrap_or_default();
+    let headers = (output.segments - output.frames) * 66;
+    (output.bytes + headers + output.segments * 24) * 8
+}
+
+/// Frames of a vNIC that a daemon dropped, by reason.
+fn drops(status: &Status, vnic: &str) -> Vec<(String, u64)> {
+    let rows = status.ledger.iter().filter(|row| row.name == vnic);
+    rows.flat_map(|row| &row.drops).map(|(why, amount)| (why.clone(), amount.frames)).collect()
+}
+
+#[test]
+fn servers_share_an_uplink_by_their_shares_lose_nothing_and_inherit_from_the_dead() {
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("shar", |plan| plan.shares = vec![300, 100])?;
+        bed.send(0, Load::Tcp)?;
+        bed.send(1, Load::Tcp)?;
+        bed.wait_lease("server-a", 140 * MBIT)?;
+        bed.wait_lease("server-b", 45 * MBIT)?;
+        let span = bed.watch(Duration::from_secs(4))?;
+        let (a, b) = (span.bits("vm-a"), span.bits("vm-b"));
+        println!("a {a}, b {b} of {} bits", span.at(USABLE_BPS));
+        span.must_keep(a + b, USABLE_BPS, 2);
+        assert!(a + b >= span.at(USABLE_BPS) / 2, "most of the uplink is used");
+        assert!(a >= b * 2 && a <= b * 4, "three to one, about");
+
+        // A throttled guest waits; it loses nothing.
+        for (server, vnic) in [(0, "vm-a"), (1, "vm-b")] {
+            let status = bed.cluster.status(server)?;
+            assert_eq!(drops(&status, vnic), [], "at the server");
+            assert_eq!(drops(&span.after, vnic), [], "at the gateway");
+            assert_eq!(status.vnics[0]["share"]["held"], true);
+        }
+
+        bed.cluster.kill_daemon(1)?;
+        bed.wait_lease("server-a", 190 * MBIT)?;
+        let span = bed.watch(Duration::from_secs(2))?;
+        span.must_keep(span.bits("vm-a") + span.bits("vm-b"), USABLE_BPS, 2);
+        Ok(())
+    };
+    run().unwrap();
+}
+
+#[test]
+fn a_limit_holds_and_what_it_leaves_is_for_others() {
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("shal", |plan| {
+            plan.vms.iter_mut().filter(|vm| vm.name == "vm-b").for_each(|vm| {
+                vm.limit = Some("20Mbit");
+            });
+        })?;
+        bed.send(0, Load::Tcp)?;
+        bed.send(1, Load::Tcp)?;
+        bed.wait_lease("server-a", 170 * MBIT)?;
+        bed.wait_lease("server-b", 18 * MBIT)?;
+        let span = bed.watch(Duration::from_secs(4))?;
+        let (a, b) = (span.bits("vm-a"), span.bits("vm-b"));
+        println!("a {a}, b {b} of {} bits", span.at(20 * MBIT));
+        span.must_keep(b, 20 * MBIT, 1);
+        span.must_keep(a + b, USABLE_BPS, 2);
+        assert!(b >= span.at(20 * MBIT) / 100 * 60, "the limit is no less than it says");
+        assert!(a >= b * 4);
+        assert_eq!(drops(&bed.cluster.status(1)?, "vm-b"), []);
+        Ok(())
+    };
+    run().unwrap();
+}
+
+#[test]
+fn a_server_that_obeys_nobody_is_policed_and_takes_nothing_from_the_other() {
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("shax", |plan| plan.rogue = Some(1))?;
+        bed.send(0, Load::Tcp)?;
+        bed.send(1, Load::Udp(100))?;
+        bed.wait_lease("server-a", 190 * MBIT)?;
+        let over = |status: &Status| {
+            let drops = drops(status, "vm-b");
+            drops.iter().filter(|(why, _)| why == "over-lease").map(|(_, n)| *n).sum::<u64>()
+        };
+        wait_until("frames over the lease", LIMIT, || {
+            Ok((over(&bed.cluster.status(GATEWAY)?) > 1_000).then_some(()))
+        })?;
+        let span = bed.watch(Duration::from_secs(4))?;
+        let (a, b) = (span.bits("vm-a"), span.bits("vm-b"));
+        println!("a {a}, b {b} of {} bits, {} over", span.at(USABLE_BPS), over(&span.after));
+        let starter_bps = USABLE_BPS / 40;
+        span.must_keep(b, starter_bps, 1);
+        span.must_keep(a + b, USABLE_BPS, 2);
+        assert!(over(&span.after) > over(&span.before));
+        assert!(a >= span.at(USABLE_BPS) / 2);
+        assert_eq!(drops(&span.after, "vm-a"), []);
+        Ok(())
+    };
+    run().unwrap();
+}

@@ -1,0 +1,119 @@
+//! Who may send how much through which uplink, where that is shaped.
+
+use super::text::Clock;
+use crate::output::{Table, scaled};
+use wireonce_ledger::{
+    Status,
+    status::{ShareStatus, VnicShareStatus},
+};
+
+/// Servers on uplinks: a gateway shows all, a backend its own.
+pub(super) fn servers(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String {
+    let mut table =
+        Table::new(["UPLINK", "CARRIES", "SERVER", "LEASE", "STARTER", "WANTS", "SENDS"]);
+    for share in &now.shares {
+        let ShareStatus { uplink, server, lease_bps, starter_bps, demand_bps, served_bits } = share;
+        let same = |old: &&ShareStatus| old.uplink == *uplink && old.server == *server;
+        let old = before.and_then(|before| before.shares.iter().find(same));
+        let sends = match (clock, old) {
+            (Some(clock), Some(old)) => rate(clock.rate(*served_bits, old.served_bits)),
+            _ => scaled(served_bits / 8, "B"),
+        };
+        let carries = now.uplinks.iter().find(|it| it.name == *uplink).and_then(|it| it.up_bps);
+        table.row([
+            uplink.clone(),
+            carries.map_or("-".to_owned(), rate),
+            server.clone(),
+            lease_bps.map_or("-".to_owned(), rate),
+            rate(*starter_bps),
+            wants(*demand_bps),
+            sends,
+        ]);
+    }
+    table.render()
+}
+
+/// vNICs on their homes.
+pub(super) fn vnics(now: &Status) -> String {
+    let mut table = Table::new(["SHAPED", "MAY SEND", "WANTS", "HELD BACK", "WAITING"]);
+    for vnic in &now.vnics {
+        let Some(VnicShareStatus { rate_bps, demand_bps, held, queued_bytes }) = vnic.share else {
+            continue;
+        };
+        table.row([
+            vnic.name.clone(),
+            rate(rate_bps),
+            wants(demand_bps),
+            if held { "yes".to_owned() } else { "no".to_owned() },
+            scaled(queued_bytes, "B"),
+        ]);
+    }
+    table.render()
+}
+
+fn rate(bps: u64) -> String {
+    scaled(bps, "b/s")
+}
+
+fn wants(demand_bps: Option<u64>) -> String {
+    demand_bps.map_or("more".to_owned(), rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wireonce_ledger::status::{UplinkStatus, VnicStatus};
+
+    #[test]
+    fn each_server_and_each_vnic_has_a_line() {
+        let share = ShareStatus {
+            uplink: "east-1".to_owned(),
+            server: "server-a".to_owned(),
+            lease_bps: Some(148_500_000),
+            starter_bps: 4_950_000,
+            demand_bps: None,
+            served_bits: 8_000,
+        };
+        let idle = ShareStatus {
+            server: "server-b".to_owned(),
+            lease_bps: None,
+            demand_bps: Some(0),
+            ..share.clone()
+        };
+        let uplink = UplinkStatus {
+            name: "east-1".to_owned(),
+            up_bps: Some(200_000_000),
+            ..UplinkStatus::default()
+        };
+        let held = VnicShareStatus {
+            rate_bps: 20_000_000,
+            demand_bps: None,
+            held: true,
+            queued_bytes: 65_000,
+        };
+        let vnic =
+            VnicStatus { name: "vm-a".to_owned(), share: Some(held), ..VnicStatus::default() };
+        let status = Status {
+            uplinks: vec![uplink],
+            shares: vec![share, idle],
+            vnics: vec![vnic, VnicStatus::default()],
+            ..Status::default()
+        };
+        let words = |text: &str| -> Vec<String> {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+        };
+        assert_eq!(
+            words(&servers(&status, None, None)),
+            [
+                "UPLINK CARRIES SERVER LEASE STARTER WANTS SENDS",
+                "east-1 200 Mb/s server-a 148 Mb/s 4.95 Mb/s more 1.00 kB",
+                "east-1 200 Mb/s server-b - 4.95 Mb/s 0 b/s 1.00 kB",
+            ]
+        );
+        assert_eq!(
+            words(&vnics(&status)),
+            ["SHAPED MAY SEND WANTS HELD BACK WAITING", "vm-a 20.0 Mb/s more yes 65.0 kB"]
+        );
+        assert_eq!(servers(&Status::default(), None, None), "");
+    }
+}
