@@ -27,6 +27,7 @@ mod wrong;
 #[cfg(test)]
 mod tests;
 
+pub use bandwidth::PoolUse;
 pub use difference::{ChangeKind, Difference, FieldDifference, ObjectDifference};
 pub use house::House;
 pub use kind::{Kind, Team};
