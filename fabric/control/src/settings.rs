@@ -199,6 +199,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let text = include_str!("../../../docs/examples/control/control.toml");
+        let settings = Settings::parse(text, "control.toml").unwrap();
+        assert_eq!(settings.control, Places::default(), "it shows the defaults");
+        assert_eq!(settings.role.len(), 3);
+    }
+
+    #[test]
     fn members_are_found_by_the_group_files_lines() {
         let accounts = Accounts {
             passwd: "root:x:0:0::/:/sh\nnina:x:1000:1000::/:/sh\n".to_owned(),

@@ -14,14 +14,14 @@ use crate::{
     wrong::Wrong,
 };
 use std::collections::BTreeMap;
+use wireonce_config::schema::LIMIT_MIN;
+use wireonce_shares::terms::SHARES_MAX;
 
 /// How much of an uplink's `up` may be promised, in hundredths.
 pub const USABLE_UP_PERCENT: u64 = 99;
 /// How much of an uplink's `down` may be promised, in hundredths: the gateway keeps
 /// its queue in front of the wire's by sending less than the wire carries.
 pub const USABLE_DOWN_PERCENT: u64 = 96;
-/// Most shares: what one claim may weigh against another's 1.
-pub const SHARES_MAX: u32 = 10_000;
 
 /// What the uplinks of `pool` can carry together, as far as it may be promised.
 #[must_use]
@@ -71,9 +71,10 @@ pub(crate) fn check_terms(title: &str, key: &str, terms: &Terms) -> Result<(), W
         return Err(Wrong::new(title, problem, remedy).at(format!("{key}.shares")));
     }
     let Some(limit) = terms.limit else { return Ok(()) };
-    if limit == Rate::ZERO {
-        let remedy = "leave `limit` out for none, or remove the vNIC or grant";
-        return Err(Wrong::new(title, "is nothing", remedy).at(format!("{key}.limit")));
+    if limit.bps() < LIMIT_MIN.0 {
+        let problem = format!("{limit} is less than a frame of full size needs");
+        let remedy = format!("give at least {LIMIT_MIN}, or leave `limit` out for none");
+        return Err(Wrong::new(title, problem, remedy).at(format!("{key}.limit")));
     }
     match terms.reservation {
         Some(reservation) if reservation > limit => {

@@ -22,10 +22,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Whether `wireonce-config` knows `up` and `down` of uplinks, `[[policy]]`, `[[grant]]`
-/// and the `policy` of vNICs.
-const CONFIG_KNOWS_BANDWIDTH: bool = false;
-
 /// The tables of a host's file, in the order in which they are written.
 #[derive(Serialize, Default)]
 struct Document<'h> {
@@ -139,13 +135,15 @@ pub fn render(house: &House, host: &str) -> Option<String> {
         let own = vnic.host == host;
         document.vnic.push(vnic_table(vnic, own, own || is_gateway));
     }
-    if CONFIG_KNOWS_BANDWIDTH {
-        let used: BTreeSet<&str> = document.vnic.iter().filter_map(|vnic| vnic.policy).collect();
-        document.policy = house.policies().filter(|p| used.contains(p.name.as_str())).collect();
-        let grants = house.grants().filter(|grant| needs.pools.contains(grant.pool.as_str()));
-        document.grant =
-            grants.filter(|grant| is_gateway || grant.server == host).map(grant_table).collect();
-    }
+    let used: BTreeSet<&str> = document.vnic.iter().filter_map(|vnic| vnic.policy).collect();
+    document.policy = house.policies().filter(|p| used.contains(p.name.as_str())).collect();
+    let known = |grant: &&Grant| match is_gateway {
+        // A server without a vNIC there asks for nothing, and is no peer.
+        true => needs.hosts.contains(grant.server.as_str()),
+        false => grant.server == host,
+    };
+    let grants = house.grants().filter(|grant| needs.pools.contains(grant.pool.as_str()));
+    document.grant = grants.filter(known).map(grant_table).collect();
     Some(text(&document))
 }
 
@@ -197,10 +195,9 @@ pub(crate) fn for_observer(house: &House) -> (String, BTreeMap<&str, Kind>) {
     document.network = house.networks().collect();
     document.uplink = house.uplinks().map(|uplink| uplink_table(house, uplink, true)).collect();
     document.vnic = house.vnics().map(|vnic| vnic_table(vnic, true, true)).collect();
-    if CONFIG_KNOWS_BANDWIDTH {
-        document.policy = house.policies().collect();
-        document.grant = house.grants().map(grant_table).collect();
-    }
+    // Grants are left out: whether there is room for them is another question than whether
+    // the house holds together, and is asked later.
+    document.policy = house.policies().collect();
     let names: BTreeMap<&str, Kind> =
         house.hosts().map(|(kind, host)| (host.name.as_str(), kind)).collect();
     let mut name = "observer".to_owned();
@@ -283,8 +280,8 @@ fn uplink_table<'h>(house: &'h House, uplink: &'h Uplink, own: bool) -> UplinkTa
         designated: uplink.designated,
         mtu: uplink.mtu.or(pool_mtu),
         storm_frames_per_s: uplink.storm_frames_per_s,
-        up: uplink.up.filter(|_| CONFIG_KNOWS_BANDWIDTH),
-        down: uplink.down.filter(|_| CONFIG_KNOWS_BANDWIDTH),
+        up: uplink.up,
+        down: uplink.down,
     }
 }
 
@@ -307,7 +304,7 @@ fn vnic_table(vnic: &Vnic, own: bool, with_policy: bool) -> VnicTable<'_> {
         addresses: &vnic.addresses,
         home: vnic.home.as_deref(),
         standbys: &vnic.standbys,
-        policy: vnic.policy.as_deref().filter(|_| with_policy && CONFIG_KNOWS_BANDWIDTH),
+        policy: vnic.policy.as_deref().filter(|_| with_policy),
         own: own.then(|| OwnVnic {
             socket: &vnic.socket,
             socket_mode: vnic.socket_mode.as_deref(),

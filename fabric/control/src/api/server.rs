@@ -19,6 +19,8 @@ use tokio::{
 
 /// How often it is looked whether a timed change ends.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a thread waits for the next revision before it looks whether it should end.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long a stop waits for answers that are on their way.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Threads that serve; those that wait for the disk come on top.
@@ -146,7 +148,7 @@ async fn tick(controller: Controller) {
 async fn follow(controller: Controller, revisions: watch::Sender<u64>) {
     loop {
         let (controller, known) = (controller.clone(), *revisions.borrow());
-        let waited = move || controller.wait(known, TICK);
+        let waited = move || controller.wait(known, LOOK);
         let Ok(revision) = tokio::task::spawn_blocking(waited).await else { return };
         revisions.send_if_modified(|known| {
             let is_new = revision > *known;

@@ -20,7 +20,7 @@ use wireonce_control::{
 };
 
 /// The house that all tests begin with.
-const HOUSE: &str = include_str!("../../../desired/src/tests/house.toml");
+const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
 
 /// A controller on its own socket.
 struct Bed {

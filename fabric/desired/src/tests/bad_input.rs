@@ -33,8 +33,8 @@ fn negative_and_absurd_rates_name_the_key() {
     );
     assert_eq!(
         error("reservation = \"600Mbit\"", "reservation = \"600Pbit\""),
-        "[[grant]] \"east/server-a\": key `up`: \"600Pbit\" has no unit that is known; write bit, \
-         kbit, Mbit, Gbit or Tbit"
+        "[[grant]] \"east/server-a\": key `up`: \"600Pbit\" is not a rate with its unit; \
+         write a number and its unit, such as \"2Gbit\", \"500Mbit\" or \"64kbit\""
     );
     assert_eq!(
         error("up = \"1Gbit\"", "up = 1000"),

@@ -8,7 +8,7 @@ mod rules;
 use crate::{House, Object, Wrong, read, rules as house_rules};
 
 /// Two servers, two gateways, one pool, two networks, terms for all.
-pub(crate) const HOUSE: &str = include_str!("house.toml");
+pub(crate) const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
 
 pub(crate) fn objects(text: &str) -> Vec<Object> {
     read::toml(text).unwrap()

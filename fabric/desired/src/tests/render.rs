@@ -57,6 +57,20 @@ fn a_gateway_knows_the_networks_of_its_pools_and_the_other_gateway() {
 }
 
 #[test]
+fn what_was_promised_arrives_where_it_is_kept() {
+    use wireonce_config::Direction;
+    let server = config(&house(), "server-a");
+    assert_eq!(server.uplinks[0].up_bps, Some(1_000_000_000));
+    let vnic = server.vnics.iter().find(|vnic| vnic.name == "vm-a").unwrap();
+    assert_eq!(vnic.terms(Direction::Up).reservation_bps, 100_000_000);
+    assert_eq!(server.grants.len(), 1, "its own");
+    assert_eq!(server.grants[0].up.reservation_bps, 600_000_000);
+    let gateway = config(&house(), "gateway-b");
+    assert_eq!(gateway.grants.len(), 2);
+    assert_eq!(gateway.vnics[0].terms(Direction::Up).shares, 200);
+}
+
+#[test]
 fn settings_of_a_vnic_arrive() {
     let config = config(&house(), "server-b");
     let vnic = config.vnics.iter().find(|vnic| vnic.name == "vm-b").unwrap();

@@ -59,7 +59,8 @@ fn a_limit_below_its_reservation_is_refused() {
          400Mbit; give a limit of at least 400Mbit, or reserve less"
     );
     assert!(
-        error("limit = \"800Mbit\"", "limit = \"0bit\"").contains("key `up.limit`: is nothing")
+        error("limit = \"800Mbit\"", "limit = \"0bit\"")
+            .contains("key `up.limit`: 0bit is less than a frame")
     );
     assert!(error("shares = 200", "shares = 0").contains("key `up.shares`: 0 shares; give 1 to"));
 }

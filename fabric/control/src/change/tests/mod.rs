@@ -17,7 +17,7 @@ use wireonce_desired::{Direction, Kind, Moment, Object, Rate, read};
 
 /// The house of `fabric/desired`: pool east of 2 Gbit, budget 1,500 Mbit up; server-a
 /// has 600 Mbit, server-b 400 Mbit.
-pub(crate) const HOUSE: &str = include_str!("../../../../desired/src/tests/house.toml");
+pub(crate) const HOUSE: &str = include_str!("../../../../../docs/examples/control/house.toml");
 
 pub(crate) const NOW: Moment = Moment(1_000_000);
 
