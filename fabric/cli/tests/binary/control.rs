@@ -1,7 +1,8 @@
 //! A controller as a process, and the verbs that ask it.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -173,6 +174,36 @@ fn a_difference_is_told_by_the_exit_status() {
     assert!(said.contains("up.shares: 200 -> 300"), "{said}");
     control.said(&["apply", "-f", house, "--dry-run"]);
     assert!(control.said(&["policy", "show", "gold"]).contains("shares=200"));
+}
+
+#[test]
+fn the_kernel_says_who_asks_and_strangers_are_turned_away() {
+    let control = Control::start();
+    control.furnish();
+    fs::set_permissions(control.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    // The built program may lie where only root can look.
+    let program = control.path("wireonce");
+    fs::copy(env!("CARGO_BIN_EXE_wireonce"), &program).unwrap();
+    let ask_as = |uid: u32, args: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(args).arg("--socket").arg(control.path("socket")).uid(uid).gid(uid);
+        command.current_dir("/").output().unwrap()
+    };
+    let viewer = ask_as(1, &["export"]);
+    assert!(viewer.status.success(), "{}", String::from_utf8_lossy(&viewer.stderr));
+    let error = ask_as(1, &["vnic", "rm", "vm-c"]);
+    let error = String::from_utf8(error.stderr).unwrap();
+    assert!(error.contains("the role `viewer` may not change vnics"), "{error}");
+    let error = ask_as(1, &["export", "--as", "admin"]);
+    let error = String::from_utf8(error.stderr).unwrap();
+    assert!(error.contains("cannot act as `admin`"), "{error}");
+    let stranger = ask_as(65_534, &["export"]);
+    assert_eq!(stranger.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(stranger.stderr).unwrap(),
+        "error: user 65534: has no role here; have it added to a [[role]] of the controller's file \
+         (the role `admin` can)\n"
+    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The socket, the runtime and the clock's tick: everything that starts and stops.
 
-use super::{Shared, WATCHERS_MAX, now, router, who::Peer};
+use super::{
+    Shared, WATCHERS_MAX, now, router,
+    who::{Door, Peer},
+};
 use crate::{Controller, settings::Settings};
 use std::{
     fs, io,
@@ -107,9 +110,11 @@ fn serve(
     stopped: oneshot::Receiver<()>,
 ) {
     let (revisions, revision) = watch::channel(controller.wait(0, Duration::ZERO));
+    let settings = Arc::new(settings);
+    let door = Door { listener, settings: Arc::clone(&settings) };
     let shared = Shared {
         controller: controller.clone(),
-        settings: Arc::new(settings),
+        settings,
         revision,
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
     };
@@ -119,7 +124,7 @@ fn serve(
         tokio::spawn(async move { tick(ticking).await });
         tokio::spawn(async move { follow(controller, revisions).await });
         tokio::select! {
-            done = axum::serve(listener, service) => {
+            done = axum::serve(door, service) => {
                 if let Err(error) = done {
                     tracing::error!(%error, "the API has ended");
                 }
