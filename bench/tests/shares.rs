@@ -180,6 +180,33 @@ fn servers_share_an_uplink_by_their_shares_lose_nothing_and_inherit_from_the_dea
 }
 
 #[test]
+fn bandwidth_moves_from_one_server_to_the_other_while_both_send_and_nothing_is_lost() {
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("sham", |plan| plan.shares = vec![300, 100])?;
+        bed.send(0, Load::Tcp)?;
+        bed.send(1, Load::Tcp)?;
+        bed.wait_lease("server-a", 140 * MBIT)?;
+        bed.cluster.change(&[GATEWAY, 0, 1], |plan| plan.shares = vec![100, 300])?;
+        bed.wait_lease("server-b", 140 * MBIT)?;
+        let span = bed.watch(Duration::from_secs(4))?;
+        let (a, b) = (span.bits("vm-a"), span.bits("vm-b"));
+        println!("a {a}, b {b} of {} bits", span.at(USABLE_BPS));
+        span.must_keep(a + b, USABLE_BPS, 2);
+        assert!(b >= a * 2 && b <= a * 4, "one to three, about");
+        for (server, vnic) in [(0, "vm-a"), (1, "vm-b")] {
+            assert_eq!(drops(&bed.cluster.status(server)?, vnic), [], "at the server");
+            assert_eq!(drops(&span.after, vnic), [], "at the gateway");
+        }
+        // The connections are those from before the change.
+        for load in &mut bed.loads {
+            load.must_be_alive()?;
+        }
+        Ok(())
+    };
+    run().unwrap();
+}
+
+#[test]
 fn a_limit_holds_and_what_it_leaves_is_for_others() {
     let run = || -> Result<()> {
         let mut bed = Bed::start("shal", |plan| {

@@ -35,7 +35,8 @@ fn complaints(name: &str, text: &str) -> Result<String> {
 
 #[test]
 fn systemd_has_nothing_against_the_units() {
-    for name in ["wireonce-backend.service", "wireonce-gateway.service"] {
+    for name in ["wireonce-backend.service", "wireonce-control.service", "wireonce-gateway.service"]
+    {
         let text = unit(name);
         assert!(text.contains(&format!("ExecStart={PROGRAM} ")), "{name}");
         assert_eq!(complaints(name, &text).unwrap(), "", "{name}");

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use wireonce_config::ConfigError;
+use wireonce_control::client::ClientError;
 
 /// What the exit statuses mean, for `--help`.
 pub(crate) const EXIT_CODES: &str = "Exit status:
@@ -23,6 +24,13 @@ pub(crate) enum Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Input(error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    /// The controller refused, and says why; or there is none.
+    fn from(error: ClientError) -> Self {
+        Self::Runtime(error.to_string())
     }
 }
 

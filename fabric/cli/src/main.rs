@@ -1,4 +1,5 @@
-//! The wireonce command: backend, gateway, status, check, keygen, doctor.
+//! The wireonce command: backend, gateway, control, the operator's verbs, status, check,
+//! keygen, doctor.
 //!
 //! One file per verb. Exit status: 0 all is well, 1 something failed while it ran,
 //! 2 the command line or the configuration is wrong.
@@ -6,12 +7,14 @@
 
 mod backend;
 mod check;
+mod control;
 mod daemon;
 mod doctor;
 mod failure;
 mod gateway;
 mod keygen;
 mod logging;
+mod operator;
 mod output;
 mod reload;
 mod status;
@@ -20,6 +23,7 @@ mod sys;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use wireonce_desired::Kind;
 
 /// NICs for virtual machines that are not tied to the server they run on.
 #[derive(Debug, Parser)]
@@ -33,8 +37,49 @@ struct Command {
 enum Verb {
     /// Serve the vNICs of this host's virtual machines
     Backend(daemon::Args),
-    /// Offer this host's uplinks
-    Gateway(daemon::Args),
+    /// Offer this host's uplinks; or list, show, set, rm: gateways in the desired state
+    Gateway(gateway::Args),
+    /// Keep the desired state of all hosts, and serve it
+    Control(control::Args),
+    /// Have the controller take the objects of a file
+    Apply(operator::ApplyArgs),
+    /// Show what `apply` would change
+    Diff(operator::DiffArgs),
+    /// Print all objects, as `apply` takes them
+    Export(operator::ExportArgs),
+    /// Print all that the controller keeps, for `control --restore`
+    Backup(operator::ExportArgs),
+    /// Servers: hosts that run virtual machines
+    #[command(subcommand)]
+    Server(operator::ObjectVerb),
+    /// Uplinks: ports of gateways
+    #[command(subcommand)]
+    Uplink(operator::ObjectVerb),
+    /// Pools: uplinks that reach the same outside
+    #[command(subcommand)]
+    Pool(operator::ObjectVerb),
+    /// Networks: layer-2 segments
+    #[command(subcommand)]
+    Network(operator::ObjectVerb),
+    /// Policies: terms of vNICs
+    #[command(subcommand)]
+    Policy(operator::ObjectVerb),
+    /// vNICs
+    #[command(subcommand)]
+    Vnic(operator::ObjectVerb),
+    /// Grants: what servers may use of pools
+    #[command(subcommand)]
+    Grant(operator::GrantVerb),
+    /// Budgets: what grants of a pool may promise without asking
+    #[command(subcommand)]
+    Budget(operator::ObjectVerb),
+    /// Requests beyond a budget
+    #[command(subcommand)]
+    Request(operator::RequestVerb),
+    /// Show who changed what, when and why
+    Audit(operator::AuditArgs),
+    /// Show changes as they happen
+    Watch(operator::WatchArgs),
     /// Show what a running backend or gateway does, and its ledger
     Status(status::Args),
     /// Validate a configuration file
@@ -51,6 +96,22 @@ fn main() -> ExitCode {
     let done = match Command::parse().verb {
         Verb::Backend(args) => backend::run(&args),
         Verb::Gateway(args) => gateway::run(&args),
+        Verb::Control(args) => control::run(&args),
+        Verb::Apply(args) => operator::apply(&args),
+        Verb::Diff(args) => operator::diff(&args),
+        Verb::Export(args) => operator::export(&args),
+        Verb::Backup(args) => operator::backup(&args),
+        Verb::Server(verb) => operator::object(Kind::Server, &verb),
+        Verb::Uplink(verb) => operator::object(Kind::Uplink, &verb),
+        Verb::Pool(verb) => operator::object(Kind::Pool, &verb),
+        Verb::Network(verb) => operator::object(Kind::Network, &verb),
+        Verb::Policy(verb) => operator::object(Kind::Policy, &verb),
+        Verb::Vnic(verb) => operator::object(Kind::Vnic, &verb),
+        Verb::Grant(verb) => operator::grant(&verb),
+        Verb::Budget(verb) => operator::object(Kind::Budget, &verb),
+        Verb::Request(verb) => operator::request(&verb),
+        Verb::Audit(args) => operator::audit(&args),
+        Verb::Watch(args) => operator::watch(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Keygen(args) => keygen::keygen(&args),

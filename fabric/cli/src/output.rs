@@ -26,7 +26,17 @@ pub(crate) struct Table {
 impl Table {
     /// A table with these column headers.
     pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
-        Self { rows: vec![header.map(str::to_owned).to_vec()] }
+        Self::with_columns(header.map(str::to_owned))
+    }
+
+    /// The same, when how many columns there are is known only later.
+    pub(crate) fn with_columns(header: impl IntoIterator<Item = String>) -> Self {
+        Self { rows: vec![header.into_iter().collect()] }
+    }
+
+    /// Adds a row of as many cells as there are.
+    pub(crate) fn cells(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// Adds a row.

@@ -37,6 +37,32 @@ impl From<Parts> for ConfigError {
     }
 }
 
+impl ConfigError {
+    /// The table with its header and name, such as `[[vnic]] "vm-a"`, if it is about one.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        self.0.table.as_deref()
+    }
+
+    /// The key inside the table, if it is about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.0.fault.problem
+    }
+
+    /// What would be right.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        &self.0.fault.remedy
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { origin, line, table, key, fault } = &*self.0;

@@ -40,6 +40,7 @@ pub use model::{
     Allow, Config, Driver, Encryption, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside,
     Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
 };
+pub use nearest::nearest;
 
 use error::Fault;
 use reader::File;

@@ -3,7 +3,8 @@
 /// The word of `known` that differs least from `word`, if it is near enough to be
 /// a slip of the fingers: at most a third of its letters, and two at most for the
 /// short ones.
-pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // The distance costs the product of the lengths; nobody mistypes this much.
     if word.len() > 64 {
         return None;

@@ -90,6 +90,8 @@ fn socket(args: &Args) -> Result<PathBuf, Failure> {
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
         .map(|entry| entry.path())
+        // The controller's is another kind of socket.
+        .filter(|path| path != Path::new(wireonce_control::settings::SOCKET))
         .collect();
     found.sort();
     let remedy = "name the daemon's with --socket PATH or its configuration with --config FILE";

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod logging;

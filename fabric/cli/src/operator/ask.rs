@@ -1,0 +1,163 @@
+//! How all verbs ask: where, as whom, and how they show the answer.
+
+use crate::{failure::Failure, output};
+use clap::Parser;
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use wireonce_control::{change::Answer, client::Client, settings::SOCKET};
+use wireonce_desired::Moment;
+
+/// What every verb can be told.
+#[derive(Debug, Parser)]
+pub(crate) struct Ask {
+    /// The controller's socket
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+    /// Act in this role: network, virtualisation, viewer. Only an admin can
+    #[arg(long = "as", value_name = "ROLE")]
+    role: Option<String>,
+    /// Print the controller's answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Ask {
+    /// The way to the controller.
+    pub(super) fn client(&self) -> Client {
+        Client::unix(&self.socket, self.role.clone())
+    }
+
+    /// Prints JSON if that was asked for, or else what `text` makes of it.
+    pub(super) fn show<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if !self.json {
+            return output::print(&text());
+        }
+        let line = serde_json::to_string(value)
+            .map_err(|error| Failure::Runtime(format!("the answer as JSON: {error}")))?;
+        output::print(&format!("{line}\n"))
+    }
+
+    /// Sends a change, and shows what came of it.
+    pub(super) fn change(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer, Failure> {
+        let method = method
+            .parse()
+            .map_err(|_| Failure::Runtime("this method does not exist".to_owned()))?;
+        let answer: Answer = self.client().change(method, path, headers, body)?;
+        self.show(&answer, || text_of(&answer))?;
+        Ok(answer)
+    }
+}
+
+/// What came of a change, for people.
+fn text_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Unchanged => "unchanged: everything is like that already\n".to_owned(),
+        Answer::Applied { revision: 0, difference } => {
+            format!("{difference}this is a trial, nothing was changed\n")
+        }
+        Answer::Applied { revision, difference } => {
+            format!("{difference}applied, revision {revision}\n")
+        }
+        Answer::Requested { request: 0, difference, why } => format!(
+            "{difference}this is a trial, nothing was changed. It would be a request to the \
+             network team: {why}\n"
+        ),
+        Answer::Requested { request, difference, why } => format!(
+            "{difference}not applied: it is request {request} to the network team, because {why}\n"
+        ),
+    }
+}
+
+/// A path with what would not stand in one as it is.
+pub(super) fn query(path: &str, pairs: &[(&str, Option<&str>)]) -> String {
+    let given = pairs.iter().filter_map(|(key, value)| value.map(|value| (key, value)));
+    let pairs: Vec<String> = given.map(|(key, value)| format!("{key}={}", escape(value))).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
+}
+
+/// Percent-encoded, but for letters, digits and `-._~/`.
+pub(super) fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// A field of an answer as one cell of a table.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) if values.is_empty() => "-".to_owned(),
+        Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            let pairs = fields.iter().map(|(key, value)| format!("{key}={}", cell(value)));
+            pairs.collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// How long from now: `90s`, `30m`, `2h`, `7d`.
+pub(super) fn moment_after(text: &str) -> Result<Moment, Failure> {
+    let seconds = seconds(text).ok_or_else(|| {
+        Failure::Input(format!("--for {text:?}: is no time; write one such as 90s, 30m, 2h or 7d"))
+    })?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Ok(Moment(now.saturating_add(seconds)))
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| *seconds > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn times_have_a_unit_and_are_not_nothing() {
+        assert_eq!(seconds("2h"), Some(7_200));
+        assert_eq!(seconds("7d"), Some(604_800));
+        for text in ["", "h", "2", "0s", "-1h", "2w", "99999999999999999999s", "2ö"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn queries_carry_any_text() {
+        let path = query("/v1/x", &[("reason", Some("a b&c")), ("limit", None)]);
+        assert_eq!(path, "/v1/x?reason=a%20b%26c");
+        assert_eq!(query("/v1/x", &[("limit", None)]), "/v1/x");
+    }
+
+    #[test]
+    fn cells_are_one_line() {
+        assert_eq!(cell(&json!({"up": {"limit": "1Gbit"}})), "up=limit=1Gbit");
+        assert_eq!(cell(&json!(["a", 7])), "a,7");
+        assert_eq!(cell(&json!([])), "-");
+    }
+}

@@ -1,0 +1,90 @@
+//! `wireonce apply`, `diff`, `export`, `backup`: many objects at once.
+
+use super::ask::{Ask, query};
+use crate::{failure::Failure, output};
+use clap::Parser;
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+use wireonce_control::change::Answer;
+
+/// The command line of `apply`.
+#[derive(Debug, Parser)]
+pub(crate) struct ApplyArgs {
+    /// A file of tables, or `-` for standard input. What is not in it stays as it is
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// The command line of `diff`.
+#[derive(Debug, Parser)]
+pub(crate) struct DiffArgs {
+    /// A file of tables, or `-` for standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// The command line of `export` and `backup`.
+#[derive(Debug, Parser)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Puts all objects of a file, or none.
+pub(crate) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
+    let how = [("dry_run", args.dry_run.then_some("true")), ("reason", args.reason.as_deref())];
+    send(&args.ask, &args.file, &how).map(|_| ())
+}
+
+/// Says what `apply` would change. Exit status 1 if there is something.
+pub(crate) fn diff(args: &DiffArgs) -> Result<(), Failure> {
+    match send(&args.ask, &args.file, &[("dry_run", Some("true"))])? {
+        Answer::Unchanged => Ok(()),
+        _ => Err(Failure::Silent),
+    }
+}
+
+/// Prints the whole house, as `apply` takes it.
+pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {
+    output::print(&args.ask.client().text("/v1/export")?)
+}
+
+/// Prints all that the controller keeps, for `wireonce control --restore`.
+pub(crate) fn backup(args: &ExportArgs) -> Result<(), Failure> {
+    output::print(&args.ask.client().text("/v1/backup")?)
+}
+
+fn send(ask: &Ask, file: &Path, how: &[(&str, Option<&str>)]) -> Result<Answer, Failure> {
+    let text = read(file)?;
+    if text.trim().is_empty() {
+        let file = file.display();
+        return Err(Failure::Input(format!("{file}: is empty; give a file with tables")));
+    }
+    ask.change("POST", &query("/v1/apply", how), &[("content-type", "application/toml")], text)
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let done = if file == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(file)
+    };
+    done.map_err(|error| {
+        let file = file.display();
+        Failure::Input(format!("{file}: cannot be read: {error}; give the path of a text file"))
+    })
+}

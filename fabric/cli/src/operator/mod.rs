@@ -1,0 +1,20 @@
+//! The operator's verbs: they ask the controller, and show what it says.
+//!
+//! Tables for people; `--json` is the controller's answer as it is, for scripts. A refusal
+//! is one line on standard error and exit status 1.
+
+mod ask;
+mod documents;
+mod grants;
+mod objects;
+mod requests;
+mod trail;
+
+pub(crate) use documents::{ApplyArgs, DiffArgs, ExportArgs, apply, backup, diff, export};
+pub(crate) use grants::GrantVerb;
+pub(crate) use objects::{ObjectVerb, run as object};
+pub(crate) use requests::RequestVerb;
+pub(crate) use trail::{AuditArgs, WatchArgs, audit, watch};
+
+pub(crate) use grants::run as grant;
+pub(crate) use requests::run as request;

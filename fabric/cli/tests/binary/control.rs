@@ -1,0 +1,271 @@
+//! A controller as a process, and the verbs that ask it.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
+
+/// A controller that is ended with the test.
+struct Control {
+    directory: TempDir,
+    process: Option<Child>,
+}
+
+impl Control {
+    fn start() -> Self {
+        let mut control = Self { directory: tempfile::tempdir().unwrap(), process: None };
+        let text = format!(
+            "[control]\nstore = {:?}\nsocket = {:?}\n[[role]]\nname = \"viewer\"\nusers = [1]\n",
+            control.path("store"),
+            control.path("socket"),
+        );
+        fs::write(control.path("control.toml"), text).unwrap();
+        fs::write(control.path("house.toml"), HOUSE).unwrap();
+        control.run_daemon();
+        control
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn run_daemon(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wireonce"));
+        command.arg("control").arg("--config").arg(self.path("control.toml"));
+        self.process = Some(command.stderr(Stdio::null()).spawn().unwrap());
+        // It answers when it is ready; a minute is for a machine that is very busy.
+        for _ in 0..6_000 {
+            if self.ask(&["export"]).status.success() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the controller does not answer");
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    fn ask(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wireonce"));
+        command.args(args).arg("--socket").arg(self.path("socket")).output().unwrap()
+    }
+
+    /// What a verb prints, if it succeeds.
+    fn said(&self, args: &[&str]) -> String {
+        let output = self.ask(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The one line of a verb's refusal.
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.ask(args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        error
+    }
+
+    fn furnish(&self) {
+        let house = self.path("house.toml");
+        self.said(&["apply", "-f", house.to_str().unwrap()]);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn bandwidth_moves_between_servers_in_one_command_and_the_trail_says_who() {
+    let control = Control::start();
+    control.furnish();
+    let said = control.said(&[
+        "grant",
+        "move",
+        "--pool",
+        "east",
+        "--from",
+        "server-a",
+        "--to",
+        "server-b",
+        "200Mbit",
+        "--for",
+        "2h",
+        "--reason",
+        "month end",
+        "--as",
+        "virtualisation",
+    ]);
+    assert!(said.contains("~ grant east/server-b\n"), "{said}");
+    assert!(said.contains("up.reservation: \"400Mbit\" -> \"600Mbit\""), "{said}");
+    assert!(said.contains("applied, revision 2"), "{said}");
+    let used = control.said(&["grant", "use"]);
+    assert!(used.contains("server-a 400Mbit, server-b 600Mbit"), "{used}");
+    let trail = control.said(&["audit", "--limit", "2"]);
+    assert!(trail.contains("root (admin, as virtualisation)"), "{trail}");
+    assert!(trail.contains("grant east/server-b") && trail.contains("month end"), "{trail}");
+    control.said(&["grant", "end", "east/server-a", "east/server-b"]);
+    let used = control.said(&["grant", "use"]);
+    assert!(used.contains("server-a 600Mbit, server-b 400Mbit"), "{used}");
+}
+
+#[test]
+fn a_request_is_seen_and_approved() {
+    let control = Control::start();
+    control.furnish();
+    let set =
+        ["grant", "set", "east/server-a", "up.reservation=1200Mbit", "--as", "virtualisation"];
+    let said = control.said(&set);
+    assert!(said.contains("not applied: it is request 1 to the network team"), "{said}");
+    let list = control.said(&["request", "list"]);
+    assert!(list.contains("the budget is 1500Mbit"), "{list}");
+    control.refused(&["request", "approve", "1", "--as", "virtualisation"]);
+    control.said(&["request", "approve", "1", "--ceiling", "1150Mbit", "--as", "network"]);
+    assert!(control.said(&["grant", "show", "east/server-a"]).contains("1150Mbit"));
+    assert_eq!(control.said(&["request", "list"]), "no requests\n");
+}
+
+#[test]
+fn verbs_show_set_and_remove() {
+    let control = Control::start();
+    control.furnish();
+    let list = control.said(&["vnic", "list"]);
+    assert!(list.starts_with("NAME  VERSION    ID  HOST"), "{list}");
+    assert!(control.said(&["gateway", "list"]).contains("gateway-b"));
+    let said = control.said(&["vnic", "set", "vm-a", "home=east-2", "standbys=east-1"]);
+    assert!(said.contains("home: \"east-1\" -> \"east-2\""), "{said}");
+    let json = control.said(&["vnic", "show", "vm-a", "--json"]);
+    let item: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(item["object"]["home"], "east-2");
+    control.said(&["vnic", "rm", "vm-c", "--reason", "retired"]);
+    let error = control.refused(&["vnic", "show", "vm-c"]);
+    assert!(error.starts_with("error: [[vnic]] \"vm-c\": does not exist"), "{error}");
+    let error = control.refused(&["pool", "rm", "east"]);
+    assert!(error.contains("\"east\" is the name of no [[pool]]"), "{error}");
+}
+
+#[test]
+fn a_difference_is_told_by_the_exit_status() {
+    let control = Control::start();
+    control.furnish();
+    let house = control.path("house.toml");
+    let house = house.to_str().unwrap();
+    assert!(control.said(&["diff", "-f", house]).starts_with("unchanged"));
+    fs::write(house, HOUSE.replace("shares = 200", "shares = 300")).unwrap();
+    let output = control.ask(&["diff", "-f", house]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("up.shares: 200 -> 300"), "{said}");
+    control.said(&["apply", "-f", house, "--dry-run"]);
+    assert!(control.said(&["policy", "show", "gold"]).contains("shares=200"));
+}
+
+#[test]
+fn the_kernel_says_who_asks_and_strangers_are_turned_away() {
+    let control = Control::start();
+    control.furnish();
+    fs::set_permissions(control.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    // The built program may lie where only root can look.
+    let program = control.path("wireonce");
+    fs::copy(env!("CARGO_BIN_EXE_wireonce"), &program).unwrap();
+    let ask_as = |uid: u32, args: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(args).arg("--socket").arg(control.path("socket")).uid(uid).gid(uid);
+        command.current_dir("/").output().unwrap()
+    };
+    let viewer = ask_as(1, &["export"]);
+    assert!(viewer.status.success(), "{}", String::from_utf8_lossy(&viewer.stderr));
+    let error = ask_as(1, &["vnic", "rm", "vm-c"]);
+    let error = String::from_utf8(error.stderr).unwrap();
+    assert!(error.contains("the role `viewer` may not change vnics"), "{error}");
+    let error = ask_as(1, &["export", "--as", "admin"]);
+    let error = String::from_utf8(error.stderr).unwrap();
+    assert!(error.contains("cannot act as `admin`"), "{error}");
+    let stranger = ask_as(65_534, &["export"]);
+    assert_eq!(stranger.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(stranger.stderr).unwrap(),
+        "error: user 65534: has no role here; have it added to a [[role]] of the controller's file \
+         (the role `admin` can)\n"
+    );
+}
+
+#[test]
+fn a_killed_controller_comes_back_with_what_it_had() {
+    let mut control = Control::start();
+    control.furnish();
+    let before = control.said(&["export"]);
+    control.kill();
+    let error = control.refused(&["export"]);
+    assert!(error.contains("the controller cannot be reached"), "{error}");
+    control.run_daemon();
+    assert_eq!(control.said(&["export"]), before);
+}
+
+#[test]
+fn a_backup_is_restored_and_nothing_is_overwritten() {
+    let mut control = Control::start();
+    control.furnish();
+    let (before, backup) = (control.said(&["export"]), control.said(&["backup"]));
+    control.kill();
+    fs::write(control.path("backup"), &backup).unwrap();
+    let restore = |control: &Control| {
+        Command::new(env!("CARGO_BIN_EXE_wireonce"))
+            .arg("control")
+            .arg("--config")
+            .arg(control.path("control.toml"))
+            .arg("--restore")
+            .arg(control.path("backup"))
+            .output()
+            .unwrap()
+    };
+    let refused = restore(&control);
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("exists already and is not overwritten"), "{error}");
+    fs::remove_file(control.path("store")).unwrap();
+    fs::write(control.path("backup"), &backup[..backup.len() / 2]).unwrap();
+    assert_eq!(restore(&control).status.code(), Some(2));
+    fs::write(control.path("backup"), &backup).unwrap();
+    assert!(restore(&control).status.success());
+    control.run_daemon();
+    assert_eq!(control.said(&["export"]), before);
+}
+
+#[test]
+fn a_store_cut_short_is_one_line_and_stays_as_it_is() {
+    let mut control = Control::start();
+    control.furnish();
+    control.kill();
+    let store = control.path("store");
+    let whole = fs::read(&store).unwrap();
+    fs::write(&store, &whole[..whole.len() / 3]).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_wireonce"))
+        .arg("control")
+        .arg("--config")
+        .arg(control.path("control.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("restore a backup with `wireonce control"), "{error}");
+    fs::write(&store, &whole).unwrap();
+    control.run_daemon();
+    assert!(control.said(&["export"]).contains("vm-a"));
+}

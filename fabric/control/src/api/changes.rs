@@ -1,0 +1,135 @@
+//! Several objects at once: apply, export, moves, ends, and what pools are used for.
+
+use super::{
+    Shared,
+    answers::{Body, Failed},
+    blocking, now,
+    objects::How,
+    who::Who,
+};
+use crate::{
+    change::{Answer, Change, Edit, Move},
+    refusal::{Gate, Refusal},
+};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, header},
+    response::IntoResponse,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use wireonce_desired::{Direction, Kind, PoolUse, export as export_house, read, render};
+
+/// Puts all objects of a document, TOML or JSON, or none. What is not in it stays.
+#[utoipa::path(post, path = "/v1/apply", params(How), request_body(content = String, description =
+    "tables as in a file for `wireonce apply`; JSON with `Content-Type: application/json`"),
+    responses((status = 200, body = Answer), (status = 202, body = Answer), (status = "4XX", body =
+    super::answers::ErrorBody)))]
+pub(super) async fn apply(
+    State(shared): State<Shared>,
+    Who(caller): Who,
+    Query(how): Query<How>,
+    headers: HeaderMap,
+    text: String,
+) -> Result<Answer, Failed> {
+    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
+    let is_json = kind.is_some_and(|kind| kind.starts_with(b"application/json"));
+    let done = move || {
+        let objects = if is_json { from_json(&text) } else { from_toml(&text) }?;
+        let change = Change::put_all(objects).because(how.reason);
+        shared.controller.change(&caller, &change, how.dry_run, now())
+    };
+    Ok(blocking(done).await?)
+}
+
+fn from_toml(text: &str) -> Result<Vec<wireonce_desired::Object>, Refusal> {
+    read::toml(text).map_err(|wrong| Refusal::wrong(Gate::Text, wrong))
+}
+
+fn from_json(text: &str) -> Result<Vec<wireonce_desired::Object>, Refusal> {
+    let value = serde_json::from_str(text).map_err(|error| {
+        Refusal::new(Gate::Text, "the document", format!("not JSON: {error}"), "mend it")
+    })?;
+    read::json(value).map_err(|wrong| Refusal::wrong(Gate::Text, wrong))
+}
+
+/// The whole house as TOML.
+#[utoipa::path(get, path = "/v1/export", responses((status = 200, body = String)))]
+pub(super) async fn export(
+    State(shared): State<Shared>,
+    Who(_): Who,
+) -> Result<impl IntoResponse, Failed> {
+    let text = blocking(move || Ok(export_house(&shared.controller.state()?.house))).await?;
+    Ok(([(header::CONTENT_TYPE, "application/toml")], text))
+}
+
+/// The tables that a host is sent, as they stand below its own `[host]` and `[fabric]`.
+#[utoipa::path(get, path = "/v1/hosts/{host}/text", params(("host" = String, Path)),
+    responses((status = 200, body = String), (status = 404, body = super::answers::ErrorBody)))]
+pub(super) async fn host_text(
+    State(shared): State<Shared>,
+    Who(_): Who,
+    Path(host): Path<String>,
+) -> Result<impl IntoResponse, Failed> {
+    let text = move || {
+        let state = shared.controller.state()?;
+        match render(&state.house, &host) {
+            Some(text) => Ok(text),
+            None => Err(state.find(Kind::Server, &host).err().unwrap_or_else(|| {
+                Refusal::new(Gate::Missing, "the host", "does not exist", "name another")
+            })),
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/toml")], blocking(text).await?))
+}
+
+/// Moves a reservation from one server's grant to another's.
+#[utoipa::path(post, path = "/v1/grants/move", params(How), request_body = Move,
+    responses((status = 200, body = Answer), (status = 202, body = Answer), (status = "4XX", body =
+    super::answers::ErrorBody)))]
+pub(super) async fn shift(
+    State(shared): State<Shared>,
+    Who(caller): Who,
+    Query(how): Query<How>,
+    Body(what): Body<Move>,
+) -> Result<Answer, Failed> {
+    let change = Change::one(Edit::Move(what)).because(how.reason);
+    let done = move || shared.controller.change(&caller, &change, how.dry_run, now());
+    Ok(blocking(done).await?)
+}
+
+/// Grants by name.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Grants {
+    /// `POOL/SERVER`, each.
+    grants: Vec<String>,
+}
+
+/// Ends timed changes of grants now: what was before comes back.
+#[utoipa::path(post, path = "/v1/grants/end", params(How), request_body = Grants,
+    responses((status = 200, body = Answer), (status = "4XX", body = super::answers::ErrorBody)))]
+pub(super) async fn end(
+    State(shared): State<Shared>,
+    Who(caller): Who,
+    Query(how): Query<How>,
+    Body(Grants { grants }): Body<Grants>,
+) -> Result<Answer, Failed> {
+    let edits = grants.into_iter().map(Edit::End).collect();
+    let change = Change { edits, reason: how.reason };
+    let done = move || shared.controller.change(&caller, &change, how.dry_run, now());
+    Ok(blocking(done).await?)
+}
+
+/// What each pool can carry, and what of it is promised to whom.
+#[utoipa::path(get, path = "/v1/pools/use", responses((status = 200, body = Vec<PoolUse>)))]
+pub(super) async fn pool_use(
+    State(shared): State<Shared>,
+    Who(_): Who,
+) -> Result<Json<Vec<PoolUse>>, Failed> {
+    let state = blocking(move || shared.controller.state()).await?;
+    let house = &state.house;
+    let both = |pool| Direction::BOTH.map(|direction| PoolUse::of(house, pool, direction));
+    Ok(Json(house.names(Kind::Pool).flat_map(both).collect()))
+}

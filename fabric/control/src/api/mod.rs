@@ -1,0 +1,95 @@
+//! The API: HTTP and JSON on a Unix socket, under `/v1`.
+//!
+//! ```text
+//! accept ─ SO_PEERCRED ─ role ─ handler ─┬─ controller, on a thread that may wait for the disk
+//!                                        └─ {"error": {gate, thing, problem, remedy, who}}
+//! ```
+//! The only asynchronous code of the crate. Reading is for everybody with a role; what
+//! may be changed is decided by the gates, not here.
+
+mod answers;
+mod changes;
+mod objects;
+mod openapi;
+mod requests;
+mod server;
+mod trail;
+mod who;
+
+pub(crate) use answers::ErrorBody;
+pub use server::{Running, start};
+
+use crate::{Controller, refusal::Refusal, settings::Settings, store::Revision};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task,
+};
+use wireonce_desired::Moment;
+
+/// Largest body of a request, bytes: some 100,000 vNICs.
+const BODY_LEN_MAX: usize = 64 << 20;
+/// Most who watch at a time.
+const WATCHERS_MAX: usize = 64;
+/// The header that names the role to act in.
+pub(crate) const ACTING_AS: &str = "x-wireonce-as";
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+struct Shared {
+    controller: Controller,
+    settings: Arc<Settings>,
+    revision: watch::Receiver<Revision>,
+    watchers: Arc<Semaphore>,
+}
+
+/// All paths.
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/v1/openapi.json", get(openapi::description))
+        .route("/v1/whoami", get(who::whoami))
+        .route("/v1/apply", post(changes::apply))
+        .route("/v1/export", get(changes::export))
+        .route("/v1/hosts/{host}/text", get(changes::host_text))
+        .route("/v1/grants/move", post(changes::shift))
+        .route("/v1/grants/end", post(changes::end))
+        .route("/v1/pools/use", get(changes::pool_use))
+        .route("/v1/requests", get(requests::list))
+        .route("/v1/requests/{number}", get(requests::show).post(requests::answer))
+        .route("/v1/audit", get(trail::audit))
+        .route("/v1/watch", get(trail::watch))
+        .route("/v1/backup", get(trail::backup))
+        .route("/v1/{kind}", get(objects::list))
+        .route("/v1/{kind}/{*name}", get(objects::show).put(objects::put).delete(objects::remove))
+        .fallback(answers::no_such_path)
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .with_state(shared)
+}
+
+/// Runs what may wait for the disk where waiting disturbs nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    match task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(Refusal::new(
+            crate::Gate::Store,
+            "the controller",
+            "is stopping",
+            "try again when it has started",
+        )),
+    }
+}
+
+/// The wall clock.
+fn now() -> Moment {
+    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}

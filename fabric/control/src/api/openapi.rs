@@ -1,0 +1,50 @@
+//! The description of the API, made from the code.
+
+use super::{changes, objects, requests, trail, who};
+use axum::Json;
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "wireonce control",
+        description = "The desired state of an installation, changed by two teams within their \
+                       rights. Every error says the thing, what is wrong, what would be right and, \
+                       if it is a matter of right, which role can do it."
+    ),
+    paths(
+        who::whoami,
+        objects::list,
+        objects::show,
+        objects::put,
+        objects::remove,
+        changes::apply,
+        changes::export,
+        changes::host_text,
+        changes::shift,
+        changes::end,
+        changes::pool_use,
+        requests::list,
+        requests::show,
+        requests::answer,
+        trail::audit,
+        trail::watch,
+        trail::backup,
+    ),
+    components(schemas(
+        wireonce_desired::Host,
+        wireonce_desired::Pool,
+        wireonce_desired::Uplink,
+        wireonce_desired::Network,
+        wireonce_desired::Policy,
+        wireonce_desired::Vnic,
+        wireonce_desired::Budget,
+        wireonce_desired::Grant,
+    ))
+)]
+struct Description;
+
+/// OpenAPI 3.1.
+pub(super) async fn description() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}

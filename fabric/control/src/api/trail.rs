@@ -1,0 +1,156 @@
+//! What was changed, what is changing, and a copy of all of it.
+
+use super::{Shared, answers::Failed, blocking, who::Who};
+use crate::{
+    change::AuditEntry,
+    refusal::{Gate, Refusal},
+    store::{self, Revision},
+};
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::header,
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::{Stream, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
+
+/// Most lines of the audit trail in one answer.
+const AUDIT_MAX: usize = 10_000;
+
+/// Which lines of the audit trail.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lines {
+    /// Those after this number; left out, the last ones.
+    after: Option<u64>,
+    /// At most so many; 100 if left out.
+    limit: Option<usize>,
+}
+
+/// The audit trail, the oldest line first.
+#[utoipa::path(get, path = "/v1/audit", params(Lines), responses((status = 200, body =
+    Vec<AuditEntry>)))]
+pub(super) async fn audit(
+    State(shared): State<Shared>,
+    Who(_): Who,
+    Query(lines): Query<Lines>,
+) -> Result<Json<Vec<AuditEntry>>, Failed> {
+    let limit = lines.limit.unwrap_or(100).min(AUDIT_MAX);
+    let found = move || match lines.after {
+        Some(after) => shared.controller.audit(after, limit),
+        None => shared.controller.recent_audit(limit.try_into().unwrap_or(u64::MAX)),
+    };
+    Ok(Json(blocking(found).await?))
+}
+
+/// One change, as watchers are told of it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Change {
+    /// The revision that made it.
+    pub(crate) revision: Revision,
+    /// `object/KIND/NAME` or `request/NUMBER`.
+    pub(crate) key: String,
+    /// What it is since; left out if it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) value: Option<Value>,
+}
+
+/// Where to start.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct From {
+    /// Changes after this revision; left out, those to come.
+    after: Option<Revision>,
+}
+
+/// Changes as they happen, as server-sent events: `change` with a change, `forgotten` if
+/// the watcher fell too far behind and has to read everything anew.
+#[utoipa::path(get, path = "/v1/watch", params(From), responses((status = 200, body = Change,
+    content_type = "text/event-stream")))]
+pub(super) async fn watch(
+    State(shared): State<Shared>,
+    Who(_): Who,
+    Query(from): Query<From>,
+) -> Result<impl IntoResponse, Failed> {
+    let Ok(permit) = Arc::clone(&shared.watchers).try_acquire_owned() else {
+        let remedy = "end one of them, or ask again later";
+        return Err(Refusal::new(Gate::Conflict, "the watch", "too many watch", remedy).into());
+    };
+    let after = from.after.unwrap_or_else(|| *shared.revision.borrow());
+    Ok(Sse::new(changes(shared, after, permit)).keep_alive(KeepAlive::default()))
+}
+
+struct Watcher {
+    shared: Shared,
+    after: Revision,
+    ready: VecDeque<Event>,
+    is_over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+fn changes(
+    shared: Shared,
+    after: Revision,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let ready = VecDeque::new();
+    let watcher = Watcher { shared, after, ready, is_over: false, _permit: permit };
+    stream::unfold(watcher, |mut watcher| async move {
+        loop {
+            if let Some(event) = watcher.ready.pop_front() {
+                return Some((Ok(event), watcher));
+            }
+            let after = watcher.after;
+            if watcher.is_over
+                || watcher.shared.revision.wait_for(|revision| *revision > after).await.is_err()
+            {
+                return None;
+            }
+            watcher.fetch().await;
+        }
+    })
+}
+
+impl Watcher {
+    async fn fetch(&mut self) {
+        let revision = *self.shared.revision.borrow();
+        let (controller, after) = (self.shared.controller.clone(), self.after);
+        match blocking(move || controller.events(after)).await {
+            Ok(events) => {
+                self.after = events.last().map_or(revision, |e| e.revision).max(revision);
+                self.ready.extend(events.into_iter().filter_map(|event| {
+                    let value = event.value.and_then(|value| serde_json::from_slice(&value).ok());
+                    let change = Change { revision: event.revision, key: event.key, value };
+                    let id = change.revision.to_string();
+                    Event::default().event("change").id(id).json_data(change).ok()
+                }));
+            }
+            Err(refusal) => {
+                let event = Event::default().event("forgotten").data(refusal.to_string());
+                self.ready.push_back(event);
+                self.is_over = true;
+            }
+        }
+    }
+}
+
+/// All that the controller keeps, for `wireonce control --restore`.
+#[utoipa::path(get, path = "/v1/backup", responses((status = 200, body = String), (status = 403,
+    body = super::answers::ErrorBody)))]
+pub(super) async fn backup(
+    State(shared): State<Shared>,
+    Who(caller): Who,
+) -> Result<impl IntoResponse, Failed> {
+    caller.need_admin("the backup")?;
+    let text = blocking(move || Ok(store::backup(&**shared.controller.store())?)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text))
+}

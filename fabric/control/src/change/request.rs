@@ -1,0 +1,342 @@
+//! Requests: changes beyond the budget, kept until the network team answers.
+
+use super::{
+    Action, Allowed, Answer, AuditEntry, Base, Change, Edit, OPEN_REQUESTS_MAX, Plan, REQUESTS_MAX,
+    Standing, State,
+    plan::{evidence, json, plan, unchanged},
+    state::HOUSE,
+};
+use crate::{
+    caller::Caller,
+    refusal::{Gate, Refusal},
+    store::Op,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use wireonce_desired::{Difference, Direction, House, Moment, Object, PoolUse, Rate};
+
+/// A change that waits for an answer, or has one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Request {
+    /// Its number.
+    pub number: u64,
+    /// When it was asked for.
+    pub at: Moment,
+    /// By whom.
+    pub by: Caller,
+    /// Why, as they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why it is a request.
+    pub why: String,
+    /// What is asked for.
+    #[schema(value_type = Object)]
+    pub change: Change,
+    /// What would change.
+    pub difference: Difference,
+    /// How the pools stood when it was asked for.
+    pub evidence: Vec<PoolUse>,
+    /// Whether it was answered.
+    pub state: RequestState,
+}
+
+/// Whether a request was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum RequestState {
+    /// It waits.
+    Open,
+    /// It was approved, and carried out.
+    Approved(Decision),
+    /// It was denied.
+    Denied(Decision),
+}
+
+/// Who answered a request, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Decision {
+    /// When.
+    pub at: Moment,
+    /// Who.
+    pub by: Caller,
+    /// What they said to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
+    /// What no grant of it may reserve more than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Rate>,
+    /// When its grants end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Moment>,
+}
+
+/// An answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Whether it is a yes.
+    #[serde(default)]
+    pub approve: bool,
+    /// What to say to it; a no needs one.
+    #[serde(default)]
+    pub word: Option<String>,
+    /// No grant that it raises may reserve more than this, in either direction.
+    #[serde(default)]
+    pub ceiling: Option<Rate>,
+    /// When its grants end, and what was before comes back.
+    #[serde(default)]
+    pub end: Option<Moment>,
+}
+
+impl Request {
+    /// The key that keeps it.
+    #[must_use]
+    pub fn key(number: u64) -> String {
+        format!("request/{number:010}")
+    }
+
+    /// Whether it waits.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == RequestState::Open
+    }
+}
+
+/// Keeps a change for the network team.
+pub(super) fn ask(
+    state: &State,
+    caller: &Caller,
+    change: &Change,
+    house: &House,
+    difference: Difference,
+    why: &str,
+    now: Moment,
+) -> Allowed<Plan> {
+    if state.requests.values().filter(|request| request.is_open()).count() >= OPEN_REQUESTS_MAX {
+        let problem = format!("{OPEN_REQUESTS_MAX} requests wait for an answer already, and {why}");
+        let refusal = Refusal::new(Gate::Admission, "the change", problem, "have some answered");
+        return Err(refusal.who("network"));
+    }
+    let mut counters = state.counters.clone();
+    let number = counters.request;
+    counters.request += 1;
+    let request = Request {
+        number,
+        at: now,
+        by: caller.clone(),
+        reason: change.reason.clone(),
+        why: why.to_owned(),
+        change: pinned(state, change),
+        evidence: evidence(&state.house, &Difference::between(&state.house, house)),
+        difference: difference.clone(),
+        state: RequestState::Open,
+    };
+    let entry = entry(&mut counters.audit, &request, Action::Requested, caller, now);
+    let mut ops = vec![
+        Op::put(Request::key(number), json(&request)?),
+        Op::put(AuditEntry::key(entry.number), json(&entry)?),
+        Op::put(HOUSE, json(&counters)?),
+    ];
+    ops.extend(forgotten(state).map(|number| Op::delete(Request::key(number))));
+    let answer = Answer::Requested { request: number, difference, why: why.to_owned() };
+    Ok(Plan { compares: vec![unchanged(state)], ops, answer })
+}
+
+/// Answers a request. An approval is the change itself, and passes all gates but the
+/// budget, against the house of now.
+///
+/// # Errors
+/// There is no such request, it has an answer, the caller may not answer it, or the
+/// change does not pass.
+pub fn decide(
+    state: &State,
+    caller: &Caller,
+    number: u64,
+    verdict: &Verdict,
+    now: Moment,
+) -> Allowed<Plan> {
+    let thing = format!("request {number}");
+    let role = caller.effective();
+    if !role.may_decide() {
+        let problem = format!("the role `{role}` may not answer requests");
+        let remedy = "ask the network team";
+        return Err(Refusal::new(Gate::Right, thing, problem, remedy).who("network"));
+    }
+    let Some(request) = state.requests.get(&number) else {
+        let remedy = "`wireonce request list` shows those that there are";
+        return Err(Refusal::new(Gate::Missing, thing, "does not exist", remedy));
+    };
+    let answered = |decision: &Decision, how: &str| {
+        let problem = format!("was {how} by {} at {}", decision.by.user, decision.at);
+        Err(Refusal::new(Gate::Conflict, &thing, problem, "let them ask anew"))
+    };
+    match &request.state {
+        RequestState::Open => {}
+        RequestState::Approved(decision) => return answered(decision, "approved"),
+        RequestState::Denied(decision) => return answered(decision, "denied"),
+    }
+    let Verdict { approve, word, ceiling, end } = verdict.clone();
+    let word = word.filter(|word| !word.trim().is_empty());
+    if !approve && word.is_none() {
+        let remedy = "say why, for those who asked";
+        return Err(Refusal::new(Gate::Text, thing, "is denied without a word", remedy));
+    }
+    let decision = Decision { at: now, by: caller.clone(), word, ceiling, end };
+    if approve {
+        approve_it(state, caller, request, decision, now)
+    } else {
+        deny_it(state, caller, request, decision, now)
+    }
+}
+
+fn approve_it(
+    state: &State,
+    caller: &Caller,
+    request: &Request,
+    decision: Decision,
+    now: Moment,
+) -> Allowed<Plan> {
+    let change = bounded(state, &request.change, decision.ceiling, decision.end)?;
+    let standing = Standing { request: Some(request) };
+    let mut planned = plan(state, caller, &change, standing, now)?;
+    let mut counters = match planned.ops.iter().rev().find_map(house_value) {
+        Some(value) => serde_json::from_slice(value).unwrap_or_else(|_| state.counters.clone()),
+        None => state.counters.clone(),
+    };
+    planned.ops.retain(|op| house_value(op).is_none());
+    let entry = AuditEntry {
+        reason: decision.word.clone(),
+        ..entry(&mut counters.audit, request, Action::Approved, caller, now)
+    };
+    let answered = Request { state: RequestState::Approved(decision), ..request.clone() };
+    planned.ops.push(Op::put(Request::key(request.number), json(&answered)?));
+    planned.ops.push(Op::put(AuditEntry::key(entry.number), json(&entry)?));
+    planned.ops.push(Op::put(HOUSE, json(&counters)?));
+    planned.compares = vec![unchanged(state)];
+    if planned.answer == Answer::Unchanged {
+        planned.answer = Answer::Applied { revision: 0, difference: Difference::default() };
+    }
+    Ok(planned)
+}
+
+fn deny_it(
+    state: &State,
+    caller: &Caller,
+    request: &Request,
+    decision: Decision,
+    now: Moment,
+) -> Allowed<Plan> {
+    let mut counters = state.counters.clone();
+    let entry = AuditEntry {
+        reason: decision.word.clone(),
+        ..entry(&mut counters.audit, request, Action::Denied, caller, now)
+    };
+    let answered = Request { state: RequestState::Denied(decision), ..request.clone() };
+    let ops = vec![
+        Op::put(Request::key(request.number), json(&answered)?),
+        Op::put(AuditEntry::key(entry.number), json(&entry)?),
+        Op::put(HOUSE, json(&counters)?),
+    ];
+    let answer = Answer::Applied { revision: 0, difference: Difference::default() };
+    Ok(Plan { compares: vec![unchanged(state)], ops, answer })
+}
+
+/// The change as it was seen: what is changed by others until the answer, is not
+/// overwritten by it.
+fn pinned(state: &State, change: &Change) -> Change {
+    let pin = |edit: &Edit| match edit.clone() {
+        Edit::Put(object, Base::Any) => {
+            let base = match state.version(object.kind(), &object.name()) {
+                0 => Base::Absent,
+                version => Base::Version(version),
+            };
+            Edit::Put(object, base)
+        }
+        Edit::Delete(kind, name, Base::Any) => {
+            let version = state.version(kind, &name);
+            Edit::Delete(kind, name, Base::Version(version))
+        }
+        other => other,
+    };
+    Change { edits: change.edits.iter().map(pin).collect(), reason: change.reason.clone() }
+}
+
+/// The change with what the answer bounds: grants that it raises, and until when.
+fn bounded(
+    state: &State,
+    change: &Change,
+    ceiling: Option<Rate>,
+    end: Option<Moment>,
+) -> Allowed<Change> {
+    let mut change = change.clone();
+    for edit in &mut change.edits {
+        match edit {
+            Edit::Put(Object::Grant(grant), _) => {
+                let name = wireonce_desired::Grant::name_of(&grant.pool, &grant.server);
+                for direction in Direction::BOTH {
+                    let asked = grant.reservation(direction);
+                    let has = state.house.grant(&name).map(|g| g.reservation(direction));
+                    let most = ceiling.map(|c| c.max(has.unwrap_or(Rate::ZERO)));
+                    if let Some(most) = most.filter(|most| asked > *most) {
+                        grant.set_reservation(direction, most);
+                    }
+                }
+                grant.until = earlier(grant.until, end);
+            }
+            Edit::Move(what) => {
+                if ceiling.is_some() {
+                    let remedy = "approve it without a ceiling, or deny it";
+                    let problem = "moves a reservation, which a ceiling cannot cut in part";
+                    return Err(Refusal::new(Gate::Text, "the request", problem, remedy));
+                }
+                what.until = earlier(what.until, end);
+            }
+            _ => {}
+        }
+    }
+    Ok(change)
+}
+
+fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The oldest answered requests, if there are too many.
+fn forgotten(state: &State) -> impl Iterator<Item = u64> {
+    let excess = (state.requests.len() + 1).saturating_sub(REQUESTS_MAX);
+    state.requests.values().filter(|r| !r.is_open()).map(|r| r.number).take(excess)
+}
+
+fn house_value(op: &Op) -> Option<&[u8]> {
+    match op {
+        Op::Put { key, value, .. } if key == HOUSE => Some(value),
+        _ => None,
+    }
+}
+
+/// A line of the audit trail about a request.
+fn entry(
+    next: &mut u64,
+    request: &Request,
+    action: Action,
+    caller: &Caller,
+    now: Moment,
+) -> AuditEntry {
+    let number = *next;
+    *next += 1;
+    AuditEntry {
+        number,
+        at: now,
+        by: caller.clone(),
+        action,
+        kind: None,
+        name: request.number.to_string(),
+        before: None,
+        after: None,
+        reason: request.reason.clone(),
+        request: Some(request.number),
+    }
+}

@@ -1,0 +1,151 @@
+//! What is beyond the budget: asked, approved with bounds, denied with a word.
+
+use super::*;
+use crate::{
+    change::{RequestState, Verdict},
+    refusal::Gate,
+};
+
+/// server-a asks for 1.2 Gbit: 1.6 Gbit together, 100 Mbit over the budget.
+fn asked(controller: &Controller) -> u64 {
+    let change = Change::put_all(read::toml(&grant_text("server-a", "1200Mbit")).unwrap())
+        .because(Some("month end".to_owned()));
+    let answer = controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    match answer {
+        Answer::Requested { request, why, .. } => {
+            assert_eq!(
+                why,
+                "the grants of pool \"east\" would reserve 1600Mbit up (now 1Gbit), and the budget \
+                 is 1500Mbit"
+            );
+            request
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn yes() -> Verdict {
+    Verdict { approve: true, ..Verdict::default() }
+}
+
+#[test]
+fn beyond_the_budget_is_asked_with_evidence_and_nothing_changes() {
+    let controller = controller();
+    let number = asked(&controller);
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+    let state = controller.state().unwrap();
+    let request = &state.requests[&number];
+    assert_eq!(request.by, virtualisation());
+    let up = &request.evidence[0];
+    assert_eq!(up.usable.to_string(), "1980Mbit");
+    assert_eq!(up.reserved.to_string(), "1Gbit");
+    assert_eq!(up.servers["server-b"].to_string(), "400Mbit");
+}
+
+#[test]
+fn within_the_budget_nobody_is_asked() {
+    let controller = controller();
+    let answer =
+        apply(&controller, &virtualisation(), &grant_text("server-a", "1100Mbit")).unwrap();
+    assert!(matches!(answer, Answer::Applied { .. }), "{answer:?}");
+}
+
+#[test]
+fn an_approval_is_the_change_itself() {
+    let controller = controller();
+    let number = asked(&controller);
+    controller.decide(&network(), number, &yes(), NOW).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "1200Mbit");
+    let trail = controller.recent_audit(2).unwrap();
+    assert_eq!((trail[0].name.as_str(), trail[0].request), ("east/server-a", Some(number)));
+    assert_eq!(trail[0].by, network());
+    let refusal = controller.decide(&network(), number, &yes(), NOW).unwrap_err();
+    assert_eq!(refusal.gate, Gate::Conflict);
+    assert!(refusal.to_string().contains("was approved by nina"), "{refusal}");
+}
+
+#[test]
+fn an_approval_may_have_a_ceiling_and_an_end() {
+    let controller = controller();
+    let number = asked(&controller);
+    let end = Moment(NOW.0 + 3_600);
+    let verdict = Verdict { ceiling: Some("1150Mbit".parse().unwrap()), end: Some(end), ..yes() };
+    controller.decide(&network(), number, &verdict, NOW).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "1150Mbit");
+    controller.tick(end).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+}
+
+/// What was approved for a time cannot be passed on and kept.
+#[test]
+fn what_was_approved_for_a_time_goes_back_whole() {
+    let controller = controller();
+    let number = asked(&controller);
+    let end = Moment(NOW.0 + 3_600);
+    let verdict = Verdict { end: Some(end), ..yes() };
+    controller.decide(&network(), number, &verdict, NOW).unwrap();
+    let pass_on = shift("server-a", "server-b", "100Mbit", None);
+    let refusal = controller.change(&virtualisation(), &pass_on, false, NOW).unwrap_err();
+    assert_eq!(refusal.gate, Gate::Conflict);
+    controller.tick(end).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+    assert_eq!(reserved(&controller, "server-b"), "400Mbit");
+}
+
+#[test]
+fn a_no_needs_a_word_and_changes_nothing() {
+    let controller = controller();
+    let number = asked(&controller);
+    let silent = controller.decide(&network(), number, &Verdict::default(), NOW).unwrap_err();
+    assert!(silent.to_string().contains("denied without a word; say why"), "{silent}");
+    let no = Verdict { word: Some("after the upgrade".to_owned()), ..Verdict::default() };
+    controller.decide(&network(), number, &no, NOW).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+    let state = controller.state().unwrap();
+    let RequestState::Denied(decision) = &state.requests[&number].state else { panic!() };
+    assert_eq!(decision.word.as_deref(), Some("after the upgrade"));
+}
+
+#[test]
+fn who_asks_does_not_answer() {
+    let controller = controller();
+    let number = asked(&controller);
+    let refusal = controller.decide(&virtualisation(), number, &yes(), NOW).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "request 1: the role `virtualisation` may not answer requests; ask the network team (the \
+         role `network` can)"
+    );
+    let refusal = controller.decide(&network(), 7, &yes(), NOW).unwrap_err();
+    assert_eq!(refusal.gate, Gate::Missing);
+}
+
+#[test]
+fn an_approval_meets_the_house_of_then() {
+    let controller = controller();
+    let number = asked(&controller);
+    // Meanwhile the grant was changed by its owners: it is not overwritten.
+    apply(&controller, &virtualisation(), &grant_text("server-a", "650Mbit")).unwrap();
+    let refusal = controller.decide(&network(), number, &yes(), NOW).unwrap_err();
+    assert_eq!(refusal.gate, Gate::Conflict);
+    // Or the room went to somebody else.
+    let controller = super::controller();
+    let number = asked(&controller);
+    apply(&controller, &admin(), &grant_text("server-b", "1Gbit")).unwrap();
+    let refusal = controller.decide(&network(), number, &yes(), NOW).unwrap_err();
+    assert_eq!(refusal.gate, Gate::Admission);
+    assert!(controller.state().unwrap().requests[&number].is_open());
+}
+
+#[test]
+fn without_a_budget_every_reservation_is_asked_for() {
+    let controller = controller();
+    let gone = Change::one(Edit::Delete(Kind::Budget, "east".to_owned(), crate::change::Base::Any));
+    controller.change(&network(), &gone, false, NOW).unwrap();
+    let answer = apply(&controller, &virtualisation(), &grant_text("server-a", "601Mbit")).unwrap();
+    assert!(matches!(answer, Answer::Requested { .. }), "{answer:?}");
+    // But what is there can be moved, and given back.
+    let change = shift("server-a", "server-b", "100Mbit", None);
+    controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    apply(&controller, &virtualisation(), &grant_text("server-b", "100Mbit")).unwrap();
+}

@@ -1,0 +1,107 @@
+//! Changes that end by themselves, and what the house will be when they have.
+
+use super::{Allowed, Change, Edit, Plan, Standing, State, Timer, plan};
+use crate::caller::Caller;
+use std::collections::BTreeMap;
+use wireonce_desired::{Direction, House, Kind, Moment, Object, Rate, bandwidth};
+
+/// When the next change ends by itself.
+#[must_use]
+pub fn next_end(state: &State) -> Option<Moment> {
+    state.timers.values().map(|timer| timer.until).min()
+}
+
+/// What has to be put back at `now`, all of it that is due, as the controller's own
+/// change; `None` if nothing is due.
+///
+/// # Errors
+/// What was before does not fit any more. That cannot be as long as only this code
+/// writes: every change is checked against the house after each end.
+pub fn plan_ended(state: &State, now: Moment) -> Allowed<Option<Plan>> {
+    let due: Vec<(&String, &Timer)> =
+        state.timers.iter().filter(|(_, timer)| timer.until <= now).collect();
+    if due.is_empty() {
+        return Ok(None);
+    }
+    let made_by = |timer: &Timer| format!("the change by {} ended", timer.by.user);
+    let change = Change {
+        edits: due.iter().map(|(name, _)| Edit::End((*name).clone())).collect(),
+        reason: due.first().map(|(_, timer)| made_by(timer)),
+    };
+    plan(state, &Caller::control(), &change, Standing::default(), now).map(Some)
+}
+
+/// Puts back what was before.
+pub(super) fn restore(house: &mut House, name: &str, timer: &Timer) {
+    match &timer.before {
+        Some(before) => {
+            house.put(Object::Grant(before.clone()));
+        }
+        None => {
+            house.remove(Kind::Grant, name);
+        }
+    }
+}
+
+/// The house after each end that is still to come, in the order of time.
+pub(super) fn futures(
+    house: &House,
+    timers: &BTreeMap<String, Timer>,
+) -> impl Iterator<Item = (Moment, House)> {
+    let mut ends: BTreeMap<Moment, Vec<(&String, &Timer)>> = BTreeMap::new();
+    for (name, timer) in timers {
+        ends.entry(timer.until).or_default().push((name, timer));
+    }
+    let mut later = house.clone();
+    ends.into_iter().map(move |(end, due)| {
+        for (name, timer) in due {
+            restore(&mut later, name, timer);
+        }
+        (end, later.clone())
+    })
+}
+
+/// The first pool in which the grants would reserve more than the budget, and more than
+/// they do without the change; now, or after an end that is still to come.
+pub(super) fn beyond_budget(
+    state: &State,
+    house: &House,
+    timers: &BTreeMap<String, Timer>,
+) -> Option<String> {
+    let sums = |house: &House, timers: &BTreeMap<String, Timer>| {
+        let mut times = vec![(Moment(0), house.clone())];
+        times.extend(futures(house, timers));
+        times
+    };
+    let (before, after) = (sums(&state.house, &state.timers), sums(house, timers));
+    let mut moments: Vec<Moment> = before.iter().chain(&after).map(|(at, _)| *at).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    for moment in moments {
+        let (old, new) = (at(&before, moment)?, at(&after, moment)?);
+        for direction in Direction::BOTH {
+            for pool in new.names(Kind::Pool) {
+                let reserved = |house| bandwidth::reserved(house, pool, direction);
+                let (was, will) = (reserved(old), reserved(new));
+                let budget = bandwidth::budget(house, pool, direction);
+                if will > budget.max(was) {
+                    return Some(over(pool, direction, budget, was, will));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The house as it is at a moment: the last that began before it.
+fn at(times: &[(Moment, House)], moment: Moment) -> Option<&House> {
+    times.iter().rev().find(|(begin, _)| *begin <= moment).map(|(_, house)| house)
+}
+
+fn over(pool: &str, direction: Direction, budget: Rate, was: Rate, will: Rate) -> String {
+    let word = direction.word();
+    format!(
+        "the grants of pool {pool:?} would reserve {will} {word} (now {was}), and the budget is \
+         {budget}"
+    )
+}

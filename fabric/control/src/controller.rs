@@ -1,0 +1,195 @@
+//! The controller itself: state from the store, changes into it.
+//!
+//! Several controllers may share one store. Each change is planned on what was read, and
+//! planned again if somebody else was faster; who was based on an older version then gets
+//! a conflict, and everybody else the house of now.
+
+use crate::{
+    caller::Caller,
+    change::{
+        self, Allowed, Answer, AuditEntry, Change, Plan, Standing, State, Verdict, next_end,
+        plan_ended,
+    },
+    refusal::{Gate, Refusal},
+    store::{Event, Outcome, Range, Revision, Store},
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use wireonce_desired::Moment;
+
+/// How often a change is planned anew because somebody else was faster.
+const TRIES: usize = 16;
+
+/// The desired state, and who may change it how.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    store: Arc<dyn Store>,
+    state: Arc<Mutex<Option<Arc<State>>>>,
+}
+
+impl Controller {
+    /// A controller on what `store` holds.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds what this version does not understand.
+    pub fn new(store: Arc<dyn Store>) -> Allowed<Self> {
+        let controller = Self { store, state: Arc::default() };
+        controller.state()?;
+        Ok(controller)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The house as it is. If the store cannot be read, as it was last read.
+    ///
+    /// # Errors
+    /// It was never read.
+    pub fn state(&self) -> Allowed<Arc<State>> {
+        let known = self.known();
+        match self.fresh(known.as_ref()) {
+            Ok(fresh) => Ok(fresh),
+            Err(refusal) => {
+                tracing::warn!(%refusal, "the house is shown as it was last read");
+                known.ok_or(refusal)
+            }
+        }
+    }
+
+    /// Carries out a change, or only tries it.
+    ///
+    /// # Errors
+    /// The first gate that refuses it, or the store. Nothing was changed.
+    pub fn change(
+        &self,
+        caller: &Caller,
+        change: &Change,
+        dry_run: bool,
+        now: Moment,
+    ) -> Allowed<Answer> {
+        let plan = |state: &State| change::plan(state, caller, change, Standing::default(), now);
+        self.carry_out(dry_run, |state| plan(state).map(Some))
+            .map(|answer| answer.unwrap_or(Answer::Unchanged))
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// It cannot be answered so, or the store refuses. Nothing was changed.
+    pub fn decide(
+        &self,
+        caller: &Caller,
+        number: u64,
+        verdict: &Verdict,
+        now: Moment,
+    ) -> Allowed<Answer> {
+        self.carry_out(false, |state| change::decide(state, caller, number, verdict, now).map(Some))
+            .map(|answer| answer.unwrap_or(Answer::Unchanged))
+    }
+
+    /// Puts back what was to end by `now`, and says when the next change will end.
+    ///
+    /// # Errors
+    /// The store refuses; it is tried again at the next call.
+    pub fn tick(&self, now: Moment) -> Allowed<Option<Moment>> {
+        if let Some(answer) = self.carry_out(false, |state| plan_ended(state, now))? {
+            tracing::info!(?answer, "timed changes ended");
+        }
+        self.store.expire(now.0)?;
+        Ok(next_end(&*self.state()?))
+    }
+
+    /// The audit trail from the line after `after`, at most `limit` lines.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn audit(&self, after: u64, limit: usize) -> Allowed<Vec<AuditEntry>> {
+        let key = AuditEntry::key(after);
+        let range = Range { prefix: "audit/", after: Some(&key), limit };
+        let (_, found) = self.store.ranges(&[range])?;
+        let read = |entry: crate::store::Entry| serde_json::from_slice(&entry.value).ok();
+        Ok(found.into_iter().flatten().filter_map(read).collect())
+    }
+
+    /// The last `count` lines of the audit trail.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn recent_audit(&self, count: u64) -> Allowed<Vec<AuditEntry>> {
+        let last = self.state()?.counters.audit.saturating_sub(1);
+        self.audit(last.saturating_sub(count), usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// What changed after a revision, of objects and requests.
+    ///
+    /// # Errors
+    /// It is forgotten, or the store cannot be read.
+    pub fn events(&self, after: Revision) -> Allowed<Vec<Event>> {
+        let mut events = self.store.events("", after)?;
+        events.retain(|e| e.key.starts_with("object/") || e.key.starts_with("request/"));
+        Ok(events)
+    }
+
+    /// Plans, writes, and plans anew if somebody else was faster.
+    fn carry_out(
+        &self,
+        dry_run: bool,
+        plan: impl Fn(&State) -> Allowed<Option<Plan>>,
+    ) -> Allowed<Option<Answer>> {
+        for _ in 0..TRIES {
+            let state = self.fresh(self.known().as_ref())?;
+            let Some(Plan { compares, ops, answer }) = plan(&state)? else { return Ok(None) };
+            if ops.is_empty() {
+                return Ok(Some(answer));
+            }
+            if dry_run {
+                return Ok(Some(untaken(answer)));
+            }
+            if let Outcome::Done(revision) = self.store.txn(&compares, &ops)? {
+                return Ok(Some(match answer {
+                    Answer::Applied { difference, .. } => Answer::Applied { revision, difference },
+                    other => other,
+                }));
+            }
+        }
+        let problem = format!("others changed the house {TRIES} times meanwhile");
+        Err(Refusal::new(Gate::Conflict, "the change", problem, "try again"))
+    }
+
+    fn known(&self) -> Option<Arc<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is known if it is of now, or else what the store has.
+    fn fresh(&self, known: Option<&Arc<State>>) -> Allowed<Arc<State>> {
+        let (_, found) = self.store.ranges(&[Range { limit: 1, ..Range::all("house") }])?;
+        let version = found.iter().flatten().next().map_or(0, |entry| entry.version);
+        if let Some(known) = known.filter(|known| known.house_version == version) {
+            return Ok(Arc::clone(known));
+        }
+        let fresh = Arc::new(State::read(&*self.store)?);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// Waits until something changed after a revision, at most this long.
+    #[must_use]
+    pub fn wait(&self, after: Revision, patience: Duration) -> Revision {
+        self.store.wait(after, patience)
+    }
+}
+
+/// A number that a trial would have got is not given.
+fn untaken(answer: Answer) -> Answer {
+    match answer {
+        Answer::Requested { difference, why, .. } => {
+            Answer::Requested { request: 0, difference, why }
+        }
+        other => other,
+    }
+}
