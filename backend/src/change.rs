@@ -77,6 +77,7 @@ impl Backend {
         for (worker, _) in answers.iter().filter(|(_, answer)| answer.is_none()) {
             warn!(worker, "does not answer; it takes the new tables when it does");
         }
+        self.shares.tables_are_taken();
         // The last hold on the old ones is this one: to free them takes a while.
         self.directory = directory;
     }

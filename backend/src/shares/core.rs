@@ -108,9 +108,12 @@ impl Home {
         &mut self,
         uplink: Arc<Uplink>,
         terms: Terms,
+        starter_bps: u64,
         vnics: Vec<(Terms, Arc<VnicShare>)>,
         now_us: u64,
     ) {
+        // A larger one is for the gateway to give.
+        self.lessee.set_starter(starter_bps.min(self.lessee.starter_bps()));
         let mut before = std::mem::take(&mut self.vnics);
         let vnic = |(terms, share): (Terms, Arc<VnicShare>)| match before
             .iter()
@@ -128,8 +131,13 @@ impl Home {
     /// Reads the meters, splits what there is anew, and returns the report, if one is due.
     pub(super) fn tick(&mut self, now_us: u64) -> Option<ReportMessage> {
         let passed_us = now_us.saturating_sub(self.read_us);
-        self.read_us = now_us;
         let was_idle = self.busy_us.is_none();
+        // Whoever wakes the thread early does not make a tick: what was sent in a moment says
+        // little of a rate, and what is remembered would fade by the call.
+        if !was_idle && passed_us < TICK_US * 9 / 10 {
+            return self.reported_us.is_none().then(|| self.make_report(now_us));
+        }
+        self.read_us = now_us;
         let mut busy = false;
         for vnic in &mut self.vnics {
             let meter = vnic.read(passed_us);
@@ -152,23 +160,29 @@ impl Home {
         if !wakes && now_us < due_us {
             return None;
         }
+        Some(self.make_report(now_us))
+    }
+
+    fn make_report(&mut self, now_us: u64) -> ReportMessage {
         self.reported_us = Some(now_us);
-        Some(ReportMessage {
+        ReportMessage {
             uplink: self.uplink.id.0,
             life: self.life,
             report: self.lessee.report(now_us),
             served_bits: self.served_bits,
             demand: self.demand(),
             packets: self.packets,
-        })
+        }
     }
 
     /// The gateway answered.
     pub(super) fn take(&mut self, message: &LeaseMessage, now_us: u64) {
         if message.life == self.life {
             let before_bps = self.lessee.rate_bps(now_us);
+            if !self.lessee.take(message.lease) {
+                return;
+            }
             self.lessee.set_starter(message.starter_bps);
-            self.lessee.take(message.lease);
             self.split(now_us);
             if self.lessee.rate_bps(now_us) < before_bps / 16 * 15 {
                 // Somebody waits to hear that it is obeyed.

@@ -56,6 +56,24 @@ fn an_idle_server_reports_once_a_second_and_at_once_when_it_wakes() {
 }
 
 #[test]
+fn whoever_wakes_the_thread_between_ticks_changes_no_demand() {
+    let demand = |wake_every_us: u64| {
+        let (mut home, shares) = home(&[Terms::default()]);
+        let mut last = None;
+        for now_us in (0..200_000).step_by(250) {
+            serve(&shares[0], 3_125);
+            if now_us % wake_every_us == 0 {
+                last = home.tick(now_us).map(|report| report.demand).or(last);
+            }
+        }
+        last.expect("it reports")
+    };
+    // 100 Mbit/s, and a tenth.
+    assert_eq!(demand(5_000), Demand::Bps(110_000_000));
+    assert_eq!(demand(250), demand(5_000));
+}
+
+#[test]
 fn demand_is_what_was_sent_and_a_tenth_more_or_unbounded_while_held_back() {
     let (mut home, shares) = home(&[Terms::default(), Terms::default()]);
     home.tick(1_000_000);

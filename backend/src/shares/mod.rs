@@ -42,6 +42,9 @@ pub(crate) struct Shares {
     homes: Arc<Mutex<Vec<Home>>>,
     /// A number that tells this process from its earlier lives.
     life: u64,
+    /// Those whose home is not shaped any more. Before workers know of the new one, they would
+    /// send what waits to the old one, at any rate.
+    opening: Vec<Arc<VnicShare>>,
 }
 
 /// The running thread. It ends when this is dropped.
@@ -119,13 +122,21 @@ impl Shares {
                     Home::new(uplink, gateway, self.life, terms, starter_bps, Vec::new())
                 }
             };
-            home.change(uplink, terms, at_home, now_us);
+            home.change(uplink, terms, starter_bps, at_home, now_us);
             homes.push(home);
         }
         drop(homes);
-        keep_open(config, &self.vnics, &mut vnics);
+        self.opening = keep_unshaped(config, &self.vnics, &mut vnics);
         self.vnics = Arc::new(vnics);
         self.waker.unpark();
+    }
+
+    /// The workers have the tables that go with the last change.
+    pub(crate) fn tables_are_taken(&mut self) {
+        for share in self.opening.drain(..) {
+            let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
+            share.allow(any, 0);
+        }
     }
 
     /// For whoever hears of sessions, and the thread's mail.
@@ -200,19 +211,20 @@ fn home_vnics(
     at_home.map(home_vnic).collect()
 }
 
-/// A vNIC whose home was shaped and is not any more may send what it likes, what waits first.
-fn keep_open(
+/// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened.
+fn keep_unshaped(
     config: &Config,
     before: &FxHashMap<VnicId, Arc<VnicShare>>,
     shares: &mut FxHashMap<VnicId, Arc<VnicShare>>,
-) {
+) -> Vec<Arc<VnicShare>> {
+    let mut opening = Vec::new();
     for (vnic, _) in config.local_vnics() {
         if let (Some(share), false) = (before.get(&vnic.id), shares.contains_key(&vnic.id)) {
-            let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
-            share.allow(any, 0);
             shares.insert(vnic.id, Arc::clone(share));
+            opening.push(Arc::clone(share));
         }
     }
+    opening
 }
 
 /// The mail of a thread that is not started yet.
@@ -379,6 +391,8 @@ mod tests {
         assert!(before.allowed_bps(0) < 1_000_000_000);
         change(&mut shares, ", up = '1Gbit'", "");
         assert!(Arc::ptr_eq(&before, &share(&shares, 1).unwrap()));
+        assert!(before.allowed_bps(0) < 1_000_000_000, "workers may still know the old home");
+        shares.tables_are_taken();
         assert_eq!(before.allowed_bps(u64::MAX - 1), u64::MAX);
         assert!(lock(&shares.homes).is_empty());
     }

@@ -110,20 +110,27 @@ fn settle(
 
 /// The water level: bits a second for one weight, in parts of 2^-60 of a bit a second. It is
 /// divided once for all claims, since a division of 128 bits costs more than all the rest of a
-/// claim; what that rounds off is less than a bit a second for each claim.
-struct Level(u128);
+/// claim.
+struct Level {
+    level: u128,
+    /// What the division left out, for one weight, at most: added again before shares are rounded
+    /// down, it makes them exact. Shares are whole or at least 1 / weights away from it, which is more than that
+    /// while the weights together are less than 2^39.
+    left_out: u128,
+}
 
 impl Level {
     const FRACTION_BITS: u32 = 60;
 
     fn of(left: u64, weights: u64) -> Self {
-        Self((u128::from(left) << Self::FRACTION_BITS) / u128::from(weights.max(1)))
+        let level = (u128::from(left) << Self::FRACTION_BITS) / u128::from(weights.max(1));
+        Self { level, left_out: u128::from(weights < 1 << 39) }
     }
 
     /// The share of a weight that is among those of [`Self::of`]: so it is at most `left`.
     fn share(&self, weight: u32) -> u64 {
-        let share = self.0.wrapping_mul(u128::from(weight)) >> Self::FRACTION_BITS;
-        u64::try_from(share).unwrap_or(u64::MAX)
+        let parts = (self.level + self.left_out).wrapping_mul(u128::from(weight));
+        u64::try_from(parts >> Self::FRACTION_BITS).unwrap_or(u64::MAX)
     }
 }
 

@@ -127,12 +127,15 @@ impl Lessee {
     /// Takes a lease, unless it is older than the one that is obeyed, or answers a report that
     /// this server did not send in this life: an earlier life may have obeyed a newer one, and
     /// said so.
-    pub fn take(&mut self, lease: Lease) {
+    /// Returns whether it did.
+    pub fn take(&mut self, lease: Lease) -> bool {
         let newer = self.lease.is_none_or(|held| held.epoch < lease.epoch);
         let asked = |(first_us, last_us)| (first_us..=last_us).contains(&lease.answers_us);
-        if newer && self.sent_us.is_some_and(asked) {
+        let taken = newer && self.sent_us.is_some_and(asked);
+        if taken {
             self.lease = Some(lease);
         }
+        taken
     }
 
     /// What may be sent now, in bits a second.
@@ -150,13 +153,16 @@ pub struct Lessor {
     usable_bps: u64,
     timing: LeaseTiming,
     servers: Vec<Server>,
-    next_epoch: u64,
+    first_epoch: u64,
     /// Promises of an earlier life may be in force until then.
     unknown_until_us: u64,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Server {
+    /// Epochs only order what one server hears; were they common to all, one server's forged
+    /// epoch would be every server's.
+    next_epoch: u64,
     starter_bps: u64,
     target_bps: u64,
     /// Those that the server may be obeying, oldest first.
@@ -173,6 +179,10 @@ struct Promise {
 }
 
 impl Server {
+    fn new(starter_bps: u64, next_epoch: u64) -> Self {
+        Self { next_epoch, starter_bps, ..Self::default() }
+    }
+
     /// The most that it may be sending now.
     fn committed_bps(&self, now_us: u64) -> u64 {
         let in_force = self.promises.iter().filter(|promise| now_us < promise.until_us);
@@ -192,12 +202,13 @@ impl Lessor {
         first_epoch: u64,
         now_us: u64,
     ) -> Self {
-        let server = |starter_bps: &u64| Server { starter_bps: *starter_bps, ..Server::default() };
+        let first_epoch = first_epoch.max(1);
+        let server = |starter_bps: &u64| Server::new(*starter_bps, first_epoch);
         Self {
             usable_bps,
             timing,
             servers: starters_bps.iter().map(server).collect(),
-            next_epoch: first_epoch.max(1),
+            first_epoch,
             unknown_until_us: now_us
                 .saturating_add(timing.valid_us)
                 .saturating_add(timing.margin_us),
@@ -219,7 +230,7 @@ impl Lessor {
 
     /// One more server, which may send `starter_bps` without a lease.
     pub fn add(&mut self, starter_bps: u64) -> ServerIndex {
-        self.servers.push(Server { starter_bps, ..Server::default() });
+        self.servers.push(Server::new(starter_bps, self.first_epoch));
         ServerIndex(self.servers.len() - 1)
     }
 
@@ -239,12 +250,12 @@ impl Lessor {
 
     /// A report came.
     pub fn hear(&mut self, server: ServerIndex, report: Report, now_us: u64) {
-        let issued = 1..=self.next_epoch.saturating_sub(1);
         let Some(server) = self.servers.get_mut(server.0) else { return };
+        let issued = 1..=server.next_epoch.saturating_sub(1);
         server.forget(report.obeyed, &issued);
         // An earlier life gave it: the next one has to be newer, or the server never takes it.
-        if (self.next_epoch..EPOCH_BELIEVED_MAX).contains(&report.obeyed) {
-            self.next_epoch = report.obeyed + 1;
+        if (server.next_epoch..EPOCH_BELIEVED_MAX).contains(&report.obeyed) {
+            server.next_epoch = report.obeyed + 1;
         }
         if server.heard.is_none_or(|(sent_us, _)| sent_us < report.sent_us) {
             server.heard = Some((report.sent_us, now_us));
@@ -265,8 +276,8 @@ impl Lessor {
         let rate_bps = to.target_bps.min(room_bps).max(to.starter_bps);
         let until_us =
             heard_us.saturating_add(self.timing.valid_us).saturating_add(self.timing.margin_us);
-        let epoch = self.next_epoch;
-        self.next_epoch += 1;
+        let epoch = to.next_epoch;
+        to.next_epoch += 1;
         to.promises.retain(|promise| now_us < promise.until_us);
         to.promises.push(Promise { epoch, rate_bps, until_us });
         Some(Lease { epoch, rate_bps, answers_us })
@@ -279,6 +290,12 @@ impl Lessor {
             return self.usable_bps;
         }
         self.servers.get(server.0).map_or(0, |server| server.committed_bps(now_us))
+    }
+
+    /// True while promises of an earlier life may be in force.
+    #[must_use]
+    pub fn is_unsure(&self, now_us: u64) -> bool {
+        now_us < self.unknown_until_us
     }
 
     /// The most that all servers together may be sending now.

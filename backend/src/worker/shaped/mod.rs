@@ -103,9 +103,16 @@ impl Shaped {
         self.others_us = Some(now_us);
     }
 
-    /// Queues a frame. Those that have to make room for it go to `dropped`.
+    /// Queues a frame. Those that have to make room for it go to `dropped`; or itself, if it
+    /// is a broadcast's copy, which cannot wait in the ring of a guest that is stopped and is to
+    /// lose nothing of what is queued.
     pub(super) fn hold(&mut self, frame: Held, dropped: &mut impl FnMut(&Held)) {
-        while !self.queue.has_room(frame.bytes.len())
+        if self.may_stop(frame.since_us) && !self.queue.has_room_for_copy(frame.bytes.len()) {
+            dropped(&frame);
+            return;
+        }
+        while !self.may_stop(frame.since_us)
+            && !self.queue.has_room(frame.bytes.len())
             && let Some(evicted) = self.queue.evict()
         {
             self.front_is_ready = false;

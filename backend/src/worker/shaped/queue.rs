@@ -15,6 +15,8 @@ use wireonce_ledger::Amount;
 
 /// Bytes that may wait for one vNIC's share, [`OVERHEAD`] for each frame included.
 pub(super) const BYTES_MAX: usize = 256 << 10;
+/// Beyond that, for copies of broadcasts, which are few and small.
+const COPIES_MAX: usize = 16 << 10;
 /// What a frame takes besides itself.
 const OVERHEAD: usize = 128;
 /// Flows that are kept apart; more share queues.
@@ -76,6 +78,11 @@ impl Queue {
     /// True if a frame of `len` bytes has room. One has always room in an empty queue.
     pub(super) fn has_room(&self, len: usize) -> bool {
         self.frames == 0 || self.bytes + len + OVERHEAD <= BYTES_MAX
+    }
+
+    /// True if a copy of a broadcast of `len` bytes has room, in a queue that may be full.
+    pub(super) fn has_room_for_copy(&self, len: usize) -> bool {
+        self.bytes + len + OVERHEAD <= BYTES_MAX + COPIES_MAX
     }
 
     /// True while so little waits that a guest that was stopped may go on.

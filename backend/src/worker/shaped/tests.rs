@@ -72,6 +72,28 @@ impl Guest {
 }
 
 #[test]
+fn a_broadcast_costs_a_guest_that_is_stopped_none_of_what_waits() {
+    let (share, waker) = (Arc::new(VnicShare::default()), Arc::new(Waker::default()));
+    let mut shaped = Shaped::new(share, waker, 0);
+    loop {
+        match shaped.offer(60_000, 100) {
+            Offer::Send => shaped.sent(cost(60_000), 100),
+            Offer::Hold => shaped.hold(frame(1, 60_000, 100), &mut |_| panic!("there is room")),
+            Offer::Wait => break,
+        }
+    }
+    // The ring is stopped. Copies of broadcasts cannot wait there: a few have room beyond.
+    let (mut copies, mut dropped) = (0, Vec::new());
+    for _ in 0..1_000 {
+        assert_ne!(shaped.offer(60, 100), Offer::Send);
+        shaped.hold(frame(2, 60, 100), &mut |frame| dropped.push(frame.bytes.len()));
+        copies += 1;
+    }
+    assert!(dropped.len() < copies, "some have room");
+    assert!(dropped.iter().all(|len| *len == 60), "only copies are dropped: {dropped:?}");
+}
+
+#[test]
 fn a_guest_that_only_sends_to_its_home_has_its_rate_and_loses_nothing() {
     for (rate_bps, len) in [(10 * MBIT, 1_514), (100 * MBIT, 60), (1_000 * MBIT, 65_000)] {
         let (mut shaped, _share) = shaped(rate_bps);

@@ -227,7 +227,9 @@ impl House {
                         self.send(server, now_us, || Message::Lease(server, lease));
                     }
                 }
-                Message::Lease(server, lease) => self.servers[server].0.take(lease),
+                Message::Lease(server, lease) => {
+                    self.servers[server].0.take(lease);
+                }
             }
         }
     }
@@ -346,6 +348,24 @@ fn a_gateway_whose_epochs_fell_behind_catches_up_with_what_servers_obey() {
     gateway.hear(ServerIndex(0), Report { sent_us: 110_000, obeyed: u64::MAX }, 110_000);
     let lease = gateway.lease(ServerIndex(0), 110_000).unwrap();
     assert!(lease.epoch < 6_000, "one server cannot use up all epochs");
+}
+
+#[test]
+fn a_server_that_forges_an_epoch_spoils_only_its_own() {
+    let timing = LeaseTiming::default();
+    let (honest, forger) = (ServerIndex(0), ServerIndex(1));
+    let mut before = Lessor::new(1_000, &[10, 10], timing, 1, 0);
+    let mut server = Lessee::new(10, timing);
+    before.set_target(honest, 600);
+    before.hear(forger, Report { sent_us: 100_000, obeyed: (1 << 62) - 1 }, 100_000);
+    before.hear(honest, server.report(100_000), 100_000);
+    server.take(before.lease(honest, 100_000).unwrap());
+    // The gateway starts anew, with epochs above those that it has really given.
+    let mut after = Lessor::new(1_000, &[10, 10], timing, 1_000, 200_000);
+    after.set_target(honest, 500);
+    after.hear(honest, server.report(300_000), 300_000);
+    assert!(server.take(after.lease(honest, 300_000).unwrap()));
+    assert_eq!(server.rate_bps(300_000), 500);
 }
 
 #[test]

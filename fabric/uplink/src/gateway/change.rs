@@ -103,6 +103,7 @@ impl Gateway {
             }
         }
         self.shares.change(config, numbers, self.now_us());
+        self.shares_thread.changed();
         let rights = |(uplink, _): (&Arc<Uplink>, &Port)| {
             let storm = Arc::clone(self.storms.get(&uplink.id)?);
             let police = self.shares.police(uplink.id);

@@ -139,9 +139,9 @@ impl Desk {
 
     /// True while promises may expire.
     pub(super) fn is_busy(&self, now_us: u64) -> bool {
-        let started = now_us < 2 * SILENT_US;
         let recent = |us: u64| now_us.saturating_sub(us) < 2 * SILENT_US;
-        started || self.servers.iter().any(|server| server.heard_us.is_some_and(recent))
+        self.lessor.is_unsure(now_us)
+            || self.servers.iter().any(|server| server.heard_us.is_some_and(recent))
     }
 
     /// Divides the uplink anew.

@@ -60,6 +60,7 @@ pub(crate) struct SharesThread {
 #[derive(Debug)]
 enum News {
     Report(PeerId, ReportMessage),
+    Changed,
     Stop,
 }
 
@@ -226,6 +227,7 @@ impl Thread {
         loop {
             match self.inbox.recv_timeout(wait) {
                 Ok(News::Report(peer, report)) => self.answer(peer, &report),
+                Ok(News::Changed) => looked_us = 0,
                 Ok(News::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -258,6 +260,14 @@ impl Thread {
 
     fn now_us(&self) -> u64 {
         u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl SharesThread {
+    /// There are other meters: they are looked at soon.
+    pub(crate) fn changed(&self) {
+        // If there are too many reports, they wake it, too.
+        let _ = self.news.try_send(News::Changed);
     }
 }
 
