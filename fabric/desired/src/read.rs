@@ -65,7 +65,7 @@ pub fn toml(text: &str) -> Result<Vec<Object>, Wrong> {
 /// Reads the same from JSON: `{"vnic": [{..}, ..], ..}`.
 ///
 /// # Errors
-/// As [`toml`].
+/// As [`toml()`].
 pub fn json(document: Value) -> Result<Vec<Object>, Wrong> {
     let Value::Object(tables) = document else {
         let problem = "is not an object with a list for each kind";

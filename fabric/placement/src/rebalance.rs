@@ -1,6 +1,6 @@
 //! Moves that satisfy more demand, each with its price.
 //!
-//! What a vNIC gets at its home is what [`fill`] gives it there. The plan is made one move at a time,
+//! What a vNIC gets at its home is what [`fill()`] gives it there. The plan is made one move at a time,
 //! always the one with which the most bandwidth more is used: by the vNIC itself at an uplink that has
 //! it to spare, and by those that it leaves. Nobody at the new home gets less. A move that is not worth
 //! it is not made ([`Limits`]), nor one with which a promise would not survive one loss.

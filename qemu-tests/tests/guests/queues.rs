@@ -18,14 +18,14 @@ fn two_queue_pairs_carry_traffic_and_change_under_load() {
     bed.must_reach_outside(&mut a).unwrap();
     must_use(&bed, &mut a, 2).unwrap();
 
-    // Several connections, out and in, while the number of pairs changes.
+    // So many connections, out and in, that some are on each ring; the number of pairs changes.
     let outside = bed.cluster.outside_address();
     let mut netns = bed.cluster.outside();
     iperf::serve(&mut netns, 5201).unwrap();
     iperf::serve(&mut netns, 5202).unwrap();
     let client = format!(
         "for way in '5201' '5202 -R'; do \
-           iperf3 -C cubic -c {outside} -P 4 -t 10 -p $way >/tmp/iperf-${{way%% *}} 2>&1 & \
+           iperf3 -C cubic -c {outside} -P 8 -t 10 -p $way >/tmp/iperf-${{way%% *}} 2>&1 & \
          done"
     );
     a.run(&client, LIMIT).unwrap();
