@@ -24,7 +24,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const REQUEST_LEN_MAX: usize = 8 * 1024;
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 64;
-/// For a whole request, and for each write of the answer.
+/// For a whole request, and for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whoever knows the status; `None` while there is no daemon.
@@ -91,7 +91,6 @@ fn accept(listener: &TcpListener, stopping: &AtomicBool, source: &Source) {
 }
 
 fn serve(mut stream: TcpStream, source: &Source) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
     let answer = match read_request(&mut stream)? {
         Ask::Metrics => match source() {
             Some(status) => answer("200 OK", CONTENT_TYPE, &render(&status)),
@@ -101,7 +100,27 @@ fn serve(mut stream: TcpStream, source: &Source) -> io::Result<()> {
         Ask::OtherMethod => plain("405 Method Not Allowed", "GET is the only method\n"),
         Ask::Nonsense => plain("400 Bad Request", "not an HTTP/1 request\n"),
     };
-    stream.write_all(answer.as_bytes())
+    write(&mut stream, answer.as_bytes())
+}
+
+/// One deadline for the whole answer: a reader who takes a byte now and then is cut off, too.
+fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left(until)?))?;
+        let length = stream.write(bytes)?;
+        if length == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The time until `until`, which is not zero.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// What a client asks.
@@ -118,11 +137,7 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Ask> {
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
+        stream.set_read_timeout(Some(left(until)?))?;
         let length = stream.read(&mut chunk)?;
         request.extend_from_slice(chunk.get(..length).unwrap_or_default());
         if let Some(ask) = parse(&request, length == 0) {

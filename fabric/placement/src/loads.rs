@@ -108,23 +108,7 @@ impl Loads {
         home: UplinkIndex,
         standby: Option<UplinkIndex>,
     ) {
-        let needs = house.vnics[vnic.0].needs;
-        if needs == Rates::default() {
-            return;
-        }
-        for it in house.resources(vnic, home) {
-            let load = self.load_mut(it);
-            load.base = load.base.plus(needs);
-        }
-        let Some(standby) = standby else { return };
-        for loss in losses(house, home) {
-            for it in additions(house, vnic, home, standby) {
-                let load = self.load_mut(it);
-                let added = load.added.entry(loss).or_default();
-                *added = added.plus(needs);
-                load.worst = load.worst.max(*added);
-            }
-        }
+        self.book(house, vnic, home, standby, Rates::plus);
     }
 
     /// The vNIC, which was placed there, is not any more.
@@ -135,21 +119,31 @@ impl Loads {
         home: UplinkIndex,
         standby: Option<UplinkIndex>,
     ) {
+        self.book(house, vnic, home, standby, Rates::minus);
+    }
+
+    fn book(
+        &mut self,
+        house: &House,
+        vnic: VnicIndex,
+        home: UplinkIndex,
+        standby: Option<UplinkIndex>,
+        how: fn(Rates, Rates) -> Rates,
+    ) {
         let needs = house.vnics[vnic.0].needs;
         if needs == Rates::default() {
             return;
         }
         for it in house.resources(vnic, home) {
             let load = self.load_mut(it);
-            load.base = load.base.minus(needs);
+            load.base = how(load.base, needs);
         }
         let Some(standby) = standby else { return };
         for loss in losses(house, home) {
             for it in additions(house, vnic, home, standby) {
                 let load = self.load_mut(it);
-                if let Some(added) = load.added.get_mut(&loss) {
-                    *added = added.minus(needs);
-                }
+                let added = load.added.entry(loss).or_default();
+                *added = how(*added, needs);
                 load.worst = load.added.values().fold(Rates::default(), |a, b| a.max(*b));
             }
         }

@@ -216,7 +216,7 @@ impl Lessor {
     }
 
     /// The uplink can carry so much from now on. Less than before is in force when the cuts have
-    /// been acknowledged; until then the gateway's own policing holds the line.
+    /// been acknowledged, or the promises have expired; until then servers may send what was promised.
     pub fn set_usable(&mut self, usable_bps: u64) {
         self.usable_bps = usable_bps;
     }
