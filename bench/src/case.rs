@@ -83,6 +83,8 @@ pub enum Goal {
     RatioAtMost(f64),
     /// Ours, in the figure's unit, is at most this.
     AtMost(f64),
+    /// Ours, in the figure's unit, is at least this.
+    AtLeast(f64),
 }
 
 impl Goal {
@@ -93,6 +95,7 @@ impl Goal {
             Self::RatioAtLeast(limit) => format!(">= {limit} x"),
             Self::RatioAtMost(limit) => format!("<= {limit} x"),
             Self::AtMost(limit) => format!("<= {limit} {unit}"),
+            Self::AtLeast(limit) => format!(">= {limit} {unit}"),
         }
     }
 
@@ -103,6 +106,7 @@ impl Goal {
             Self::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
             Self::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
             Self::AtMost(limit) => ours.map(|ours| ours <= limit),
+            Self::AtLeast(limit) => ours.map(|ours| ours >= limit),
         }
     }
 }
@@ -228,5 +232,6 @@ mod tests {
         assert_eq!(Goal::RatioAtMost(1.5).met(Some(5.0), Some(1.6)), Some(false));
         assert_eq!(Goal::AtMost(4.0).met(Some(4.1), None), Some(false));
         assert_eq!(Goal::AtMost(4.0).in_words("MiB"), "<= 4 MiB");
+        assert_eq!(Goal::AtLeast(98.0).met(Some(98.5), None), Some(true));
     }
 }

@@ -24,6 +24,8 @@
 //! | [`cpu`] | CPU time of processes, ours and others' |
 //! | [`frames`] | what is sent, as capture files |
 //! | [`driver`] | a guest's driver that keeps a pace and can misbehave |
+//! | [`senders`] | guests that send at a pace, and number their frames |
+//! | [`capture`], [`rates`] | what came out, and when; rates of it over time |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`tapend`] | a vNIC that the kernel's own TCP drives |
 //! | [`tap_bed`] | our path between such ends |
@@ -39,6 +41,7 @@
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod capture;
 pub mod case;
 pub mod cpu;
 pub mod driver;
@@ -49,9 +52,11 @@ pub mod load;
 pub mod machine;
 pub mod peer;
 pub mod plot;
+pub mod rates;
 pub mod result;
 pub mod round;
 pub mod round_trip;
+pub mod senders;
 pub mod sim;
 pub mod sink;
 pub mod stats;

@@ -95,3 +95,8 @@ fn latency() {
 fn lossy() {
     run("lossy").unwrap();
 }
+
+#[test]
+fn shares() {
+    run("shares").unwrap();
+}

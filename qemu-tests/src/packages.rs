@@ -35,6 +35,7 @@ pub const BENCH: &[&str] = &[
     "nftables",
     "openvswitch-switch-dpdk",
     "qemu-system-x86",
+    "tcpdump",
 ];
 
 /// Those of `wanted` that are not installed, in the given order.

@@ -25,6 +25,7 @@ pub mod lossy;
 pub mod queue;
 pub mod scaling;
 pub mod sealed;
+pub mod shares;
 pub mod sim;
 pub mod uplink;
 pub mod victim;
@@ -58,6 +59,7 @@ pub const SUITES: &[Suite] = &[
     victim::SUITE,
     scaling::SUITE,
     sim::SUITE,
+    shares::SUITE,
     bulk::SUITE,
     guest::SUITE,
     latency::SUITE,

@@ -68,7 +68,7 @@ fn vms() -> [VmPlan; 2] {
 }
 
 /// A VM's address.
-pub(super) fn ipv4(vm: &VmPlan) -> Ipv4Addr {
+pub(crate) fn ipv4(vm: &VmPlan) -> Ipv4Addr {
     match vm.address() {
         IpAddr::V4(address) => address,
         IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,

@@ -128,8 +128,7 @@ impl Cluster {
     /// # Errors
     /// A daemon refuses its file, or could not do all of it.
     pub fn change(&mut self, order: &[usize], change: impl FnOnce(&mut Plan)) -> Result<()> {
-        change(&mut self.plan);
-        self.write_configs()?;
+        self.write_plan(change)?;
         for &index in order {
             let before = self.status(index)?.configuration.number;
             let taken = self.reload(index)?;
@@ -140,6 +139,15 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Changes the plan and writes new files, which nobody reads yet.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_plan(&mut self, change: impl FnOnce(&mut Plan)) -> Result<()> {
+        change(&mut self.plan);
+        self.write_configs()
     }
 
     /// Has the daemon of one host read its file again, and waits until it has (its log says so).

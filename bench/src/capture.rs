@@ -1,0 +1,152 @@
+//! What came over an interface, and when, by the kernel's own clock: `tcpdump` into a file.
+//!
+//! A thread of ours that wakes late would see frames late; the kernel stamps them as they come.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use wireonce_qemu_tests::netns::Netns;
+use wireonce_qemu_tests::process::{Process, wait_until};
+use wireonce_qemu_tests::{Error, Result};
+
+use crate::io_error;
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// Bytes of each frame that are kept: all headers, and a number behind them.
+const SNAP_LEN: usize = 64;
+/// Kernel memory for frames that tcpdump has not read yet, in KiB.
+const BUFFER_KIB: u32 = 65_536;
+/// Where senders write a frame's number: behind its UDP header.
+pub const NUMBER_AT: usize = 42;
+/// Of a capture file and of each of its records, in bytes.
+const FILE_HEADER_LEN: usize = 24;
+const RECORD_HEADER_LEN: usize = 16;
+/// pcap(5), microseconds, written on a little-endian machine.
+const MAGIC: u32 = 0xa1b2_c3d4;
+
+/// One frame that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// When: microseconds since 1970, as [`now_us`].
+    pub at_us: u64,
+    /// From whom.
+    pub source_mac: [u8; 6],
+    /// The whole frame, in bytes, without FCS.
+    pub len: u32,
+    /// What stands at [`NUMBER_AT`].
+    pub number: u64,
+}
+
+/// The time by the clock that stamps frames: microseconds since 1970.
+#[must_use]
+pub fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A capture under way; it ends with this value.
+#[derive(Debug)]
+pub struct Capture {
+    tcpdump: Process,
+    path: PathBuf,
+}
+
+impl Capture {
+    /// Sees every UDP frame that comes in by `interface` of `netns` from now on; the file is in
+    /// `dir`.
+    ///
+    /// # Errors
+    /// tcpdump is missing, or does not listen in time.
+    pub fn start(dir: &Path, netns: &Netns, interface: &str) -> Result<Self> {
+        let path = dir.join("capture.pcap");
+        let _a_new_one = fs::remove_file(&path);
+        let mut command = netns.command("tcpdump");
+        // It would give up the right to write there.
+        command.args(["-i", interface, "-Z", "root", "-Q", "in", "-s", &SNAP_LEN.to_string()]);
+        command.args(["-B", &BUFFER_KIB.to_string(), "-w"]).arg(&path).arg("udp");
+        let mut tcpdump = Process::start("capture", dir, &mut command)?;
+        wait_until("tcpdump to listen", LIMIT, || {
+            tcpdump.must_be_alive()?;
+            Ok(tcpdump.log().contains("listening on").then_some(()))
+        })?;
+        Ok(Self { tcpdump, path })
+    }
+
+    /// Ends it, and says what came, in order.
+    ///
+    /// # Errors
+    /// The kernel had to leave frames out, or the file is cut short.
+    pub fn stop(mut self) -> Result<Vec<Seen>> {
+        self.tcpdump.terminate(LIMIT)?;
+        let log = self.tcpdump.log();
+        if !log.contains("\n0 packets dropped by kernel") {
+            return Err(Error::Unexpected(format!("the capture has holes: {log}")));
+        }
+        let bytes = fs::read(&self.path).map_err(io_error("cannot read the capture"))?;
+        parse(&bytes).ok_or_else(|| Error::Unexpected("the capture is cut short".to_owned()))
+    }
+}
+
+/// The frames of a capture file.
+fn parse(bytes: &[u8]) -> Option<Vec<Seen>> {
+    let word = |at: usize| -> Option<u32> {
+        bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    };
+    if word(0)? != MAGIC {
+        return None;
+    }
+    let mut frames = Vec::new();
+    let mut at = FILE_HEADER_LEN;
+    while at < bytes.len() {
+        let [seconds, us, kept, len] = [word(at)?, word(at + 4)?, word(at + 8)?, word(at + 12)?];
+        let begin = at + RECORD_HEADER_LEN;
+        at = begin + usize::try_from(kept).ok()?;
+        let frame = bytes.get(begin..at)?;
+        let source_mac = frame.get(6..)?.first_chunk().copied()?;
+        let number = frame.get(NUMBER_AT..).and_then(|rest| rest.first_chunk().copied());
+        frames.push(Seen {
+            at_us: u64::from(seconds) * 1_000_000 + u64::from(us),
+            source_mac,
+            len,
+            number: number.map_or(0, u64::from_le_bytes),
+        });
+    }
+    Some(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Vec<u8> {
+        let mut bytes = MAGIC.to_le_bytes().to_vec();
+        bytes.resize(FILE_HEADER_LEN, 0);
+        for (us, number) in [(7u32, 1u64), (9, 2)] {
+            for word in [3, us, 64, 1450] {
+                bytes.extend(word.to_le_bytes());
+            }
+            let mut frame = [0; 64];
+            frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+            frame[NUMBER_AT..NUMBER_AT + 8].copy_from_slice(&number.to_le_bytes());
+            bytes.extend(frame);
+        }
+        bytes
+    }
+
+    #[test]
+    fn frames_have_their_time_their_source_and_their_number() {
+        let frames = parse(&file()).unwrap();
+        let source_mac = [2, 0, 0, 0, 0, 1];
+        let first = Seen { at_us: 3_000_007, source_mac, len: 1450, number: 1 };
+        assert_eq!(frames, [first, Seen { at_us: 3_000_009, number: 2, ..first }]);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_no_capture() {
+        let bytes = file();
+        assert_eq!(parse(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(parse(&bytes[..10]), None);
+        assert_eq!(parse(b"something else, and longer than a header"), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! Rates over time, from frames and when they came.
+
+use crate::capture::Seen;
+
+/// Preamble, FCS and gap: what a frame takes of a wire beside its bytes.
+const AROUND: u32 = 24;
+/// The least that a frame takes without them, in bytes.
+const LEAST: u32 = 60;
+
+/// When a rate is what it should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Tolerance {
+    /// How far it may be off, as a part of what it should be.
+    pub off: f64,
+    /// Over how long it is taken.
+    pub window_us: u64,
+    /// For how long it has to stay so.
+    pub hold_us: u64,
+}
+
+impl Tolerance {
+    /// Two in a hundred, over 20 ms, for 60 ms. A bucket's burst of a millisecond at a window's
+    /// edges is up to 5 % of 20 ms, so the mean of the whole time is what has to be so exact, and
+    /// each window 5 %.
+    pub const STANDARD: Self = Self { off: 0.02, window_us: 20_000, hold_us: 60_000 };
+    /// How far a single window may be off.
+    const WINDOW_OFF: f64 = 0.05;
+}
+
+/// Frames by time: when each came, and how many wire bits came until then.
+#[derive(Debug, Clone, Default)]
+pub struct Bins {
+    at_us: Vec<u64>,
+    /// One more than the frames: the first is zero.
+    sum_bits: Vec<u64>,
+}
+
+impl Bins {
+    /// Those of `frames`, which are in order.
+    pub fn of<'a>(frames: impl Iterator<Item = &'a Seen>) -> Self {
+        let mut bins = Self { at_us: Vec::new(), sum_bits: vec![0] };
+        let mut sum = 0;
+        for frame in frames {
+            sum += u64::from(frame.len.max(LEAST) + AROUND) * 8;
+            bins.at_us.push(frame.at_us);
+            bins.sum_bits.push(sum);
+        }
+        bins
+    }
+
+    /// Wire bits that came from `from_us` on and before `until_us`.
+    fn bits(&self, from_us: u64, until_us: u64) -> u64 {
+        let until = |us: u64| {
+            let count = self.at_us.partition_point(|at| *at < us);
+            self.sum_bits.get(count).copied().unwrap_or(0)
+        };
+        until(until_us).saturating_sub(until(from_us))
+    }
+
+    /// The mean rate in that time, in bits a second.
+    #[must_use]
+    pub fn bps(&self, from_us: u64, until_us: u64) -> f64 {
+        let us = until_us.saturating_sub(from_us).max(1);
+        self.bits(from_us, until_us) as f64 * 1e6 / us as f64
+    }
+
+    /// How far each window of that time is off `target_bps`, as a part of it. Windows do not
+    /// overlap; what is left at the end is left out.
+    #[must_use]
+    pub fn errors(&self, from_us: u64, until_us: u64, window_us: u64, target_bps: f64) -> Vec<f64> {
+        let count = until_us.saturating_sub(from_us) / window_us.max(1);
+        let windows = (0..count).map(|number| from_us + number * window_us);
+        windows.map(|begin| off(self.bps(begin, begin + window_us), target_bps)).collect()
+    }
+
+    /// How long after `change_us` the rate became what it should be and stayed: the begin of the
+    /// first window from which on it holds, in microseconds. `None` if that is not so within
+    /// `limit_us`.
+    #[must_use]
+    pub fn settled(
+        &self,
+        change_us: u64,
+        limit_us: u64,
+        target_bps: f64,
+        tolerance: Tolerance,
+    ) -> Option<u64> {
+        let Tolerance { off: exact, window_us, hold_us } = tolerance;
+        let holds = |begin: u64| {
+            let whole = off(self.bps(begin, begin + hold_us), target_bps) <= exact;
+            whole
+                && self
+                    .errors(begin, begin + hold_us, window_us, target_bps)
+                    .iter()
+                    .all(|error| *error <= Tolerance::WINDOW_OFF.max(exact))
+        };
+        (0..limit_us).step_by(500).find(|after| holds(change_us + after))
+    }
+}
+
+fn off(bps: f64, target_bps: f64) -> f64 {
+    (bps / target_bps - 1.0).abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of 1,226 + 24 bytes, 10,000 bits, one each `gap_us`.
+    fn frames(from_us: u64, count: u64, gap_us: u64) -> Vec<Seen> {
+        let seen = |number: u64| Seen {
+            at_us: from_us + number * gap_us,
+            source_mac: [0; 6],
+            len: 1226,
+            number,
+        };
+        (0..count).map(seen).collect()
+    }
+
+    #[test]
+    fn a_rate_is_wire_bits_by_time() {
+        let bins = Bins::of(frames(1_000, 1_000, 100).iter());
+        assert!((bins.bps(1_000, 101_000) - 1e8).abs() < 1.0);
+        assert!((bins.bps(0, 1_000)).abs() < 1.0);
+        let small = Seen { at_us: 5, source_mac: [0; 6], len: 42, number: 0 };
+        assert_eq!(Bins::of([small].iter()).bits(0, 10), 84 * 8);
+    }
+
+    #[test]
+    fn errors_are_those_of_whole_windows() {
+        let bins = Bins::of(frames(0, 1_000, 100).iter());
+        let errors = bins.errors(0, 95_000, 10_000, 2e8);
+        assert_eq!(errors.len(), 9);
+        assert!(errors.iter().all(|error| (error - 0.5).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_change_has_settled_when_the_new_rate_stays() {
+        // 100 Mbit/s for 50 ms, then 200 Mbit/s for 200 ms.
+        let mut all = frames(0, 500, 100);
+        all.extend(frames(50_000, 4_000, 50));
+        let bins = Bins::of(all.iter());
+        let settled = |from| bins.settled(from, 100_000, 2e8, Tolerance::STANDARD);
+        let took = settled(10_000).unwrap();
+        assert!((38_500..=40_000).contains(&took), "{took}");
+        assert_eq!(settled(60_000), Some(0));
+        assert_eq!(bins.settled(10_000, 100_000, 3e8, Tolerance::STANDARD), None);
+        assert_eq!(bins.settled(10_000, 20_000, 2e8, Tolerance::STANDARD), None, "too late");
+    }
+}
