@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wireonce_qemu_tests::netns::Netns;
@@ -13,6 +14,8 @@ use wireonce_qemu_tests::{Error, Result};
 use crate::io_error;
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// A file that has not grown for so long has everything: tcpdump looks at least each second.
+const QUIET: Duration = Duration::from_millis(1_100);
 /// Bytes of each frame that are kept: all headers, and a number behind them.
 const SNAP_LEN: usize = 64;
 /// Kernel memory for frames that tcpdump has not read yet, in KiB.
@@ -59,13 +62,14 @@ impl Capture {
     /// # Errors
     /// tcpdump is missing, or does not listen in time.
     pub fn start(dir: &Path, netns: &Netns, interface: &str) -> Result<Self> {
-        let path = dir.join("capture.pcap");
-        let _a_new_one = fs::remove_file(&path);
+        // Logs are appended to, and what an earlier one says is of no use here.
+        let name = format!("capture-{}", now_us());
+        let path = dir.join(format!("{name}.pcap"));
         let mut command = netns.command("tcpdump");
         // It would give up the right to write there.
         command.args(["-i", interface, "-Z", "root", "-Q", "in", "-s", &SNAP_LEN.to_string()]);
         command.args(["-B", &BUFFER_KIB.to_string(), "-w"]).arg(&path).arg("udp");
-        let mut tcpdump = Process::start("capture", dir, &mut command)?;
+        let mut tcpdump = Process::start(&name, dir, &mut command)?;
         wait_until("tcpdump to listen", LIMIT, || {
             tcpdump.must_be_alive()?;
             Ok(tcpdump.log().contains("listening on").then_some(()))
@@ -73,18 +77,31 @@ impl Capture {
         Ok(Self { tcpdump, path })
     }
 
-    /// Ends it, and says what came, in order.
+    /// Ends it, and says what came, in order. Nothing must come any more: tcpdump leaves behind
+    /// what it has not read when it ends.
     ///
     /// # Errors
-    /// The kernel had to leave frames out, or the file is cut short.
+    /// Frames go on coming, the kernel had to leave some out, or the file is cut short.
     pub fn stop(mut self) -> Result<Vec<Seen>> {
+        self.drain()?;
         self.tcpdump.terminate(LIMIT)?;
         let log = self.tcpdump.log();
         if !log.contains("\n0 packets dropped by kernel") {
             return Err(Error::Unexpected(format!("the capture has holes: {log}")));
         }
         let bytes = fs::read(&self.path).map_err(io_error("cannot read the capture"))?;
+        fs::remove_file(&self.path).map_err(io_error("cannot remove the capture"))?;
         parse(&bytes).ok_or_else(|| Error::Unexpected("the capture is cut short".to_owned()))
+    }
+
+    /// Waits until the file has not grown for a while.
+    fn drain(&self) -> Result<()> {
+        let mut len = None;
+        wait_until("the capture to end", LIMIT, || {
+            sleep(QUIET);
+            let now = fs::metadata(&self.path).map(|file| file.len()).ok();
+            Ok((now.is_some() && std::mem::replace(&mut len, now) == now).then_some(()))
+        })
     }
 }
 
@@ -93,7 +110,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<Seen>> {
     let word = |at: usize| -> Option<u32> {
         bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
     };
-    if word(0)? != MAGIC {
+    if bytes.len() < FILE_HEADER_LEN || word(0)? != MAGIC {
         return None;
     }
     let mut frames = Vec::new();

@@ -17,7 +17,7 @@ use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::{Error, Result};
 
 use super::{Plan, Suite, wait_links};
-use crate::bench::{Bench, pin_process};
+use crate::bench::Bench;
 use crate::capture::{Capture, Seen, now_us};
 use crate::case::{Case, Contender, Fact, Figure, Goal, Rival, Sample, Times};
 use crate::cpu::processes_us;
@@ -42,10 +42,10 @@ const GATEWAY: usize = 2;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Changes of one round.
 const CHANGES: usize = 8;
-/// Between two changes: what follows one is judged until the next.
+/// Between two changes; what follows one is judged until the next.
 const BETWEEN: Duration = Duration::from_millis(250);
 /// What one change has time for, before it counts as never having come.
-const FOLLOW_US: u64 = 200_000;
+const FOLLOW_US: u64 = 140_000;
 
 /// What a round does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,6 @@ impl Bed {
         cluster.start()?;
         for host in 0..=GATEWAY {
             wait_links(&cluster, host)?;
-            pin_process(cluster.daemon_pid(host).unwrap_or_default(), bench.cores().device)?;
         }
         let senders = Senders::start(&cluster, bench.cores().load)?;
         Ok(Self { senders, cluster, work, swapped: false, dir })
@@ -191,6 +190,7 @@ impl Bed {
         sleep(window);
         let until_us = now_us();
         let cpu_us = processes_us(&self.pids()) - cpu_us;
+        self.senders.set_all(Pace::Silent);
         let seen = capture.stop()?;
         let bins = self.bins(&seen);
         let whole: f64 = bins.iter().map(|bins| bins.bps(from_us, until_us)).sum();
@@ -229,6 +229,7 @@ impl Bed {
             orders.push((at_us, targets));
             sleep(BETWEEN);
         }
+        self.senders.set_all(Pace::Silent);
         let seen = capture.stop()?;
         let lost = self.dropped()? - lost_before;
         self.senders.must_run()?;
@@ -275,12 +276,10 @@ impl Bed {
 
 impl Contender for Bed {
     fn round(&mut self, times: Times) -> Result<Sample> {
-        let sample = match self.work {
+        match self.work {
             Work::Steady => self.steady(times),
             Work::Moved | Work::Demand => self.changes(times),
-        };
-        self.senders.set_all(Pace::Silent);
-        sample
+        }
     }
 }
 
