@@ -80,6 +80,8 @@ struct About {
     host: String,
     encryption: &'static str,
     started: Instant,
+    /// Tells this life from others: the wall clock in microseconds, as no two start in one.
+    life: u64,
 }
 
 impl<D: Daemon + 'static> StatusServer<D> {
@@ -93,6 +95,7 @@ impl<D: Daemon + 'static> StatusServer<D> {
                 Encryption::Off => "off",
             },
             started: Instant::now(),
+            life: wall_clock_us(),
         };
         let shared = Arc::new(Shared {
             daemon: Mutex::new(None),
@@ -296,7 +299,7 @@ fn status<D: Daemon>(shared: &Shared<D>) -> Vec<u8> {
 }
 
 fn look<D: Daemon>(shared: &Shared<D>) -> Option<Status> {
-    let About { role, host, encryption, started } = &shared.about;
+    let About { role, host, encryption, started, life } = &shared.about;
     let daemon = shared.daemon();
     let daemon = daemon.as_ref()?;
     let sampled = started.elapsed();
@@ -304,6 +307,7 @@ fn look<D: Daemon>(shared: &Shared<D>) -> Option<Status> {
         role: role.name().to_owned(),
         host: host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        life: *life,
         uptime_s: sampled.as_secs(),
         sampled_at_us: u64::try_from(sampled.as_micros()).unwrap_or(u64::MAX),
         encryption: (*encryption).to_owned(),
@@ -314,7 +318,12 @@ fn look<D: Daemon>(shared: &Shared<D>) -> Option<Status> {
 
 /// Seconds since 1970, for people.
 fn wall_clock_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    wall_clock_us() / 1_000_000
+}
+
+fn wall_clock_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn too_many() -> String {

@@ -11,6 +11,7 @@ use crate::{
         plan_ended,
     },
     refusal::{Gate, Refusal},
+    reports::Reports,
     store::{Event, Outcome, Range, Revision, Store},
 };
 use std::{
@@ -27,6 +28,7 @@ const TRIES: usize = 16;
 pub struct Controller {
     store: Arc<dyn Store>,
     state: Arc<Mutex<Option<Arc<State>>>>,
+    reports: Reports,
 }
 
 impl Controller {
@@ -35,7 +37,7 @@ impl Controller {
     /// # Errors
     /// The store cannot be read, or holds what this version does not understand.
     pub fn new(store: Arc<dyn Store>) -> Allowed<Self> {
-        let controller = Self { store, state: Arc::default() };
+        let controller = Self { store, state: Arc::default(), reports: Reports::default() };
         controller.state()?;
         Ok(controller)
     }
@@ -44,6 +46,12 @@ impl Controller {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What hosts say of themselves.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 
     /// The house as it is. If the store cannot be read, as it was last read.

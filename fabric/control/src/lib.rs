@@ -16,10 +16,12 @@ pub mod change;
 pub mod client;
 pub mod controller;
 pub mod refusal;
+pub mod reports;
 pub mod settings;
 pub mod store;
 
 pub use caller::{Caller, Role};
 pub use controller::Controller;
 pub use refusal::{Gate, Refusal};
+pub use reports::Reports;
 pub use settings::Settings;

@@ -7,8 +7,10 @@
 
 mod account;
 mod reason;
+pub mod report;
 pub mod status;
 
 pub use account::{Account, Amount, Stage};
 pub use reason::DropReason;
+pub use report::HostReport;
 pub use status::Status;

@@ -20,6 +20,8 @@ pub struct Status {
     pub host: String,
     /// The version of the program.
     pub version: String,
+    /// A number that tells this life of the daemon from its others; 0 of an older version.
+    pub life: u64,
     /// Seconds since the daemon started.
     pub uptime_s: u64,
     /// When the counters were read: monotonic microseconds since the daemon started.

@@ -11,6 +11,7 @@ mod answers;
 mod changes;
 mod objects;
 mod openapi;
+mod reports;
 mod requests;
 mod server;
 mod trail;
@@ -26,8 +27,8 @@ use axum::{
     routing::{get, post},
 };
 use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, OnceLock},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -59,6 +60,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/apply", post(changes::apply))
         .route("/v1/export", get(changes::export))
         .route("/v1/hosts/{host}/text", get(changes::host_text))
+        .route("/v1/hosts/{host}/report", reports::route())
         .route("/v1/grants/move", post(changes::shift))
         .route("/v1/grants/end", post(changes::end))
         .route("/v1/pools/use", get(changes::pool_use))
@@ -92,4 +94,10 @@ async fn blocking<T: Send + 'static>(
 /// The wall clock.
 fn now() -> Moment {
     Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+/// Monotonic microseconds since the controller first asked: the clock of reports.
+pub(crate) fn now_us() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,6 @@
 //! The description of the API, made from the code.
 
-use super::{changes, objects, requests, trail, who};
+use super::{changes, objects, reports, requests, trail, who};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -24,6 +24,8 @@ use utoipa::OpenApi;
         changes::shift,
         changes::end,
         changes::pool_use,
+        reports::put,
+        reports::show,
         requests::list,
         requests::show,
         requests::answer,

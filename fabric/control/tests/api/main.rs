@@ -7,6 +7,7 @@
 
 mod changes;
 mod refusals;
+mod reports;
 mod watching;
 
 use serde_json::Value;

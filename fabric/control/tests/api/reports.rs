@@ -1,0 +1,55 @@
+//! Reports of hosts: taken from those who may, bounded, and shown.
+
+use super::*;
+use serde_json::json;
+
+const PATH: &str = "/v1/hosts/server-a/report";
+
+fn report(uptime_s: u64) -> Value {
+    json!({ "tag": "t", "status": { "host": "server-a", "uptime_s": uptime_s, "newer": [] } })
+}
+
+#[test]
+fn a_report_is_taken_shown_and_the_host_is_told_when_to_come_again() {
+    let bed = Bed::furnished();
+    let said = refusal(bed.client("viewer").get(PATH)).to_string();
+    assert!(said.starts_with("host \"server-a\": has not reported since"), "{said}");
+    assert_eq!(bed.put("admin", PATH, &report(7), &[]).unwrap(), json!({"next_in_s": 1}));
+    bed.put("admin", PATH, &report(8), &[]).unwrap();
+    let shown = bed.get(PATH);
+    assert_eq!((&shown["host"], &shown["next_in_s"]), (&json!("server-a"), &json!(1)));
+    assert_eq!(
+        (&shown["report"]["tag"], &shown["report"]["status"]["uptime_s"]),
+        (&json!("t"), &json!(8))
+    );
+}
+
+#[test]
+fn only_an_admin_reports_over_the_socket() {
+    let bed = Bed::furnished();
+    for role in ["network", "virtualisation", "viewer"] {
+        let refused = refusal(bed.put(role, PATH, &report(1), &[]));
+        assert_eq!(refused.who.as_deref(), Some("admin"));
+    }
+}
+
+#[test]
+fn hosts_that_do_not_exist_and_reports_of_others_are_refused() {
+    let bed = Bed::furnished();
+    let said = refusal(bed.put("admin", "/v1/hosts/server-x/report", &report(1), &[])).to_string();
+    assert!(said.contains("does not exist; did you mean \"server-a\"?"), "{said}");
+    let said = refusal(bed.put("admin", "/v1/hosts/server-b/report", &report(1), &[])).to_string();
+    assert!(said.contains("is of \"server-a\", and came as that of \"server-b\""), "{said}");
+    let said = refusal(bed.put("admin", PATH, &json!({"status": 7}), &[])).to_string();
+    assert!(said.starts_with("the report: cannot be read: "), "{said}");
+}
+
+#[test]
+fn a_report_over_four_megabytes_is_refused() {
+    let bed = Bed::furnished();
+    let long = json!({ "tag": "x".repeat(4 << 20) });
+    let said = refusal(bed.put("admin", PATH, &long, &[])).to_string();
+    assert!(said.contains("is more than 4194304 bytes"), "{said}");
+    let fits = json!({ "tag": "x".repeat((4 << 20) - 100) });
+    bed.put("admin", PATH, &fits, &[]).unwrap();
+}
