@@ -6,6 +6,7 @@ pub mod designated;
 pub mod driver;
 pub mod forward;
 mod gateway;
+pub mod health;
 pub mod link_control;
 pub mod reflection;
 #[cfg(test)]
