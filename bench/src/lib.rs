@@ -25,7 +25,6 @@
 //! | [`frames`] | what is sent, as capture files |
 //! | [`driver`] | a guest's driver that keeps a pace and can misbehave |
 //! | [`senders`] | guests that send at a pace, and number their frames |
-//! | [`capture`], [`rates`] | what came out, and when; rates of it over time |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`tapend`] | a vNIC that the kernel's own TCP drives |
 //! | [`tap_bed`] | our path between such ends |
@@ -41,7 +40,6 @@
 #![deny(unsafe_code)]
 
 pub mod bench;
-pub mod capture;
 pub mod case;
 pub mod cpu;
 pub mod driver;
@@ -52,7 +50,6 @@ pub mod load;
 pub mod machine;
 pub mod peer;
 pub mod plot;
-pub mod rates;
 pub mod result;
 pub mod round;
 pub mod round_trip;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use wireonce_qemu_tests::capture::NUMBER_AT;
 use wireonce_qemu_tests::cluster::{Cluster, VmPlan};
 use wireonce_qemu_tests::{Error, Result};
 
-use crate::capture::NUMBER_AT;
 use crate::driver::Port;
 use crate::frames::{Flow, Mix, build};
 use crate::machine::pin_this_thread;

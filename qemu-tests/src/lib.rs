@@ -27,11 +27,13 @@
 //! | [`guest`] | kernel, initramfs, QEMU, the command channel into the guest |
 //! | [`impair`] | a relay that loses, doubles, reorders, delays, damages and replays datagrams |
 //! | [`iperf`] | TCP throughput between two places |
+//! | [`capture`], [`rates`] | what came over an interface, and when; rates of it over time |
 //! | [`testpmd`] | DPDK's front-end and back-end without a guest |
 //! | [`cluster`] | servers, gateway and outside with the `wireonce` daemons |
 //! | [`report`] | progress for people |
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod cargo;
 pub mod cluster;
 pub mod guest;
@@ -42,6 +44,7 @@ pub mod netns;
 pub mod packages;
 
 pub mod process;
+pub mod rates;
 pub mod report;
 
 pub mod testpmd;

@@ -12,17 +12,17 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use wireonce_qemu_tests::capture::{Capture, Seen, now_us};
 use wireonce_qemu_tests::cluster::{Cluster, Plan as ClusterPlan, VmPlan};
 use wireonce_qemu_tests::process::wait_until;
+use wireonce_qemu_tests::rates::{Bins, Tolerance};
 use wireonce_qemu_tests::{Error, Result};
 
 use super::{Plan, Suite, wait_links};
 use crate::bench::Bench;
-use crate::capture::{Capture, Seen, now_us};
 use crate::case::{Case, Contender, Fact, Figure, Goal, Rival, Sample, Times};
 use crate::cpu::processes_us;
 use crate::io_error;
-use crate::rates::{Bins, Tolerance};
 use crate::senders::{Pace, Senders};
 use crate::stats::percentile;
 
@@ -169,7 +169,7 @@ impl Bed {
     }
 
     fn capture(&self) -> Result<Capture> {
-        Capture::start(&self.dir, self.cluster.outside(), OUTSIDE_INTERFACE)
+        Capture::start(&self.dir, self.cluster.outside(), OUTSIDE_INTERFACE, "udp")
     }
 
     /// What came, for each of the two.

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use wireonce_qemu_tests::netns::Netns;
-use wireonce_qemu_tests::process::{Process, wait_until};
-use wireonce_qemu_tests::{Error, Result};
-
-use crate::io_error;
+use crate::error::{Context, Error, Result};
+use crate::netns::Netns;
+use crate::process::{Process, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// A file that has not grown for so long has everything: tcpdump looks at least each second.
@@ -56,19 +54,19 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Sees every UDP frame that comes in by `interface` of `netns` from now on; the file is in
-    /// `dir`.
+    /// Sees every frame that comes in by `interface` of `netns` and passes `filter`, such as `udp`
+    /// (pcap-filter(7)), from now on; the file is in `dir`.
     ///
     /// # Errors
     /// tcpdump is missing, or does not listen in time.
-    pub fn start(dir: &Path, netns: &Netns, interface: &str) -> Result<Self> {
+    pub fn start(dir: &Path, netns: &Netns, interface: &str, filter: &str) -> Result<Self> {
         // Logs are appended to, and what an earlier one says is of no use here.
         let name = format!("capture-{}", now_us());
         let path = dir.join(format!("{name}.pcap"));
         let mut command = netns.command("tcpdump");
         // It would give up the right to write there.
         command.args(["-i", interface, "-Z", "root", "-Q", "in", "-s", &SNAP_LEN.to_string()]);
-        command.args(["-B", &BUFFER_KIB.to_string(), "-w"]).arg(&path).arg("udp");
+        command.args(["-B", &BUFFER_KIB.to_string(), "-w"]).arg(&path).arg(filter);
         let mut tcpdump = Process::start(&name, dir, &mut command)?;
         wait_until("tcpdump to listen", LIMIT, || {
             tcpdump.must_be_alive()?;
@@ -89,8 +87,8 @@ impl Capture {
         if !log.contains("\n0 packets dropped by kernel") {
             return Err(Error::Unexpected(format!("the capture has holes: {log}")));
         }
-        let bytes = fs::read(&self.path).map_err(io_error("cannot read the capture"))?;
-        fs::remove_file(&self.path).map_err(io_error("cannot remove the capture"))?;
+        let bytes = fs::read(&self.path).context(|| "cannot read the capture".to_owned())?;
+        fs::remove_file(&self.path).context(|| "cannot remove the capture".to_owned())?;
         parse(&bytes).ok_or_else(|| Error::Unexpected("the capture is cut short".to_owned()))
     }
 

@@ -1,12 +1,18 @@
 //! Rates over time, from frames and when they came.
 
 use crate::capture::Seen;
-use crate::stats::median;
+use crate::netns::median;
 
 /// Preamble, FCS and gap: what a frame takes of a wire beside its bytes.
 const AROUND: u32 = 24;
 /// The least that a frame takes without them, in bytes.
 const LEAST: u32 = 60;
+
+/// The longest frame of a wire with an MTU of 1500 bytes, with a VLAN tag.
+const FRAME_MAX: u32 = 1518;
+/// Ethernet, IPv4 and TCP with time stamps; and what a segment carries then.
+const HEADERS: u32 = 66;
+const SEGMENT: u32 = 1448;
 
 /// When a rate is what it should be: over the ten windows from a moment on, the median is as exact
 /// as `off`, and the first and seven more are as exact as `window_off`. So a stall of the machine,
@@ -53,7 +59,7 @@ impl Bins {
         let mut bins = Self { at_us: Vec::new(), sum_bits: vec![0] };
         let mut sum = 0;
         for frame in frames {
-            sum += u64::from(frame.len.max(LEAST) + AROUND) * 8;
+            sum += wire_bits(frame.len);
             bins.at_us.push(frame.at_us);
             bins.sum_bits.push(sum);
         }
@@ -105,6 +111,14 @@ impl Bins {
     }
 }
 
+/// What a frame of `len` bytes takes of a wire. One that is larger than a wire takes is TCP that
+/// nobody has cut yet: each segment will have headers of its own.
+fn wire_bits(len: u32) -> u64 {
+    let segments = if len > FRAME_MAX { (len - HEADERS).div_ceil(SEGMENT) } else { 1 };
+    let more = (segments - 1) * HEADERS;
+    u64::from(len.max(LEAST) + more + segments * AROUND) * 8
+}
+
 fn off(bps: f64, target_bps: f64) -> f64 {
     (bps / target_bps - 1.0).abs()
 }
@@ -131,6 +145,8 @@ mod tests {
         assert!((bins.bps(0, 1_000)).abs() < 1.0);
         let small = Seen { at_us: 5, source_mac: [0; 6], len: 42, number: 0 };
         assert_eq!(Bins::of([small].iter()).bits(0, 10), 84 * 8);
+        let large = Seen { len: 66 + 3 * 1448, ..small };
+        assert_eq!(Bins::of([large].iter()).bits(0, 10), 3 * (1514 + 24) * 8);
     }
 
     #[test]
