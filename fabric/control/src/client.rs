@@ -42,7 +42,8 @@ pub enum ClientError {
 /// A way to ask a controller.
 #[derive(Debug)]
 pub struct Client {
-    agent: Agent,
+    /// Or why nobody can be asked.
+    agent: Result<Agent, String>,
     place: String,
     /// Whether it is the socket of this machine.
     is_local: bool,
@@ -55,7 +56,7 @@ impl Client {
     pub fn unix(path: &Path, acting_as: Option<String>) -> Self {
         let connector = UnixConnector { path: path.to_owned() };
         let agent = Agent::with_parts(agent_config(), connector, Nowhere);
-        Self { agent, place: path.display().to_string(), is_local: true, acting_as }
+        Self { agent: Ok(agent), place: path.display().to_string(), is_local: true, acting_as }
     }
 
     /// Asks the controller of a membership, over TLS.
@@ -65,8 +66,18 @@ impl Client {
     pub fn https(membership: &Membership, acting_as: Option<String>) -> Result<Self, ClientError> {
         let https = Https::member(membership, Clock::of_the_machine())
             .map_err(|error: AskError| ClientError::Unreachable(error.to_string()))?;
-        let (agent, place) = (https.agent().clone(), https.place());
+        let (agent, place) = (Ok(https.agent().clone()), https.place());
         Ok(Self { agent, place, is_local: false, acting_as })
+    }
+
+    /// Cannot ask anybody, and answers everything with why.
+    #[must_use]
+    pub fn none(reason: String) -> Self {
+        Self { agent: Err(reason), place: String::new(), is_local: false, acting_as: None }
+    }
+
+    fn agent(&self) -> Result<&Agent, ClientError> {
+        self.agent.as_ref().map_err(|reason| ClientError::Unreachable(reason.clone()))
     }
 
     /// Reads what is at a path, such as `/v1/vnics`.
@@ -109,7 +120,7 @@ impl Client {
         mut each: impl FnMut(&str, &str) -> bool,
     ) -> Result<(), ClientError> {
         let request = self.request(Method::GET, path, &[], ())?;
-        let mut response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        let mut response = self.agent()?.run(request).map_err(|error| self.unreachable(&error))?;
         if !response.status().is_success() {
             self.read(&mut response)?;
             return Ok(());
@@ -137,16 +148,13 @@ impl Client {
         headers: &[(&str, &str)],
         body: String,
     ) -> Result<(u16, String), ClientError> {
+        let agent = self.agent()?;
         let done = if body.is_empty() {
-            self.agent.run(self.timed(self.request(method, path, headers, ())?))
+            agent.run(timed(agent, self.request(method, path, headers, ())?))
         } else {
-            self.agent.run(self.timed(self.request(method, path, headers, body)?))
+            agent.run(timed(agent, self.request(method, path, headers, body)?))
         };
         self.read(&mut done.map_err(|error| self.unreachable(&error))?)
-    }
-
-    fn timed<B: ureq::AsSendBody>(&self, request: Request<B>) -> Request<B> {
-        self.agent.configure_request(request).timeout_global(Some(PATIENCE)).build()
     }
 
     fn request<B>(
@@ -202,6 +210,10 @@ impl Client {
             false => sentence,
         })
     }
+}
+
+fn timed<B: ureq::AsSendBody>(agent: &Agent, request: Request<B>) -> Request<B> {
+    agent.configure_request(request).timeout_global(Some(PATIENCE)).build()
 }
 
 #[derive(Debug)]

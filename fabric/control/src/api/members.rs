@@ -56,11 +56,11 @@ impl Shared {
 
 /// A token on its way to the host.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Made {
+pub struct Made {
     /// What `wireonce join` takes. It is shown once.
-    pub(crate) token: String,
+    pub token: String,
     /// What the controller keeps of it.
-    pub(crate) invitation: Invitation,
+    pub invitation: Invitation,
 }
 
 /// Makes a token that lets one host in, once; admin.
@@ -174,16 +174,16 @@ fn host_identity(shared: &Shared, host: &str) -> Result<Identity, Refusal> {
 
 /// A host, and how it stands with the controller.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct HostItem {
+pub struct HostItem {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// `server` or `gateway`.
-    pub(crate) holder: Holder,
+    pub holder: Holder,
     /// Whether the house has it.
-    pub(crate) exists: bool,
+    pub exists: bool,
     /// What it was given; left out if it never joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) credentials: Option<Credentials>,
+    pub credentials: Option<Credentials>,
 }
 
 /// All hosts, with their certificates.

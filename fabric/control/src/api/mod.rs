@@ -21,6 +21,7 @@ mod trail;
 mod who;
 
 pub(crate) use answers::ErrorBody;
+pub use members::{HostItem, Made};
 pub use server::{Running, start};
 
 use crate::{Controller, refusal::Refusal, settings::Settings, store::Revision};
