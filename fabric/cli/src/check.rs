@@ -1,10 +1,12 @@
 //! `wireonce check`: validate a configuration file.
 
-use crate::{failure::Failure, output};
+use crate::{beginning::TEXT_ORIGIN, failure::Failure, output};
 use clap::Parser;
 use std::path::PathBuf;
-use wireonce_config::{Config, Encryption, Serves};
+use wireonce_config::{Config, Encryption, HostFile, Serves};
+use wireonce_desired::Moment;
 use wireonce_link::StaticKey;
+use wireonce_member::{Directory, DirectoryError};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -19,11 +21,38 @@ pub(crate) struct Args {
 
 /// Says `ok` and what the file describes, or what is wrong with it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let config = Config::load(&args.file)?;
-    if args.host {
-        machine(&config, Serves::Everything)?;
+    let file = HostFile::load(&args.file)?;
+    let Some(control) = file.control() else {
+        return report(args, file.alone(), "");
+    };
+    let directory = Directory::new(&control.directory);
+    let wrong = |error: DirectoryError| Failure::Input(error.to_string());
+    let until = match directory.membership() {
+        Ok(membership) => Moment(membership.facts.until_s),
+        Err(error) if error.is_absent() && !args.host => {
+            return report(args, file.alone(), "not joined yet: `wireonce join` does that\n");
+        }
+        Err(error) => return Err(wrong(error)),
+    };
+    match directory.text().map_err(wrong)? {
+        Some(text) => {
+            let config = file.with(text.text(), TEXT_ORIGIN)?;
+            let short: String = text.tag().chars().take(12).collect();
+            let note = format!("with the controller's text {short}; certificate until {until}\n");
+            report(args, &config, &note)
+        }
+        None => {
+            let note = format!("no text of the controller yet; certificate until {until}\n");
+            report(args, file.alone(), &note)
+        }
     }
-    output::print(&summary(&config))
+}
+
+fn report(args: &Args, config: &Config, note: &str) -> Result<(), Failure> {
+    if args.host {
+        machine(config, Serves::Everything)?;
+    }
+    output::print(&format!("{}{note}", summary(config)))
 }
 
 /// Looks whether this machine has what a program needs that serves what `serves`

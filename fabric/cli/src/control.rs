@@ -41,7 +41,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let running = api::start(controller, settings)
         .map_err(|error| Failure::Runtime(format!("socket {}: {error}", socket.display())))?;
     notify(&[NotifyState::Ready, NotifyState::Status("control is serving")]);
-    info!(socket = %socket.display(), "ready");
+    match running.https() {
+        Some(https) => info!(socket = %socket.display(), %https, "ready"),
+        None => info!(socket = %socket.display(), "ready"),
+    }
     let signal = loop {
         match signals.wait() {
             Ok(Signal::Reload) => warn!("the controller's file is read when it starts; restart it"),

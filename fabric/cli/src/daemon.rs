@@ -10,6 +10,7 @@
 //! Nothing is started, and no file is made, before the configuration has passed.
 
 use crate::{
+    beginning::{Beginning, Joined, begin},
     check,
     failure::Failure,
     logging,
@@ -32,6 +33,7 @@ use tracing::{error, info, warn};
 use wireonce_config::{Config, Encryption, Serves};
 use wireonce_host::Daemon;
 use wireonce_ledger::Status;
+use wireonce_member::{Member, News, Start, Text, tls::Clock};
 
 /// The command line of a daemon.
 #[derive(Debug, Parser)]
@@ -84,6 +86,8 @@ impl Role {
 #[derive(Debug)]
 enum Event {
     Reload,
+    /// The controller's newest text, and who wants to know what became of it.
+    Text(Text, Sender<Result<(), String>>),
     Signal(&'static str),
     Failure(String),
 }
@@ -96,9 +100,7 @@ pub(crate) fn run<D: Daemon + 'static>(
     args: &Args,
     start: impl FnOnce(&Arc<Config>, Sender<String>) -> Result<D, String>,
 ) -> Result<(), Failure> {
-    let config = Arc::new(Config::load(&args.config)?);
-    let public_key = check::machine(&config, role.serves())?;
-    let source = Source { path: args.config.clone(), public_key };
+    let Beginning { config, source, warnings } = begin(&args.config, role.serves())?;
     let signals = Signals::block()
         .map_err(|error| Failure::Runtime(format!("signals cannot be blocked: {error}")))?;
     logging::start();
@@ -108,6 +110,9 @@ pub(crate) fn run<D: Daemon + 'static>(
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
+    for warning in warnings {
+        warn!("{warning}");
+    }
     note_capabilities(role);
     note_encryption(&config);
     if let Some(unserved) = unserved(role, &config) {
@@ -134,6 +139,10 @@ fn supervise<D: Daemon + 'static>(
     server.serve(daemon);
 
     let (events, happened) = mpsc::channel();
+    let member = match &source.joined {
+        Some(joined) => Some(ask_controller(config, joined, &server, events.clone())?),
+        None => None,
+    };
     let failure = events.clone();
     spawn("signals", move || {
         loop {
@@ -142,7 +151,7 @@ fn supervise<D: Daemon + 'static>(
                 Ok(Signal::Stop(signal)) => Event::Signal(signal),
                 Err(error) => Event::Failure(format!("signals cannot be waited for: {error}")),
             };
-            let is_last = !matches!(event, Event::Reload);
+            let is_last = !matches!(event, Event::Reload | Event::Text(..));
             if events.send(event).is_err() || is_last {
                 return;
             }
@@ -161,7 +170,14 @@ fn supervise<D: Daemon + 'static>(
     let end = loop {
         match happened.recv() {
             Ok(Event::Reload) => {
-                reload(source, &server);
+                // The reason is in the log and the status.
+                let _ = reload(source, &server);
+                notify(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+            }
+            Ok(Event::Text(text, answer)) => {
+                source.remember(text);
+                // Who asked may be gone.
+                let _ = answer.send(reload(source, &server));
                 notify(&[NotifyState::Ready, NotifyState::Status(&summary)]);
             }
             Ok(end) => break end,
@@ -172,8 +188,9 @@ fn supervise<D: Daemon + 'static>(
     match &end {
         Event::Failure(reason) => error!(reason, "stopping"),
         Event::Signal(signal) => info!(signal, "stopping"),
-        Event::Reload => {}
+        Event::Reload | Event::Text(..) => {}
     }
+    drop(member);
     drop(metrics);
     if let Some(daemon) = server.stop() {
         daemon.stop();
@@ -181,8 +198,35 @@ fn supervise<D: Daemon + 'static>(
     info!("stopped");
     match end {
         Event::Failure(reason) => Err(Failure::Runtime(reason)),
-        Event::Signal(_) | Event::Reload => Ok(()),
+        Event::Signal(_) | Event::Reload | Event::Text(..) => Ok(()),
     }
+}
+
+/// Asks the controller for texts, and has the main thread take them.
+fn ask_controller<D: Daemon + 'static>(
+    config: &Config,
+    joined: &Joined,
+    server: &StatusServer<D>,
+    events: Sender<Event>,
+) -> Result<Arc<Member>, Failure> {
+    let take = move |text: &Text| {
+        let ending = || "the daemon is stopping".to_owned();
+        let (answer, answered) = mpsc::channel();
+        events.send(Event::Text(text.clone(), answer)).map_err(|_| ending())?;
+        answered.recv().unwrap_or_else(|_| Err(ending()))
+    };
+    let member = Member::start(Start {
+        directory: joined.directory.clone(),
+        name: config.host.name.clone(),
+        served: joined.served.clone(),
+        clock: Clock::of_the_machine(),
+        take,
+        report: |_: &News| None::<()>,
+    });
+    let member = member.map_err(|error| Failure::Runtime(error.to_string()))?;
+    let member = Arc::new(member);
+    server.note_member(Arc::clone(&member));
+    Ok(member)
 }
 
 /// Where Prometheus asks, if somebody wants it to.
@@ -285,7 +329,8 @@ mod tests {
     }
 
     fn nowhere() -> Source {
-        Source { path: "/nowhere".into(), public_key: [0; 32] }
+        let newest = Mutex::new(None);
+        Source { path: "/nowhere".into(), public_key: [0; 32], newest, joined: None }
     }
 
     fn config(directory: &TempDir) -> Arc<Config> {

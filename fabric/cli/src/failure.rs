@@ -21,6 +21,16 @@ pub(crate) enum Failure {
     Silent,
 }
 
+impl Failure {
+    /// What it says.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Runtime(text) | Self::Input(text) => text,
+            Self::Silent => "",
+        }
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Input(error.to_string())

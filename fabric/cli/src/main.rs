@@ -6,12 +6,14 @@
 #![deny(unsafe_code)]
 
 mod backend;
+mod beginning;
 mod check;
 mod control;
 mod daemon;
 mod doctor;
 mod failure;
 mod gateway;
+mod join;
 mod keygen;
 mod logging;
 mod operator;
@@ -76,6 +78,17 @@ enum Verb {
     /// Requests beyond a budget
     #[command(subcommand)]
     Request(operator::RequestVerb),
+    /// Join the installation of a controller, with a token
+    Join(join::Args),
+    /// Tokens: each lets one host in, once
+    #[command(subcommand)]
+    Token(operator::TokenVerb),
+    /// Hosts as members: list, revoke
+    #[command(subcommand)]
+    Host(operator::MemberVerb),
+    /// People who come over the network: make, list, revoke
+    #[command(subcommand)]
+    User(operator::UserVerb),
     /// Show who changed what, when and why
     Audit(operator::AuditArgs),
     /// Show changes as they happen
@@ -110,6 +123,10 @@ fn main() -> ExitCode {
         Verb::Grant(verb) => operator::grant(&verb),
         Verb::Budget(verb) => operator::object(Kind::Budget, &verb),
         Verb::Request(verb) => operator::request(&verb),
+        Verb::Join(args) => join::run(&args),
+        Verb::Token(verb) => operator::token(&verb),
+        Verb::Host(verb) => operator::member(&verb),
+        Verb::User(verb) => operator::user(&verb),
         Verb::Audit(args) => operator::audit(&args),
         Verb::Watch(args) => operator::watch(&args),
         Verb::Status(args) => status::run(&args),

@@ -1,17 +1,25 @@
-//! SIGHUP: the file is read again, and the daemon takes what is different in it.
+//! SIGHUP, or a text from the controller: the file is read again, with the newest text below it if
+//! there is one, and the daemon takes what is different.
 //!
 //! ```text
-//! SIGHUP ─> RELOADING ─> file ─> key ─> Daemon::apply ─┬─> log, status ─> READY
-//!                          └─ wrong ──────┴─ refused ──┘   the one before goes on
+//! SIGHUP, text ─> RELOADING ─> file ─> key ─> Daemon::apply ─┬─> log, status ─> READY
+//!                                └─ wrong ──────┴─ refused ──┘   the one before goes on
 //! ```
 
-use crate::status_server::StatusServer;
+use crate::{
+    beginning::{Joined, TEXT_ORIGIN},
+    status_server::StatusServer,
+};
 use sd_notify::NotifyState;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tracing::{error, info, warn};
-use wireonce_config::Config;
+use wireonce_config::{Config, HostFile};
 use wireonce_host::{Applied, Daemon};
 use wireonce_link::StaticKey;
+use wireonce_member::Text;
 
 /// Lines of a change that the log and the status have; the rest is counted.
 const LINES_MAX: usize = 20;
@@ -23,10 +31,39 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     /// The public key that this host started with.
     pub(crate) public_key: [u8; 32],
+    /// The newest text of the controller, whether it could be served or not.
+    pub(crate) newest: Mutex<Option<Text>>,
+    /// The membership in a controller, if it has one.
+    pub(crate) joined: Option<Joined>,
 }
 
-/// Reads the file again and serves it, or says why not.
-pub(crate) fn reload<D: Daemon + 'static>(source: &Source, server: &StatusServer<D>) {
+impl Source {
+    /// Remembers a text, which stands below the file from now on.
+    pub(crate) fn remember(&self, text: Text) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// The configuration as it is to be now.
+    fn read(&self) -> Result<Config, String> {
+        let file = HostFile::load(&self.path).map_err(|error| error.to_string())?;
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match (file.control(), &*newest) {
+            (Some(_), Some(text)) => {
+                file.with(text.text(), TEXT_ORIGIN).map_err(|error| error.to_string())
+            }
+            _ => Ok(file.alone().clone()),
+        }
+    }
+}
+
+/// Reads the file again and serves it with the newest text, or says why not.
+///
+/// # Errors
+/// Why not; the configuration before goes on.
+pub(crate) fn reload<D: Daemon + 'static>(
+    source: &Source,
+    server: &StatusServer<D>,
+) -> Result<(), String> {
     let mut states = vec![NotifyState::Reloading, NotifyState::Status("taking a configuration")];
     states.extend(NotifyState::monotonic_usec_now());
     super::daemon::notify(&states);
@@ -39,16 +76,18 @@ pub(crate) fn reload<D: Daemon + 'static>(source: &Source, server: &StatusServer
                 same if same.is_empty() => info!("the configuration is the same"),
                 changes => info!(changes, "serving another configuration"),
             }
+            Ok(())
         }
         Err(reason) => {
             server.note_refusal(&reason);
             error!(reason, "configuration refused; the one before goes on");
+            Err(reason)
         }
     }
 }
 
 fn take<D: Daemon + 'static>(source: &Source, server: &StatusServer<D>) -> Result<Applied, String> {
-    let config = Config::load(&source.path).map_err(|error| error.to_string())?;
+    let config = source.read()?;
     let key = StaticKey::load(&config.host.private_key_file)
         .map_err(|error| format!("{}: {error}", config.key_file_place()))?;
     if *key.public().as_bytes() != source.public_key {

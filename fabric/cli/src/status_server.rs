@@ -29,7 +29,11 @@ use std::{
 use tracing::warn;
 use wireonce_config::{Config, Encryption};
 use wireonce_host::{Applied, ApplyError, Daemon};
-use wireonce_ledger::{Status, status::ConfigurationStatus};
+use wireonce_ledger::{
+    Status,
+    status::{ConfigurationStatus, ControllerStatus},
+};
+use wireonce_member::Member;
 
 /// Clients that are served at a time; one more is told so and let go.
 const CLIENTS_MAX: usize = 16;
@@ -69,6 +73,8 @@ struct Shared<D> {
     daemon: Mutex<Option<D>>,
     about: About,
     configuration: Mutex<ConfigurationStatus>,
+    /// The membership in a controller, once there is one.
+    member: Mutex<Option<Arc<Member>>>,
     clients: AtomicUsize,
     stopping: AtomicBool,
 }
@@ -106,6 +112,7 @@ impl<D: Daemon + 'static> StatusServer<D> {
                 taken_at_s: wall_clock_s(),
                 ..ConfigurationStatus::default()
             }),
+            member: Mutex::new(None),
             clients: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         });
@@ -157,6 +164,11 @@ impl<D: Daemon + 'static> StatusServer<D> {
         Ok(applied)
     }
 
+    /// From now on clients hear how the daemon stands with its controller.
+    pub(crate) fn note_member(&self, member: Arc<Member>) {
+        *self.shared.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(member);
+    }
+
     /// Clients hear why the newest configuration is not served.
     pub(crate) fn note_refusal(&self, reason: &str) {
         let mut configuration = self.shared.configuration();
@@ -184,6 +196,19 @@ impl<D> Shared<D> {
     /// lock cannot be met.
     fn daemon(&self) -> std::sync::MutexGuard<'_, Option<D>> {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it stands with the controller.
+    fn controller(&self) -> Option<ControllerStatus> {
+        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = member.as_ref()?.news();
+        Some(ControllerStatus {
+            address: news.controller,
+            tag: news.tag,
+            silent_since_s: news.silent_since_s,
+            error: news.error,
+            certificate_until_s: news.certificate_until_s,
+        })
     }
 
     /// Taken for a moment, after [`Self::daemon`] if both are needed.
@@ -311,7 +336,10 @@ fn look<D: Daemon>(shared: &Shared<D>) -> Option<Status> {
         uptime_s: sampled.as_secs(),
         sampled_at_us: u64::try_from(sampled.as_micros()).unwrap_or(u64::MAX),
         encryption: (*encryption).to_owned(),
-        configuration: shared.configuration().clone(),
+        configuration: ConfigurationStatus {
+            controller: shared.controller(),
+            ..shared.configuration().clone()
+        },
         ..daemon.status()
     })
 }

@@ -11,8 +11,8 @@
 //! storm limit has not changed.
 
 use crate::{
-    Config, ConfigError, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside, Peer, Port,
-    SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
+    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside, Peer,
+    Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
 };
 use std::{collections::HashMap, fmt::Display, hash::Hash, sync::Arc};
 
@@ -159,10 +159,21 @@ impl Config {
     /// Something differs that cannot change while the daemon runs.
     pub fn change_from(&self, running: &Self) -> Result<Change, ConfigError> {
         // Named one by one: whatever is added to these has to be dealt with here.
-        let Self { origin: _, host, fabric, peers, networks, uplinks, vnics, grants, lines: _ } =
-            self;
+        let Self {
+            origin: _,
+            host,
+            fabric,
+            control,
+            peers,
+            networks,
+            uplinks,
+            vnics,
+            grants,
+            lines: _,
+        } = self;
         self.same_host(host, &running.host)?;
         self.same_fabric(fabric, &running.fabric)?;
+        self.same_control(control.as_ref(), running.control.as_ref())?;
         Ok(Change {
             peers: parts(&running.peers, peers, |peer| peer.name.clone(), peer_keys),
             networks: parts(&running.networks, networks, |network| network.vni, network_keys),
@@ -201,6 +212,17 @@ impl Config {
         fixed("paths", paths, &running.paths)?;
         fixed("mtu", &mtu_text(mtu), &mtu_text(&running.mtu))?;
         fixed("encryption", &format!("{encryption:?}"), &format!("{:?}", running.encryption))
+    }
+
+    fn same_control(
+        &self,
+        new: Option<&Control>,
+        running: Option<&Control>,
+    ) -> Result<(), ConfigError> {
+        let shown = |control: Option<&Control>| {
+            control.map_or("none".to_owned(), |it| it.directory.display().to_string())
+        };
+        self.fixed("[control]", "directory", &shown(new), &shown(running))
     }
 
     /// What no running daemon can change.

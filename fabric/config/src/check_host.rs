@@ -113,7 +113,7 @@ impl Config {
     pub fn key_file_place(&self) -> String {
         let (origin, table) = (&self.origin, self.host_title());
         let line = self.lines.get(&table, "private_key_file");
-        let line = line.map_or(String::new(), |line| format!(":{line}"));
+        let line = line.map_or(String::new(), |(_, line)| format!(":{line}"));
         format!("{origin}{line}: {table}: key `private_key_file`")
     }
 
@@ -200,9 +200,12 @@ impl Config {
     }
 
     pub(crate) fn error(&self, table: &str, key: &'static str, fault: Fault) -> ConfigError {
-        let line = self.lines.get(table, key);
+        let (origin, line) = match self.lines.get(table, key) {
+            Some((origin, line)) => (origin, Some(line)),
+            None => (self.origin.clone(), None),
+        };
         let (table, key) = (Some(table.to_owned()), Some(key.to_owned()));
-        Parts { origin: self.origin.clone(), line, table, key, fault }.into()
+        Parts { origin, line, table, key, fault }.into()
     }
 }
 

@@ -18,6 +18,7 @@ mod bandwidth;
 mod change;
 mod check_host;
 mod error;
+mod host_file;
 mod lines;
 mod model;
 mod nearest;
@@ -35,10 +36,11 @@ pub use bandwidth::Direction;
 pub use change::{Change, Changed, Parts};
 pub use check_host::Serves;
 pub use error::ConfigError;
+pub use host_file::HostFile;
 pub use lines::Lines;
 pub use model::{
-    Allow, Config, Driver, Encryption, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside,
-    Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    Allow, Config, Control, Driver, Encryption, Fabric, FabricMtu, Grant, Holder, Host, Network,
+    Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
 };
 pub use nearest::nearest;
 
@@ -63,7 +65,10 @@ impl Config {
     /// # Errors
     /// The one thing that is wrong first: with the syntax or the meaning.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        let file = File::new(origin, text);
+        Self::parse_file(&File::new(origin, text), text, origin)
+    }
+
+    fn parse_file(file: &File, text: &str, origin: &str) -> Result<Self, ConfigError> {
         let document = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| file.line(span.start));
             // Some of the parser's messages have several lines.
@@ -74,8 +79,8 @@ impl Config {
             };
             file.error(line, "", None, Fault::new(format!("not TOML: {message}"), remedy))
         })?;
-        let raw = schema::read(&file, document.get_ref())?;
-        resolve::resolve(&file, origin, raw)
+        let raw = schema::read(file, document.get_ref())?;
+        resolve::resolve(file, origin, raw)
     }
 }
 

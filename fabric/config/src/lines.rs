@@ -4,23 +4,30 @@
 //! at the machine, so the lines of what it looks at are kept: of this host's sockets
 //! and interfaces, not of the others'.
 
-use crate::schema::{RawFabric, RawHost, RawPeer, RawUplink, RawVnic};
-use std::collections::HashMap;
+use crate::{
+    reader::{At, Origins},
+    schema::{RawFabric, RawHost, RawPeer, RawUplink, RawVnic},
+};
+use std::{collections::HashMap, path::PathBuf};
 
 /// Lines, from 1, by table and key; a table is titled as errors title it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lines(HashMap<(String, &'static str), usize>);
+pub struct Lines {
+    origins: Origins,
+    lines: HashMap<(String, &'static str), usize>,
+}
 
 impl Lines {
     /// The lines of what was read. A key with a default stands where its table begins.
     pub(crate) fn new(
+        origins: &Origins,
         host: &RawHost,
         fabric: &RawFabric,
         peers: &[RawPeer],
         uplinks: &[RawUplink],
         vnics: &[RawVnic],
     ) -> Self {
-        let mut lines = Self::default();
+        let mut lines = Self { origins: origins.clone(), ..Self::default() };
         let control = host.control_socket.as_ref().map_or(host.line, |at| at.line);
         lines.add(&host.title, "name", host.name.line);
         lines.add(&host.title, "private_key_file", host.private_key_file.line);
@@ -43,12 +50,21 @@ impl Lines {
         lines
     }
 
-    /// The line of `key` in the table titled `table`.
-    pub(crate) fn get(&self, table: &str, key: &'static str) -> Option<usize> {
-        self.0.get(&(table.to_owned(), key)).copied()
+    /// The same, with the line of `[control]`.
+    pub(crate) fn with_control(mut self, directory: Option<&At<PathBuf>>) -> Self {
+        if let Some(directory) = directory {
+            self.add("[control]", "directory", directory.line);
+        }
+        self
+    }
+
+    /// The file and the line in it of `key` in the table titled `table`.
+    pub(crate) fn get(&self, table: &str, key: &'static str) -> Option<(String, usize)> {
+        let line = self.lines.get(&(table.to_owned(), key))?;
+        Some(self.origins.place(*line))
     }
 
     fn add(&mut self, table: &str, key: &'static str, line: usize) {
-        self.0.insert((table.to_owned(), key), line);
+        self.lines.insert((table.to_owned(), key), line);
     }
 }

@@ -23,6 +23,8 @@ pub struct Config {
     pub host: Host,
     /// How this host sits on the fabric.
     pub fabric: Fabric,
+    /// Where it keeps its membership in a controller, which has everything below.
+    pub control: Option<Control>,
     /// The other hosts, in file order.
     pub peers: Vec<Arc<Peer>>,
     /// The networks, in file order.
@@ -50,6 +52,13 @@ pub struct Host {
     pub control_socket: PathBuf,
     /// Where Prometheus finds `/metrics`; `None`: nowhere.
     pub metrics_address: Option<SocketAddr>,
+}
+
+/// A host's membership in a controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// The directory that is all of it.
+    pub directory: PathBuf,
 }
 
 /// How this host sits on the fabric.

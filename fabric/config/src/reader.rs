@@ -18,17 +18,56 @@ pub(crate) struct At<T> {
     pub(crate) line: usize,
 }
 
-/// Which file is read, and where its lines begin.
+/// What is read, and where its lines begin: a file, and perhaps the controller's text behind it.
 #[derive(Debug)]
 pub(crate) struct File {
-    origin: String,
+    origins: Origins,
     line_ends: Vec<usize>,
+    /// Where the host's own part ends.
+    own_len: usize,
+}
+
+/// What errors call the places of lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Origins {
+    own: String,
+    /// The second part, and how many lines the first one has.
+    text: Option<(String, usize)>,
+}
+
+impl Origins {
+    /// Name and number of a line that is counted through both parts.
+    pub(crate) fn place(&self, line: usize) -> (String, usize) {
+        match &self.text {
+            Some((origin, before)) if line > *before => (origin.clone(), line - before),
+            _ => (self.own.clone(), line),
+        }
+    }
 }
 
 impl File {
     pub(crate) fn new(origin: &str, text: &str) -> Self {
         let line_ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at);
-        Self { origin: origin.to_owned(), line_ends: line_ends.collect() }
+        let origins = Origins { own: origin.to_owned(), text: None };
+        Self { origins, line_ends: line_ends.collect(), own_len: text.len() }
+    }
+
+    /// A host's own part with the controller's text behind it, which begins at `own_len`.
+    pub(crate) fn joined(origin: &str, text_origin: &str, joined: &str, own_len: usize) -> Self {
+        let mut file = Self::new(origin, joined);
+        let own_lines = file.line_ends.partition_point(|end| *end < own_len);
+        file.origins.text = Some((text_origin.to_owned(), own_lines));
+        file.own_len = own_len;
+        file
+    }
+
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Whether what stands at `offset` is the host's own.
+    pub(crate) fn is_own(&self, offset: usize) -> bool {
+        offset < self.own_len
     }
 
     /// The line, from 1, of the byte at `offset`.
@@ -44,14 +83,15 @@ impl File {
         key: Option<&str>,
         fault: Fault,
     ) -> ConfigError {
-        let (origin, line) = (self.origin.clone(), Some(line));
+        let (origin, line) = self.origins.place(line);
+        let line = Some(line);
         let table = (!table.is_empty()).then(|| table.to_owned());
         Parts { origin, line, table, key: key.map(str::to_owned), fault }.into()
     }
 
     /// An error of the whole file.
     pub(crate) fn whole(&self, fault: Fault) -> ConfigError {
-        let origin = self.origin.clone();
+        let origin = self.origins.own.clone();
         Parts { origin, line: None, table: None, key: None, fault }.into()
     }
 }
@@ -95,6 +135,21 @@ impl<'a> Section<'a> {
 
     pub(crate) fn line(&self) -> usize {
         self.line
+    }
+
+    /// Refuses the first of these keys that the host's own part has, with a fault.
+    pub(crate) fn refuse_own(
+        &self,
+        keys: &[&'static str],
+        fault: impl Fn() -> Fault,
+    ) -> Result<(), ConfigError> {
+        let own = self.table.keys().filter(|key| self.file.is_own(key.span().start));
+        let refused = own
+            .filter(|key| keys.contains(&key.get_ref().as_ref()))
+            .min_by_key(|key| key.span().start);
+        let Some(key) = refused else { return Ok(()) };
+        let line = self.file.line(key.span().start);
+        Err(self.file.error(line, &self.title, Some(key.get_ref()), fault()))
     }
 
     /// The value of `key`, which has to be there; `example` is a good one.

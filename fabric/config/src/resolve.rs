@@ -10,7 +10,7 @@
 use crate::{
     error::{ConfigError, Fault},
     lines::Lines,
-    model::{Config, Fabric, Host, Network, Outside, Peer, Port, Uplink, UplinkPlace},
+    model::{Config, Control, Fabric, Host, Network, Outside, Peer, Port, Uplink, UplinkPlace},
     reader::{At, File},
     schema::{
         CONTROL_SOCKET_DIR, RawConfig, RawFabric, RawHost, RawNetwork, RawPeer, RawUplink,
@@ -22,13 +22,15 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// Turns what was read into a configuration; stops at the first broken rule.
 pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Config, ConfigError> {
-    let RawConfig { host, fabric, peers, networks, uplinks, policies, grants, vnics } = raw;
+    let RawConfig { host, fabric, control, peers, networks, uplinks, policies, grants, vnics } =
+        raw;
     let control_socket = match &host.control_socket {
         Some(path) => path.value.clone(),
         None => PathBuf::from(CONTROL_SOCKET_DIR).join(format!("{}.sock", host.name.value)),
     };
     check_ports(file, "[fabric]", &fabric.port, host.workers)?;
-    let lines = Lines::new(&host, &fabric, &peers, &uplinks, &vnics);
+    let lines = Lines::new(file.origins(), &host, &fabric, &peers, &uplinks, &vnics)
+        .with_control(control.as_ref());
     let peers = resolve_peers(file, &host, &fabric, peers)?;
     let mut resolver = Resolver::new(file, &host.name.value, &peers);
     resolver.uplinks(uplinks)?;
@@ -53,6 +55,7 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             mtu: fabric.mtu,
             encryption: fabric.encryption,
         },
+        control: control.map(|directory| Control { directory: directory.value }),
         peers,
         networks,
         uplinks,

@@ -65,9 +65,13 @@ pub const WORKER_PORTS: u16 = 8;
 /// Largest file, in bytes.
 pub const FILE_LEN_MAX: usize = 64 << 20;
 
+/// The tables that a host with `[control]` has from its controller.
+const KEPT_BY_THE_CONTROLLER: &[&str] = &["peer", "network", "vnic", "uplink", "policy", "grant"];
+
 pub(crate) struct RawConfig {
     pub(crate) host: RawHost,
     pub(crate) fabric: RawFabric,
+    pub(crate) control: Option<At<PathBuf>>,
     pub(crate) peers: Vec<RawPeer>,
     pub(crate) networks: Vec<RawNetwork>,
     pub(crate) uplinks: Vec<RawUplink>,
@@ -167,7 +171,8 @@ pub(crate) struct RawVnic {
 /// Reads the whole document; stops at the first thing that is wrong.
 pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, ConfigError> {
     const TABLES: &[&str] =
-        &["host", "fabric", "peer", "network", "vnic", "uplink", "policy", "grant"];
+        &["host", "fabric", "control", "peer", "network", "vnic", "uplink", "policy", "grant"];
+    const CONTROL: &[&str] = &["directory"];
     const HOST: &[&str] =
         &["name", "private_key_file", "workers", "control_socket", "metrics_address"];
     const FABRIC: &[&str] = &["address", "port", "paths", "mtu", "encryption"];
@@ -179,7 +184,12 @@ pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, Con
             file.whole(Fault::new(format!("there is no table `[{key}]`"), remedy))
         })
     };
+    let control = root.table("control", CONTROL)?.map(|section| control(&section)).transpose()?;
+    if control.is_some() {
+        root.refuse_own(KEPT_BY_THE_CONTROLLER, kept_by_the_controller)?;
+    }
     Ok(RawConfig {
+        control,
         host: host(&one("host", HOST)?)?,
         fabric: fabric(&one("fabric", FABRIC)?)?,
         peers: peers(&root)?,
@@ -189,6 +199,15 @@ pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, Con
         grants: grants(&root)?,
         vnics: vnics(&root)?,
     })
+}
+
+fn control(section: &Section<'_>) -> Result<At<PathBuf>, ConfigError> {
+    section.required("directory", "\"/var/lib/wireonce/server-a\"", absolute_path)
+}
+
+fn kept_by_the_controller() -> Fault {
+    let remedy = "take it out of this file and use `wireonce apply`, or take `[control]` out";
+    Fault::new("is kept by the controller", remedy)
 }
 
 fn host(section: &Section<'_>) -> Result<RawHost, ConfigError> {

@@ -18,6 +18,8 @@ pub enum Role {
     Virtualisation,
     /// Look.
     Viewer,
+    /// A server or gateway: its own text and report, nothing else.
+    Host,
     /// The controller itself: it ends what was to end.
     Control,
 }
@@ -31,6 +33,7 @@ impl Role {
             Self::Network => "network",
             Self::Virtualisation => "virtualisation",
             Self::Viewer => "viewer",
+            Self::Host => "host",
             Self::Control => "control",
         }
     }
@@ -42,7 +45,7 @@ impl Role {
             Self::Admin | Self::Control => true,
             Self::Network => kind.owner() == Team::Network,
             Self::Virtualisation => kind.owner() == Team::Virtualisation,
-            Self::Viewer => false,
+            Self::Viewer | Self::Host => false,
         }
     }
 
@@ -129,6 +132,41 @@ impl Caller {
     #[must_use]
     pub fn effective(&self) -> Role {
         self.acting_as.unwrap_or(self.role)
+    }
+
+    /// Refuses hosts whose name is another, and people.
+    ///
+    /// # Errors
+    /// It is not that host that calls.
+    pub fn need_host(&self, name: &str) -> Result<(), Refusal> {
+        if self.role == Role::Host && self.user == name {
+            return Ok(());
+        }
+        let thing = format!("host {:?}", name.chars().take(64).collect::<String>());
+        let problem = format!("{self} is not that host");
+        let remedy = "a host asks for itself, with its own certificate";
+        Err(Refusal::new(Gate::Right, thing, problem, remedy))
+    }
+
+    /// Refuses hosts whose name is another; people may look.
+    ///
+    /// # Errors
+    /// It is another host that calls.
+    pub fn may_look_at_host(&self, name: &str) -> Result<(), Refusal> {
+        if self.role == Role::Host { self.need_host(name) } else { Ok(()) }
+    }
+
+    /// Refuses hosts: what is for people is not for them.
+    ///
+    /// # Errors
+    /// It is a host that calls.
+    pub fn need_person(&self) -> Result<(), Refusal> {
+        if self.role != Role::Host {
+            return Ok(());
+        }
+        let problem = "a host may ask for its own text and say how it is, nothing else";
+        let remedy = "ask as a person, with a role";
+        Err(Refusal::new(Gate::Right, format!("host {:?}", self.user), problem, remedy))
     }
 
     /// Refuses those who are no admin.

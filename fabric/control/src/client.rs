@@ -1,4 +1,4 @@
-//! Asking a controller over its Unix socket. Blocking; no runtime.
+//! Asking a controller, over its Unix socket or over TLS. Blocking; no runtime.
 
 use crate::{
     api::{ACTING_AS, ErrorBody},
@@ -6,20 +6,21 @@ use crate::{
 };
 use serde::de::DeserializeOwned;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
 use ureq::{
     Agent, Error,
-    config::Config,
-    http::{Method, Request, Response, Uri},
-    unversioned::{
-        resolver::{ResolvedSocketAddrs, Resolver},
-        transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport},
-    },
+    http::{Method, Request, Response},
+    unversioned::transport::{ConnectionDetails, Connector},
+};
+use wireonce_member::{
+    AskError, Https, Membership,
+    ask::{agent_config, explain},
+    tls::Clock,
+    transport::{Nowhere, Stream, Through},
 };
 
 /// How long an answer may take.
@@ -41,8 +42,11 @@ pub enum ClientError {
 /// A way to ask a controller.
 #[derive(Debug)]
 pub struct Client {
-    agent: Agent,
-    place: PathBuf,
+    /// Or why nobody can be asked.
+    agent: Result<Agent, String>,
+    place: String,
+    /// Whether it is the socket of this machine.
+    is_local: bool,
     acting_as: Option<String>,
 }
 
@@ -50,10 +54,30 @@ impl Client {
     /// Asks the controller behind the socket at `path`, perhaps in another role.
     #[must_use]
     pub fn unix(path: &Path, acting_as: Option<String>) -> Self {
-        let config = Config::builder().http_status_as_error(false).build();
         let connector = UnixConnector { path: path.to_owned() };
-        let agent = Agent::with_parts(config, connector, Nowhere);
-        Self { agent, place: path.to_owned(), acting_as }
+        let agent = Agent::with_parts(agent_config(), connector, Nowhere);
+        Self { agent: Ok(agent), place: path.display().to_string(), is_local: true, acting_as }
+    }
+
+    /// Asks the controller of a membership, over TLS.
+    ///
+    /// # Errors
+    /// Certificate and key do not belong together.
+    pub fn https(membership: &Membership, acting_as: Option<String>) -> Result<Self, ClientError> {
+        let https = Https::member(membership, Clock::of_the_machine())
+            .map_err(|error: AskError| ClientError::Unreachable(error.to_string()))?;
+        let (agent, place) = (Ok(https.agent().clone()), https.place());
+        Ok(Self { agent, place, is_local: false, acting_as })
+    }
+
+    /// Cannot ask anybody, and answers everything with why.
+    #[must_use]
+    pub fn none(reason: String) -> Self {
+        Self { agent: Err(reason), place: String::new(), is_local: false, acting_as: None }
+    }
+
+    fn agent(&self) -> Result<&Agent, ClientError> {
+        self.agent.as_ref().map_err(|reason| ClientError::Unreachable(reason.clone()))
     }
 
     /// Reads what is at a path, such as `/v1/vnics`.
@@ -96,7 +120,7 @@ impl Client {
         mut each: impl FnMut(&str, &str) -> bool,
     ) -> Result<(), ClientError> {
         let request = self.request(Method::GET, path, &[], ())?;
-        let mut response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        let mut response = self.agent()?.run(request).map_err(|error| self.unreachable(&error))?;
         if !response.status().is_success() {
             self.read(&mut response)?;
             return Ok(());
@@ -124,16 +148,13 @@ impl Client {
         headers: &[(&str, &str)],
         body: String,
     ) -> Result<(u16, String), ClientError> {
+        let agent = self.agent()?;
         let done = if body.is_empty() {
-            self.agent.run(self.timed(self.request(method, path, headers, ())?))
+            agent.run(timed(agent, self.request(method, path, headers, ())?))
         } else {
-            self.agent.run(self.timed(self.request(method, path, headers, body)?))
+            agent.run(timed(agent, self.request(method, path, headers, body)?))
         };
         self.read(&mut done.map_err(|error| self.unreachable(&error))?)
-    }
-
-    fn timed<B: ureq::AsSendBody>(&self, request: Request<B>) -> Request<B> {
-        self.agent.configure_request(request).timeout_global(Some(PATIENCE)).build()
     }
 
     fn request<B>(
@@ -167,44 +188,32 @@ impl Client {
             Ok(body) => Err(ClientError::Refused(Box::new(body.error))),
             Err(_) => {
                 let shown: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-                Err(ClientError::Unreachable(format!(
-                    "{}: answered {status}: {shown}",
-                    self.place.display()
-                )))
+                Err(ClientError::Unreachable(format!("{}: answered {status}: {shown}", self.place)))
             }
         }
     }
 
     fn parsed<T: DeserializeOwned>(&self, text: &str) -> Result<T, ClientError> {
         serde_json::from_str(text).map_err(|error| {
-            let place = self.place.display();
+            let place = &self.place;
             let problem = format!("answered what this version does not understand: {error}");
             ClientError::Unreachable(format!("{place}: {problem}"))
         })
     }
 
     fn unreachable(&self, error: &Error) -> ClientError {
-        let place = self.place.display();
-        let problem = match error {
-            Error::Io(error) => format!("the controller cannot be reached: {error}"),
-            other => format!("the controller does not answer: {other}"),
-        };
-        ClientError::Unreachable(format!(
-            "{place}: {problem}; start `wireonce control`, or give its socket with `--socket`"
-        ))
+        let sentence = explain(&self.place, error);
+        ClientError::Unreachable(match self.is_local {
+            true => {
+                format!("{sentence}; start `wireonce control`, or give its socket with `--socket`")
+            }
+            false => sentence,
+        })
     }
 }
 
-/// Names lead nowhere: there is one socket.
-#[derive(Debug)]
-struct Nowhere;
-
-impl Resolver for Nowhere {
-    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let mut addresses = self.empty();
-        addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        Ok(addresses)
-    }
+fn timed<B: ureq::AsSendBody>(agent: &Agent, request: Request<B>) -> Request<B> {
+    agent.configure_request(request).timeout_global(Some(PATIENCE)).build()
 }
 
 #[derive(Debug)]
@@ -213,65 +222,48 @@ struct UnixConnector {
 }
 
 impl Connector for UnixConnector {
-    type Out = UnixTransport;
+    type Out = Through<Local>;
 
     fn connect(
         &self,
         details: &ConnectionDetails<'_>,
         _: Option<()>,
-    ) -> Result<Option<UnixTransport>, Error> {
+    ) -> Result<Option<Self::Out>, Error> {
         let stream = UnixStream::connect(&self.path)?;
-        let config = &details.config;
-        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(UnixTransport { stream, buffers }))
+        Ok(Some(Through::new(Local(stream), details.config)))
     }
 }
 
-struct UnixTransport {
-    stream: UnixStream,
-    buffers: LazyBuffers,
-}
+/// A connection on this machine.
+struct Local(UnixStream);
 
-impl std::fmt::Debug for UnixTransport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UnixTransport").finish_non_exhaustive()
+impl Read for Local {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
     }
 }
 
-impl Transport for UnixTransport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
+impl Write for Local {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
     }
 
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.set_write_timeout(timeout.not_zero().map(|left| *left))?;
-        let output = self.buffers.output().get(..amount).unwrap_or_default();
-        match self.stream.write_all(output) {
-            // Strangers are answered before they ask: the answer is there to be read.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            done => done.map_err(|error| late(error, &timeout)),
-        }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Stream for Local {
+    fn limit_reads(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(limit)
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.stream.set_read_timeout(timeout.not_zero().map(|left| *left))?;
-        let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input).map_err(|error| late(error, &timeout))?;
-        self.buffers.input_appended(amount);
-        Ok(amount > 0)
+    fn limit_writes(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.0.set_write_timeout(limit)
     }
 
-    fn is_open(&mut self) -> bool {
+    fn is_open(&self) -> bool {
         // Each question has its own connection: nothing is kept that could be stale.
         false
-    }
-}
-
-fn late(error: std::io::Error, timeout: &NextTimeout) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
-            Error::Timeout(timeout.reason)
-        }
-        _ => Error::Io(error),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         self, Allowed, Answer, AuditEntry, Change, Plan, Standing, State, Verdict, next_end,
         plan_ended,
     },
+    pki::Given,
     refusal::{Gate, Refusal},
     reports::Reports,
     store::{Event, Outcome, Range, Revision, Store},
@@ -163,6 +164,22 @@ impl Controller {
                     Answer::Applied { difference, .. } => Answer::Applied { revision, difference },
                     other => other,
                 }));
+            }
+        }
+        let problem = format!("others changed the house {TRIES} times meanwhile");
+        Err(Refusal::new(Gate::Conflict, "the change", problem, "try again"))
+    }
+
+    /// Writes what `plan` says, planned anew if somebody else was faster, and returns its answer.
+    ///
+    /// # Errors
+    /// What the plan says against it, or the store. Nothing was changed.
+    pub fn commit<T>(&self, plan: impl Fn(&State) -> Allowed<Given<T>>) -> Allowed<T> {
+        for _ in 0..TRIES {
+            let state = self.fresh(self.known().as_ref())?;
+            let (ops, answer) = plan(&state)?;
+            if let Outcome::Done(_) = self.store.txn(&[change::unchanged(&state)], &ops)? {
+                return Ok(answer);
             }
         }
         let problem = format!("others changed the house {TRIES} times meanwhile");

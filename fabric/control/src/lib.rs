@@ -15,6 +15,7 @@ pub mod caller;
 pub mod change;
 pub mod client;
 pub mod controller;
+pub mod pki;
 pub mod refusal;
 pub mod reports;
 pub mod settings;

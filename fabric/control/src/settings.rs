@@ -4,8 +4,10 @@ use crate::caller::{Caller, Role};
 use serde::Deserialize;
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
+use wireonce_member::token::ADDRESSES_MAX;
 
 /// The socket unless another is given.
 pub const SOCKET: &str = "/run/wireonce/control.sock";
@@ -36,6 +38,54 @@ pub struct Places {
     /// The Unix socket of the API.
     #[serde(default = "socket")]
     pub socket: PathBuf,
+    /// Where the API is served over TLS; left out: nowhere.
+    #[serde(default)]
+    pub https: Option<SocketAddr>,
+    /// Where hosts find that: `HOST:PORT`, tried in turn; left out: `https` itself.
+    #[serde(default)]
+    pub https_addresses: Vec<String>,
+}
+
+impl Places {
+    /// Where hosts find the API, which is served at `bound`.
+    #[must_use]
+    pub fn addresses_for_hosts(&self, bound: SocketAddr) -> Vec<String> {
+        match self.https_addresses.as_slice() {
+            [] => vec![bound.to_string()],
+            addresses => addresses.to_vec(),
+        }
+    }
+
+    /// What is wrong with where the API is served over TLS.
+    fn wrong_https(&self) -> Option<(&'static str, String)> {
+        let Self { https, https_addresses: addresses, .. } = self;
+        if addresses.len() > ADDRESSES_MAX {
+            let problem = format!("there are {}; give at most {ADDRESSES_MAX}", addresses.len());
+            return Some(("https_addresses", problem));
+        }
+        let is_place = |address: &String| {
+            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+        };
+        if let Some(wrong) = addresses.iter().find(|address| !is_place(address)) {
+            let problem =
+                format!("{wrong:?} is no host with a port; write one such as \"10.0.0.5:7443\"");
+            return Some(("https_addresses", problem));
+        }
+        match https {
+            None if !addresses.is_empty() => {
+                let problem = "nothing listens there; give `https` too, such as \"0.0.0.0:7443\"";
+                Some(("https_addresses", problem.to_owned()))
+            }
+            Some(https) if https.ip().is_unspecified() && addresses.is_empty() => {
+                let problem = format!(
+                    "{https} says nothing to hosts; give `https_addresses` where they find it"
+                );
+                Some(("https", problem))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Who has a role.
@@ -64,7 +114,7 @@ pub enum Account {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { store: store(), socket: socket() }
+        Self { store: store(), socket: socket(), https: None, https_addresses: vec![] }
     }
 }
 
@@ -104,11 +154,19 @@ impl Settings {
             let problem = error.message().replace(char::is_control, " ");
             format!("{origin}:{line}: {problem}; docs/control.md has every key")
         })?;
-        if settings.role.iter().any(|table| table.name == Role::Control) {
+        let own = |table: &&RoleTable| matches!(table.name, Role::Control | Role::Host);
+        if let Some(table) = settings.role.iter().find(own) {
+            let (name, owner) = match table.name {
+                Role::Host => ("host", "hosts'"),
+                _ => ("control", "the controller's"),
+            };
             return Err(format!(
-                "{origin}: [[role]] \"control\": is the controller's own; give admin, network, \
-                 virtualisation or viewer"
+                "{origin}: [[role]] {name:?}: is {owner} own; give admin, network, virtualisation \
+                 or viewer"
             ));
+        }
+        if let Some((key, problem)) = settings.control.wrong_https() {
+            return Err(format!("{origin}: [control]: key `{key}`: {problem}"));
         }
         for (key, path) in
             [("store", &settings.control.store), ("socket", &settings.control.socket)]
@@ -221,6 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_told_where_they_find_the_controller() {
+        let said = |text: &str| Settings::parse(text, "c").unwrap_err();
+        let places = |text: &str| Settings::parse(text, "c").unwrap().control;
+        let bound = "127.0.0.1:7443".parse().unwrap();
+        let alone = places("[control]\nhttps = \"127.0.0.1:7443\"\n");
+        assert_eq!(alone.addresses_for_hosts(bound), ["127.0.0.1:7443"]);
+        let named =
+            "[control]\nhttps = \"[::]:7443\"\nhttps_addresses = [\"control.example:7443\"]\n";
+        assert_eq!(places(named).addresses_for_hosts(bound), ["control.example:7443"]);
+        let nowhere = said("[control]\nhttps = \"0.0.0.0:7443\"\n");
+        assert!(nowhere.contains("key `https`: 0.0.0.0:7443 says nothing to hosts"), "{nowhere}");
+        for wrong in ["10.0.0.5", ":7443", "a:0", "a:x"] {
+            let text = format!("[control]\nhttps = \"[::]:1\"\nhttps_addresses = [{wrong:?}]\n");
+            let said = said(&text);
+            assert!(said.contains("is no host with a port"), "{said}");
+        }
+        let unserved = said("[control]\nhttps_addresses = [\"a:7443\"]\n");
+        assert!(unserved.contains("nothing listens there"), "{unserved}");
+    }
+
+    #[test]
     fn a_wrong_file_is_one_line_with_its_place() {
         let said = |text| Settings::parse(text, "c.toml").unwrap_err();
         assert!(
@@ -231,6 +310,7 @@ mod tests {
         assert!(said("[[role]]\nname = \"control\"\n").contains("is the controller's own"));
         assert!(said("[[role]]\nname = \"boss\"\n").contains("c.toml:2"));
         assert!(said("[control]\nsocket = \"x\"\n").contains("is not an absolute path"));
+        assert!(said("[[role]]\nname = \"host\"\n").contains("is hosts' own"));
         assert!(!said("[control\n").contains('\n'));
     }
 }

@@ -58,10 +58,29 @@ pub struct ConfigurationStatus {
     pub changed: Vec<String>,
     /// What of it could not be done.
     pub troubles: Vec<String>,
+    /// How the daemon stands with its controller, if it has one.
+    pub controller: Option<ControllerStatus>,
     /// Why the newest one was refused; `None` if the newest one is served.
     pub refused: Option<String>,
     /// When it was: seconds since 1970.
     pub refused_at_s: Option<u64>,
+}
+
+/// How a daemon stands with its controller.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ControllerStatus {
+    /// Where the controller is.
+    pub address: String,
+    /// The tag of the text that is served; `None`: no text has come yet.
+    pub tag: Option<String>,
+    /// Since when the controller does not answer, or refuses: seconds since 1970. `None`: it
+    /// answers.
+    pub silent_since_s: Option<u64>,
+    /// What is wrong then.
+    pub error: Option<String>,
+    /// Until when this host's certificate is valid: seconds since 1970.
+    pub certificate_until_s: u64,
 }
 
 /// One vNIC of this host.

@@ -10,6 +10,7 @@ use std::{
 };
 use wireonce_control::{change::Answer, client::Client, settings::SOCKET};
 use wireonce_desired::Moment;
+use wireonce_member::Directory;
 
 /// What every verb can be told.
 #[derive(Debug, Parser)]
@@ -17,6 +18,13 @@ pub(crate) struct Ask {
     /// The controller's socket
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
+    /// Ask over the network instead, as the holder of this directory: `wireonce user make` makes one
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    identity: Option<PathBuf>,
+    /// The controller to ask so, such as https://10.0.0.5:7443; left out, those that the directory
+    /// names
+    #[arg(long, value_name = "URL", requires = "identity")]
+    controller: Option<String>,
     /// Act in this role: network, virtualisation, viewer. Only an admin can
     #[arg(long = "as", value_name = "ROLE")]
     role: Option<String>,
@@ -28,7 +36,17 @@ pub(crate) struct Ask {
 impl Ask {
     /// The way to the controller.
     pub(super) fn client(&self) -> Client {
-        Client::unix(&self.socket, self.role.clone())
+        let Some(directory) = &self.identity else {
+            return Client::unix(&self.socket, self.role.clone());
+        };
+        let membership = Directory::new(directory).membership().map_err(|error| error.to_string());
+        let client = membership.and_then(|mut membership| {
+            if let Some(url) = &self.controller {
+                membership.addresses = vec![address(url)?];
+            }
+            Client::https(&membership, self.role.clone()).map_err(|error| error.to_string())
+        });
+        client.unwrap_or_else(Client::none)
     }
 
     /// Prints JSON if that was asked for, or else what `text` makes of it.
@@ -59,6 +77,16 @@ impl Ask {
         let answer: Answer = self.client().change(method, path, headers, body)?;
         self.show(&answer, || text_of(&answer))?;
         Ok(answer)
+    }
+}
+
+/// The address of a URL.
+fn address(url: &str) -> Result<String, String> {
+    let address = url.strip_prefix("https://").unwrap_or(url).trim_end_matches('/');
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(_) if !address.contains("://") => Ok(address.to_owned()),
+        _ => Err(format!("--controller {url:?}: is no address; write https://HOST:PORT")),
     }
 }
 
@@ -114,11 +142,16 @@ pub(super) fn cell(value: &Value) -> String {
 
 /// How long from now: `90s`, `30m`, `2h`, `7d`.
 pub(super) fn moment_after(text: &str) -> Result<Moment, Failure> {
-    let seconds = seconds(text).ok_or_else(|| {
-        Failure::Input(format!("--for {text:?}: is no time; write one such as 90s, 30m, 2h or 7d"))
-    })?;
+    let seconds = seconds_of(text)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Ok(Moment(now.saturating_add(seconds)))
+}
+
+/// How long that is, in seconds.
+pub(super) fn seconds_of(text: &str) -> Result<u64, Failure> {
+    seconds(text).ok_or_else(|| {
+        Failure::Input(format!("--for {text:?}: is no time; write one such as 90s, 30m, 2h or 7d"))
+    })
 }
 
 fn seconds(text: &str) -> Option<u64> {
@@ -144,6 +177,15 @@ mod tests {
         assert_eq!(seconds("7d"), Some(604_800));
         for text in ["", "h", "2", "0s", "-1h", "2w", "99999999999999999999s", "2ö"] {
             assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_has_a_host_and_a_port() {
+        assert_eq!(address("https://10.0.0.5:7443/"), Ok("10.0.0.5:7443".to_owned()));
+        assert_eq!(address("[::1]:7443"), Ok("[::1]:7443".to_owned()));
+        for wrong in ["https://10.0.0.5", "http://10.0.0.5:1", "x", "a:70000"] {
+            assert!(address(wrong).unwrap_err().contains("write https://HOST:PORT"), "{wrong}");
         }
     }
 

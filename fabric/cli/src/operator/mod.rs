@@ -6,12 +6,14 @@
 mod ask;
 mod documents;
 mod grants;
+mod members;
 mod objects;
 mod requests;
 mod trail;
 
 pub(crate) use documents::{ApplyArgs, DiffArgs, ExportArgs, apply, backup, diff, export};
 pub(crate) use grants::GrantVerb;
+pub(crate) use members::{MemberVerb, TokenVerb, UserVerb, member, token, user};
 pub(crate) use objects::{ObjectVerb, run as object};
 pub(crate) use requests::RequestVerb;
 pub(crate) use trail::{AuditArgs, WatchArgs, audit, watch};

@@ -9,7 +9,8 @@ use std::{
 use wireonce_ledger::{
     Amount, DropReason, Status,
     status::{
-        ConfigurationStatus, LedgerRow, LinkState, LinkStatus, UplinkStatus, VnicState, VnicStatus,
+        ConfigurationStatus, ControllerStatus, LedgerRow, LinkState, LinkStatus, UplinkStatus,
+        VnicState, VnicStatus,
     },
 };
 
@@ -77,11 +78,38 @@ fn configuration(configuration: &ConfigurationStatus, now_s: u64) -> String {
     for line in troubles {
         let _ = writeln!(text, "  FAILED   {line}");
     }
+    if let Some(controller) = &configuration.controller {
+        text.push_str(&self::controller(controller, now_s));
+    }
     if let Some(reason) = &configuration.refused {
         let when = ago(configuration.refused_at_s.unwrap_or(now_s));
         let _ = writeln!(text, "THE NEWEST CONFIGURATION IS REFUSED ({when} ago): {reason}");
     }
     text
+}
+
+/// Where the configuration is from, and since when nobody there answers.
+fn controller(controller: &ControllerStatus, now_s: u64) -> String {
+    let ControllerStatus { address, tag, silent_since_s, error, certificate_until_s } = controller;
+    let served = match tag {
+        Some(tag) => format!("text {}", tag.chars().take(12).collect::<String>()),
+        None => "no text yet".to_owned(),
+    };
+    let certificate = match certificate_until_s.checked_sub(now_s) {
+        Some(left) => format!("certificate for {}", duration(left)),
+        None => "CERTIFICATE EXPIRED".to_owned(),
+    };
+    match silent_since_s {
+        None => format!("controller {address} answers; {served}, {certificate}\n"),
+        Some(since) => {
+            let silent = duration(now_s.saturating_sub(*since));
+            let goes_on = if tag.is_some() { " goes on" } else { ", nothing is served" };
+            let error = error.as_deref().unwrap_or("it does not answer");
+            format!(
+                "CONTROLLER {address} SILENT for {silent}; {served}{goes_on}, {certificate}: {error}\n"
+            )
+        }
+    }
 }
 
 fn wall_clock_s() -> u64 {
@@ -343,6 +371,27 @@ mod tests {
             configuration(&now, 1_090)
                 .ends_with("THE NEWEST CONFIGURATION IS REFUSED (10 s ago): a.toml:3: nonsense\n")
         );
+    }
+
+    #[test]
+    fn the_page_says_where_the_configuration_is_from_and_since_when_nobody_answers() {
+        let mut status = ControllerStatus {
+            address: "10.0.0.5:7443".to_owned(),
+            tag: Some("0123456789abcdef".to_owned()),
+            certificate_until_s: 1_000 + 86_400 * 3,
+            ..ControllerStatus::default()
+        };
+        assert_eq!(
+            controller(&status, 1_000),
+            "controller 10.0.0.5:7443 answers; text 0123456789ab, certificate for 3 d 0 h\n"
+        );
+        status.silent_since_s = Some(940);
+        status.error = Some("refused".to_owned());
+        let said = controller(&status, 1_000);
+        assert!(said.starts_with("CONTROLLER 10.0.0.5:7443 SILENT for 1 min 0 s; "), "{said}");
+        assert!(said.contains("text 0123456789ab goes on") && said.ends_with(": refused\n"));
+        status.tag = None;
+        assert!(controller(&status, u64::MAX).contains("no text yet, nothing is served, CERT"));
     }
 
     fn sample(at_us: u64, tx: Amount) -> Status {

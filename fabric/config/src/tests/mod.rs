@@ -1,6 +1,7 @@
 //! Whole files in, configurations or one error out.
 
 mod change;
+mod control;
 mod errors;
 mod examples;
 mod host;

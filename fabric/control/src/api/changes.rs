@@ -13,13 +13,13 @@ use crate::{
 };
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{HeaderMap, header},
     response::IntoResponse,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use wireonce_desired::{Direction, Kind, PoolUse, export as export_house, read, render};
+use wireonce_desired::{Direction, Kind, PoolUse, export as export_house, read};
 
 /// Puts all objects of a document, TOML or JSON, or none. What is not in it stays.
 #[utoipa::path(post, path = "/v1/apply", params(How), request_body(content = String, description =
@@ -62,26 +62,6 @@ pub(super) async fn export(
 ) -> Result<impl IntoResponse, Failed> {
     let text = blocking(move || Ok(export_house(&shared.controller.state()?.house))).await?;
     Ok(([(header::CONTENT_TYPE, "application/toml")], text))
-}
-
-/// The tables that a host is sent, as they stand below its own `[host]` and `[fabric]`.
-#[utoipa::path(get, path = "/v1/hosts/{host}/text", params(("host" = String, Path)),
-    responses((status = 200, body = String), (status = 404, body = super::answers::ErrorBody)))]
-pub(super) async fn host_text(
-    State(shared): State<Shared>,
-    Who(_): Who,
-    Path(host): Path<String>,
-) -> Result<impl IntoResponse, Failed> {
-    let text = move || {
-        let state = shared.controller.state()?;
-        match render(&state.house, &host) {
-            Some(text) => Ok(text),
-            None => Err(state.find(Kind::Server, &host).err().unwrap_or_else(|| {
-                Refusal::new(Gate::Missing, "the host", "does not exist", "name another")
-            })),
-        }
-    };
-    Ok(([(header::CONTENT_TYPE, "application/toml")], blocking(text).await?))
 }
 
 /// Moves a reservation from one server's grant to another's.

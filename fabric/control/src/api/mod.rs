@@ -1,7 +1,7 @@
-//! The API: HTTP and JSON on a Unix socket, under `/v1`.
+//! The API: HTTP and JSON on a Unix socket, and over TLS if that is configured, under `/v1`.
 //!
 //! ```text
-//! accept ─ SO_PEERCRED ─ role ─ handler ─┬─ controller, on a thread that may wait for the disk
+//! accept ─ SO_PEERCRED or certificate ─ role ─ handler ─┬─ controller, on a thread that may wait for the disk
 //!                                        └─ {"error": {gate, thing, problem, remedy, who}}
 //! ```
 //! The only asynchronous code of the crate. Reading is for everybody with a role; what
@@ -9,22 +9,26 @@
 
 mod answers;
 mod changes;
+mod members;
 mod objects;
 mod openapi;
 mod reports;
 mod requests;
 mod server;
+mod texts;
+mod tls;
 mod trail;
 mod who;
 
 pub(crate) use answers::ErrorBody;
+pub use members::{HostItem, Made};
 pub use server::{Running, start};
 
 use crate::{Controller, refusal::Refusal, settings::Settings, store::Revision};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use std::{
     sync::{Arc, OnceLock},
@@ -35,11 +39,16 @@ use tokio::{
     task,
 };
 use wireonce_desired::Moment;
+use wireonce_member::messages::JOIN_LEN_MAX;
 
 /// Largest body of a request, bytes: some 100,000 vNICs.
 const BODY_LEN_MAX: usize = 64 << 20;
 /// Most who watch at a time.
 const WATCHERS_MAX: usize = 64;
+/// Most hosts that wait for another text: twice as many as there can be.
+const WAITERS_MAX: usize = 4096;
+/// Most texts that are made at a time.
+const RENDERS_MAX: usize = 2;
 /// The header that names the role to act in.
 pub(crate) const ACTING_AS: &str = "x-wireonce-as";
 
@@ -50,6 +59,12 @@ struct Shared {
     settings: Arc<Settings>,
     revision: watch::Receiver<Revision>,
     watchers: Arc<Semaphore>,
+    /// Hosts that wait for another text.
+    waiters: Arc<Semaphore>,
+    /// Texts that are made at a time.
+    renders: Arc<Semaphore>,
+    /// Without `https` nobody gets a certificate.
+    gatehouse: Option<Arc<members::Gatehouse>>,
 }
 
 /// All paths.
@@ -59,8 +74,16 @@ fn router(shared: Shared) -> Router {
         .route("/v1/whoami", get(who::whoami))
         .route("/v1/apply", post(changes::apply))
         .route("/v1/export", get(changes::export))
-        .route("/v1/hosts/{host}/text", get(changes::host_text))
         .route("/v1/hosts/{host}/report", reports::route())
+        .route("/v1/hosts", get(members::hosts))
+        .route("/v1/hosts/{host}/text", get(texts::host_text))
+        .route("/v1/hosts/{host}/certificate", post(members::renew))
+        .route("/v1/hosts/{host}/revoke", post(members::revoke))
+        .route("/v1/join", post(members::join).layer(DefaultBodyLimit::max(JOIN_LEN_MAX)))
+        .route("/v1/tokens", get(members::invitations).post(members::invite))
+        .route("/v1/tokens/{id}", delete(members::forget))
+        .route("/v1/users", get(members::people).post(members::person))
+        .route("/v1/users/{name}/revoke", post(members::revoke_person))
         .route("/v1/grants/move", post(changes::shift))
         .route("/v1/grants/end", post(changes::end))
         .route("/v1/pools/use", get(changes::pool_use))

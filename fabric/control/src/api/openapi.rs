@@ -1,6 +1,6 @@
 //! The description of the API, made from the code.
 
-use super::{changes, objects, reports, requests, trail, who};
+use super::{changes, members, objects, reports, requests, texts, trail, who};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -20,7 +20,17 @@ use utoipa::OpenApi;
         objects::remove,
         changes::apply,
         changes::export,
-        changes::host_text,
+        members::hosts,
+        texts::host_text,
+        members::renew,
+        members::revoke,
+        members::join,
+        members::invite,
+        members::invitations,
+        members::forget,
+        members::person,
+        members::people,
+        members::revoke_person,
         changes::shift,
         changes::end,
         changes::pool_use,

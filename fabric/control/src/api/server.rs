@@ -1,12 +1,16 @@
 //! The socket, the runtime and the clock's tick: everything that starts and stops.
 
 use super::{
-    Shared, WATCHERS_MAX, now, router,
+    RENDERS_MAX, Shared, WAITERS_MAX, WATCHERS_MAX,
+    members::Gatehouse,
+    now, router,
+    tls::{Tls, TlsDoor},
     who::{Door, Peer},
 };
-use crate::{Controller, settings::Settings};
+use crate::{Controller, pki::Authority, settings::Settings};
 use std::{
     fs, io,
+    net::SocketAddr,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,11 +18,12 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::UnixListener,
+    net::{TcpListener, UnixListener},
     runtime::{Builder, Runtime},
     sync::{Semaphore, oneshot, watch},
     time,
 };
+use wireonce_member::tls::Clock;
 
 /// How often it is looked whether a timed change ends.
 const TICK: Duration = Duration::from_secs(1);
@@ -37,12 +42,20 @@ pub struct Running {
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
     socket: PathBuf,
+    https: Option<SocketAddr>,
 }
 
-/// Serves the API on the socket of `settings`.
+/// Where the API is served.
+struct Doors {
+    unix: UnixListener,
+    tls: Option<TlsDoor>,
+    gatehouse: Option<Arc<Gatehouse>>,
+}
+
+/// Serves the API on the socket of `settings`, and over TLS if they say where.
 ///
 /// # Errors
-/// The socket is in use or cannot be made, or no thread can be started.
+/// The socket or address is in use or cannot be used, or no thread can be started.
 pub fn start(controller: Controller, settings: Settings) -> io::Result<Running> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -51,18 +64,25 @@ pub fn start(controller: Controller, settings: Settings) -> io::Result<Running> 
         .thread_name("control")
         .build()?;
     let socket = settings.control.socket.clone();
-    let listener = {
+    let doors = {
         let _inside = runtime.enter();
-        listen(&socket)?
+        open(&controller, &settings)?
     };
+    let https = doors.tls.as_ref().map(TlsDoor::address);
     let (stop, stopped) = oneshot::channel();
     let served = thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || serve(runtime, controller, settings, listener, stopped))?;
-    Ok(Running { stop: Some(stop), served: Some(served), socket })
+        .spawn(move || serve(runtime, controller, settings, doors, stopped))?;
+    Ok(Running { stop: Some(stop), served: Some(served), socket, https })
 }
 
 impl Running {
+    /// Where it is served over TLS.
+    #[must_use]
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
     /// Stops serving; answers on their way are given a moment.
     pub fn stop(mut self) {
         self.end();
@@ -102,27 +122,63 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Makes the doors. Has to be called inside the runtime.
+fn open(controller: &Controller, settings: &Settings) -> io::Result<Doors> {
+    let unix = listen(&settings.control.socket)?;
+    let Some(address) = settings.control.https else {
+        return Ok(Doors { unix, tls: None, gatehouse: None });
+    };
+    let at = |error: io::Error| {
+        let text = "change `[control] https`, or end who listens there";
+        io::Error::new(error.kind(), format!("https {address}: {error}; {text}"))
+    };
+    let listener = std::net::TcpListener::bind(address).map_err(at)?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let authority = Authority::open(&**controller.store(), now()).map_err(io::Error::other)?;
+    let authority = Arc::new(authority);
+    let addresses = settings.control.addresses_for_hosts(listener.local_addr()?);
+    let places = addresses.iter().filter_map(|it| it.rsplit_once(':')).map(|(host, _)| host);
+    let places = places.map(|host| host.trim_matches(['[', ']']).to_owned()).collect();
+    let tls = Tls::new(Arc::clone(&authority), places, Clock::of_the_machine());
+    let tls = TlsDoor::open(listener, tls.map_err(io::Error::other)?)?;
+    let gatehouse = Some(Arc::new(Gatehouse { authority, addresses }));
+    Ok(Doors { unix, tls: Some(tls), gatehouse })
+}
+
 fn serve(
     runtime: Runtime,
     controller: Controller,
     settings: Settings,
-    listener: UnixListener,
+    doors: Doors,
     stopped: oneshot::Receiver<()>,
 ) {
     let (revisions, revision) = watch::channel(controller.wait(0, Duration::ZERO));
     let settings = Arc::new(settings);
-    let door = Door { listener, settings: Arc::clone(&settings) };
+    let Doors { unix, tls, gatehouse } = doors;
+    let door = Door { listener: unix, settings: Arc::clone(&settings) };
     let shared = Shared {
         controller: controller.clone(),
         settings,
         revision,
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
+        renders: Arc::new(Semaphore::new(RENDERS_MAX)),
+        gatehouse,
     };
     let service = router(shared).into_make_service_with_connect_info::<Peer>();
+    let over_tls = service.clone();
     runtime.block_on(async move {
         let ticking = controller.clone();
         tokio::spawn(async move { tick(ticking).await });
         tokio::spawn(async move { follow(controller, revisions).await });
+        if let Some(tls) = tls {
+            tokio::spawn(async move {
+                if let Err(error) = axum::serve(tls, over_tls).await {
+                    tracing::error!(%error, "the API over TLS has ended");
+                }
+            });
+        }
         tokio::select! {
             done = axum::serve(door, service) => {
                 if let Err(error) = done {

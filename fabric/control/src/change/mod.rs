@@ -19,6 +19,9 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use plan::{json, take_counters, unchanged};
+pub(crate) use state::HOUSE;
+
 pub use audit::{Action, AuditEntry};
 pub use plan::{Answer, Plan, Standing, plan};
 pub use request::{Decision, Request, RequestState, Verdict, decide};

@@ -95,7 +95,7 @@ pub fn plan(
 }
 
 /// That nobody changed the house since it was read.
-pub(super) fn unchanged(state: &State) -> Compare {
+pub(crate) fn unchanged(state: &State) -> Compare {
     Compare { key: HOUSE.to_owned(), version: state.house_version }
 }
 
@@ -423,7 +423,18 @@ pub(super) fn evidence(house: &House, difference: &Difference) -> Vec<PoolUse> {
     pools.into_iter().flat_map(both).collect()
 }
 
-pub(super) fn json<T: Serialize>(value: &T) -> Allowed<Vec<u8>> {
+/// Takes the counters out of what is to be written, so that more can be written with them.
+pub(crate) fn take_counters(ops: &mut Vec<Op>, state: &State) -> super::Counters {
+    let value = |op: &Op| match op {
+        Op::Put { key, value, .. } if key == HOUSE => serde_json::from_slice(value).ok(),
+        _ => None,
+    };
+    let counters = ops.iter().rev().find_map(value);
+    ops.retain(|op| !matches!(op, Op::Put { key, .. } if key == HOUSE));
+    counters.unwrap_or_else(|| state.counters.clone())
+}
+
+pub(crate) fn json<T: Serialize>(value: &T) -> Allowed<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| {
         Refusal::new(
             Gate::Store,

@@ -3,7 +3,7 @@
 use super::{
     Action, Allowed, Answer, AuditEntry, Base, Change, Edit, OPEN_REQUESTS_MAX, Plan, REQUESTS_MAX,
     Standing, State,
-    plan::{evidence, json, plan, unchanged},
+    plan::{evidence, json, plan, take_counters, unchanged},
     state::HOUSE,
 };
 use crate::{
@@ -199,11 +199,7 @@ fn approve_it(
     let change = bounded(state, &request.change, decision.ceiling, decision.end)?;
     let standing = Standing { request: Some(request) };
     let mut planned = plan(state, caller, &change, standing, now)?;
-    let mut counters = match planned.ops.iter().rev().find_map(house_value) {
-        Some(value) => serde_json::from_slice(value).unwrap_or_else(|_| state.counters.clone()),
-        None => state.counters.clone(),
-    };
-    planned.ops.retain(|op| house_value(op).is_none());
+    let mut counters = take_counters(&mut planned.ops, state);
     let entry = AuditEntry {
         reason: decision.word.clone(),
         ..entry(&mut counters.audit, request, Action::Approved, caller, now)
@@ -308,13 +304,6 @@ fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
 fn forgotten(state: &State) -> impl Iterator<Item = u64> {
     let excess = (state.requests.len() + 1).saturating_sub(REQUESTS_MAX);
     state.requests.values().filter(|r| !r.is_open()).map(|r| r.number).take(excess)
-}
-
-fn house_value(op: &Op) -> Option<&[u8]> {
-    match op {
-        Op::Put { key, value, .. } if key == HOUSE => Some(value),
-        _ => None,
-    }
 }
 
 /// A line of the audit trail about a request.

@@ -3,6 +3,7 @@
 use super::{Allowed, Request};
 use crate::{
     caller::Caller,
+    pki::{Credentials, Identity, Invitation},
     refusal::{Gate, Refusal},
     store::{Entry, Range, Revision, Store},
 };
@@ -63,6 +64,10 @@ pub struct State {
     pub timers: BTreeMap<String, Timer>,
     /// Requests, by number.
     pub requests: BTreeMap<u64, Request>,
+    /// Tokens, by the hash of their secret.
+    pub invitations: BTreeMap<String, Invitation>,
+    /// Who was given certificates.
+    pub members: BTreeMap<Identity, Credentials>,
     /// Ids that vNICs have or had.
     pub vnic_ids: BTreeSet<u64>,
     /// Ids that uplinks have or had.
@@ -75,7 +80,7 @@ impl State {
     /// # Errors
     /// The store cannot be read, or holds what this version does not understand.
     pub fn read(store: &dyn Store) -> Allowed<Self> {
-        let prefixes = [HOUSE, "object/", "timer/", "request/", "used/"];
+        let prefixes = [HOUSE, "object/", "timer/", "request/", "token/", "member/", "used/"];
         let (revision, found) = store.ranges(&prefixes.map(Range::all))?;
         let mut state = Self { revision, ..Self::default() };
         for entry in found.into_iter().flatten() {
@@ -100,6 +105,11 @@ impl State {
         } else if key.starts_with("request/") {
             let request: Request = parse(entry)?;
             self.requests.insert(request.number, request);
+        } else if let Some(hash) = key.strip_prefix("token/") {
+            self.invitations.insert(hash.to_owned(), parse(entry)?);
+        } else if key.starts_with("member/") {
+            let credentials: Credentials = parse(entry)?;
+            self.members.insert(credentials.identity(), credentials);
         } else if let Some(id) = key.strip_prefix("used/vnic/") {
             self.vnic_ids.insert(id.parse().map_err(|error| unreadable(key, error))?);
         } else if let Some(id) = key.strip_prefix("used/uplink/") {

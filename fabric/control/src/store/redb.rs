@@ -10,8 +10,9 @@ use redb::{
     TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 use std::{
-    fmt,
+    fmt, fs,
     io::ErrorKind,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -60,7 +61,7 @@ impl RedbStore {
         let shown = place.clone();
         Self::with(place, move || {
             // An empty file would become an empty house without a word.
-            match std::fs::metadata(&path) {
+            match fs::metadata(&path) {
                 Ok(found) if found.len() == 0 => {
                     let problem = "the file is empty".to_owned();
                     return Err(StoreError::Damaged { place: shown.clone(), problem });
@@ -70,7 +71,12 @@ impl RedbStore {
                 }
                 _ => {}
             }
-            builder().create(&path).map_err(|error| database_error(&shown, error))
+            let database = builder().create(&path);
+            let database = database.map_err(|error| database_error(&shown, error))?;
+            // It holds the key of the certificate authority.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .map_err(|error| io_error(&shown, &error))?;
+            Ok(database)
         })
     }
 

@@ -103,7 +103,8 @@ impl Gateway {
             ..Self::local_uplink(config, uplink, port, count.into())
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
-        if uplinks.is_empty() {
+        // With a controller they may come at any time.
+        if uplinks.is_empty() && config.control.is_none() {
             let (origin, host) = (config.origin.clone(), config.host.name.clone());
             return Err(GatewayError::NoUplinks { origin, host });
         }
