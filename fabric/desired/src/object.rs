@@ -300,11 +300,34 @@ impl Grant {
 
     /// Changes what it reserves, and nothing else.
     pub fn set_reservation(&mut self, direction: Direction, rate: Rate) {
-        let terms = match direction {
+        self.terms_mut(direction).reservation = (rate != Rate::ZERO).then_some(rate);
+    }
+
+    /// Gives away `rate` of what it reserves, and as much of its limit, if it has one. `None`, and
+    /// nothing is changed, if it reserves less.
+    pub fn give(&mut self, direction: Direction, rate: Rate) -> Option<()> {
+        let left = self.reservation(direction).checked_sub(rate)?;
+        self.set_reservation(direction, left);
+        let terms = self.terms_mut(direction);
+        // Never below what is still reserved: a limit is not below its reservation.
+        terms.limit = terms.limit.map(|limit| limit.checked_sub(rate).unwrap_or(Rate::ZERO));
+        Some(())
+    }
+
+    /// Takes what another one gave: reserves so much more, and may use so much more, if it has a
+    /// limit.
+    pub fn take(&mut self, direction: Direction, rate: Rate) {
+        let more = self.reservation(direction).saturating_add(rate);
+        self.set_reservation(direction, more);
+        let terms = self.terms_mut(direction);
+        terms.limit = terms.limit.map(|limit| limit.saturating_add(rate));
+    }
+
+    fn terms_mut(&mut self, direction: Direction) -> &mut Terms {
+        match direction {
             Direction::Up => self.up.get_or_insert_default(),
             Direction::Down => self.down.get_or_insert_default(),
-        };
-        terms.reservation = (rate != Rate::ZERO).then_some(rate);
+        }
     }
 }
 

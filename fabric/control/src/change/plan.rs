@@ -188,16 +188,14 @@ impl<'s> Draft<'s> {
         let taker = self.house.grant(&to_name).cloned();
         let mut taker = taker.unwrap_or_else(|| Grant::empty(pool, to));
         for direction in directions {
-            let has = giver.reservation(*direction);
-            let Some(left) = has.checked_sub(*rate) else {
+            if giver.give(*direction, *rate).is_none() {
+                let has = giver.reservation(*direction);
                 let word = direction.word();
                 let problem = format!("reserves {has} {word}, and {rate} cannot be taken from it");
                 let remedy = format!("move at most {has}, or take it from another server");
                 return wrong(Gate::House, Kind::Grant.title(&from_name), &problem, &remedy);
-            };
-            giver.set_reservation(*direction, left);
-            let more = taker.reservation(*direction).saturating_add(*rate);
-            taker.set_reservation(*direction, more);
+            }
+            taker.take(*direction, *rate);
         }
         giver.until = *until;
         taker.until = *until;
