@@ -208,7 +208,7 @@ pub(crate) fn user(verb: &UserVerb) -> Result<(), Failure> {
     match verb {
         UserVerb::Make { name, role, out, ask } => {
             let directory = out.clone().unwrap_or_else(|| name.into());
-            make_user(name, role, Directory::new(directory), ask)
+            make_user(name, role, &Directory::new(directory), ask)
         }
         UserVerb::List { ask } => {
             let users: Vec<Credentials> = ask.client().get("/v1/users")?;
@@ -232,7 +232,7 @@ pub(crate) fn user(verb: &UserVerb) -> Result<(), Failure> {
 }
 
 /// The key is made here and stays here.
-fn make_user(name: &str, role: &str, directory: Directory, ask: &Ask) -> Result<(), Failure> {
+fn make_user(name: &str, role: &str, directory: &Directory, ask: &Ask) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Runtime(error.to_string());
     let key = TlsKey::generate();
     let key = key.ok_or_else(|| failed(&"the operating system gave no random bytes"))?;

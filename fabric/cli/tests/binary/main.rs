@@ -1,6 +1,8 @@
 //! Tests of the built program.
 
 #[cfg(test)]
+mod agents;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod control;

@@ -8,6 +8,7 @@
 mod changes;
 mod refusals;
 mod reports;
+mod texts;
 mod watching;
 
 use serde_json::Value;
