@@ -15,7 +15,8 @@
 mod core;
 mod vnic;
 
-pub(crate) use vnic::{Allowance, VnicShare, VnicUse, Waker};
+pub(crate) use vnic::{Allowance, VnicShare, VnicUse};
+pub(crate) use wireonce_host::Waker;
 
 use self::core::{Home, IDLE_US};
 use rustc_hash::FxHashMap;

@@ -1,9 +1,9 @@
 //! A shaper with a clock of its own: rates, order, bounds, books.
 
-use super::{queue::BYTES_MAX, *};
+use super::*;
 use crate::shares::Allowance;
 use proptest::prelude::*;
-use wireonce_frame::{Offload, sample::Sample};
+use wireonce_frame::{Offload, ecn::Ecn, sample::Sample};
 use wireonce_ledger::Amount;
 
 const MBIT: u64 = 1_000_000;

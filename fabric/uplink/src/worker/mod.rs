@@ -14,6 +14,7 @@
 //! batches, with the ring's next `enter`; what waits for the kernel is bounded.
 
 mod change;
+mod downward;
 mod port;
 mod run;
 mod snapshot;

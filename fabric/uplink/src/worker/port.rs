@@ -1,6 +1,6 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
-use super::{NewRights, snapshot::UplinkSnapshot, tables::Moves};
+use super::{NewRights, downward::Downward, snapshot::UplinkSnapshot, tables::Moves};
 use crate::{
     announce::{self, Announcer},
     books::{Books, Owner},
@@ -34,6 +34,8 @@ pub(super) struct UplinkPort {
     pub(super) storm: Arc<OutsideStorm>,
     /// What frames from servers have to pass; `None`: it is not shaped.
     pub(super) police: Option<Arc<Police>>,
+    /// What came from outside and waits for its turn.
+    pub(super) down: Downward,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
@@ -61,6 +63,7 @@ impl UplinkPort {
             driver,
             storm,
             police: None,
+            down: Downward::default(),
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -76,7 +79,9 @@ impl UplinkPort {
 
     /// The uplink has other keys, but the same port.
     pub(super) fn change(&mut self, rights: NewRights) {
-        NewRights { uplink: self.uplink, storm: self.storm, police: self.police } = rights;
+        let NewRights { uplink, storm, police, down } = rights;
+        (self.uplink, self.storm, self.police) = (uplink, storm, police);
+        self.down.change(down);
     }
 
     /// Tells those outside which vNICs are here since now.
@@ -102,12 +107,22 @@ impl UplinkPort {
         self.closing = true;
         self.carrier = false;
         self.announcer = None;
+        // What waits goes at once.
+        self.down.change(None);
         self.driver.close(ring)
+    }
+
+    /// The worker ends: books what waits.
+    pub(super) fn give_up_waiting(&mut self, books: &mut Books) {
+        self.down.give_up(&mut |vnic, frame| {
+            let account = books.at(Owner::vnic(vnic), Stage::UplinkRx);
+            account.drop(DropReason::Stopped, frame.amount);
+        });
     }
 
     /// Whether the kernel is done with it.
     pub(super) fn is_closed(&self) -> bool {
-        self.closing && self.driver.is_closed()
+        self.closing && self.down.is_empty() && self.driver.is_closed()
     }
 
     /// Books a frame of `owner` and queues it for the wire.
