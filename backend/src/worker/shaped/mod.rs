@@ -163,6 +163,22 @@ impl Shaped {
         }
     }
 
+    /// Its rate is what `share` says from now on. What waits stays.
+    pub(super) fn use_share(&mut self, share: Arc<VnicShare>) {
+        if !Arc::ptr_eq(&self.share, &share) {
+            self.share.relieve();
+            self.share = share;
+            if !self.queue.is_empty() {
+                self.share.hold(self.queue.bytes());
+            }
+        }
+    }
+
+    /// True if it is not needed any more: the home is not shaped, and nothing waits.
+    pub(super) fn is_over(&self) -> bool {
+        self.queue.is_empty() && self.share.is_open()
+    }
+
     /// True while frames wait.
     pub(super) fn has_waiting(&self) -> bool {
         !self.queue.is_empty()

@@ -140,6 +140,24 @@ fn a_change_of_the_rate_holds_from_the_next_frame_on() {
 }
 
 #[test]
+fn another_share_takes_over_what_waits_and_a_home_that_is_not_shaped_ends_the_shaper() {
+    let (mut shaped, before) = shaped(MBIT);
+    (0..50).for_each(|_| shaped.hold(frame(1, 1_514, 0), &mut |_| panic!("there is room")));
+    let (_, after) = self::shaped(MBIT);
+    shaped.use_share(Arc::clone(&after));
+    assert_eq!((before.in_use(0).queued_bytes, after.in_use(0).queued_bytes), (0, 50 * 1_642));
+    assert!(!shaped.is_over());
+    after.allow(Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX }, 0);
+    assert!(!shaped.is_over(), "something waits");
+    for now_us in 1..10 {
+        while let Some(cost) = shaped.next(now_us, &mut |_| ()).map(|held| held.cost) {
+            shaped.done(Some(cost), now_us);
+        }
+    }
+    assert!(shaped.is_over());
+}
+
+#[test]
 fn a_sparse_flow_overtakes_a_bulk_flow() {
     let (mut shaped, _share) = shaped(10 * MBIT);
     for _ in 0..100 {

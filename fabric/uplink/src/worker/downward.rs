@@ -246,7 +246,8 @@ impl Waiting {
             if !self.is_paid(now_us) {
                 return None;
             }
-            self.front_is_ready = !self.queue.front_is_late(now_us);
+            // What nothing holds back any more is not late.
+            self.front_is_ready = self.share.is_none() || !self.queue.front_is_late(now_us);
             if !self.front_is_ready {
                 self.drop_front(dropped);
             }

@@ -15,6 +15,7 @@
 
 mod change;
 mod downward;
+mod egress;
 mod port;
 mod run;
 mod snapshot;

@@ -307,8 +307,12 @@ impl Worker {
     }
 
     fn submit(&mut self) -> Result<(), RingError> {
-        for port in self.uplinks.iter_mut().flatten() {
-            port.driver.transmit().submit(&mut self.ring)?;
+        let Self { uplinks, books, ring, started, .. } = self;
+        for port in uplinks.iter_mut().flatten() {
+            if port.has_egress() {
+                port.serve_egress(books, micros(*started));
+            }
+            port.driver.transmit().submit(ring)?;
         }
         Ok(())
     }

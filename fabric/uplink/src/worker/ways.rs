@@ -50,7 +50,7 @@ impl Outwards<'_> {
                     let reason = DropReason::OverLease;
                     return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
                 }
-                port.send(self.books, owner, verdict.amount, &out, frame);
+                port.send_for(self.books, *peer, owner, verdict.amount, &out, frame);
             }
             Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
         }
