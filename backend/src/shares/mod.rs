@@ -15,13 +15,16 @@
 mod core;
 mod vnic;
 
-pub(crate) use vnic::{Allowance, VnicShare, VnicUse, Waker};
+#[cfg(test)]
+pub(crate) use vnic::Allowance;
+pub(crate) use vnic::{VnicShare, VnicUse};
+pub(crate) use wireonce_host::Waker;
 
 use self::core::{Home, IDLE_US};
 use rustc_hash::FxHashMap;
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -40,12 +43,17 @@ pub(crate) struct Shares {
     pub(crate) vnics: Arc<FxHashMap<VnicId, Arc<VnicShare>>>,
     pub(crate) waker: Arc<Waker>,
     homes: Arc<Mutex<Vec<Home>>>,
+    /// Whose leases count.
+    gateways: Gateways,
     /// A number that tells this process from its earlier lives.
     life: u64,
     /// Those whose home is not shaped any more. Before workers know of the new one, they would
     /// send what waits to the old one, at any rate.
     opening: Vec<Arc<VnicShare>>,
 }
+
+/// The gateways of homes that are shaped.
+type Gateways = Arc<RwLock<Vec<PeerId>>>;
 
 /// The running thread. It ends when this is dropped.
 #[derive(Debug)]
@@ -69,11 +77,21 @@ pub(crate) struct Ears<L> {
     pub(crate) workers: L,
     news: mpsc::Sender<News>,
     waker: Arc<Waker>,
+    gateways: Gateways,
+}
+
+impl<L> Ears<L> {
+    /// Anybody may send us leases; only a home's gateway wakes the thread.
+    fn is_gateway(&self, peer: PeerId) -> bool {
+        self.gateways.read().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+    }
 }
 
 impl<L: SessionListener> SessionListener for Ears<L> {
     fn session(&self, event: SessionEvent) {
-        if let SessionEvent::Up(session) = &event {
+        if let SessionEvent::Up(session) = &event
+            && self.is_gateway(session.peer)
+        {
             let _ = self.news.send(News::Up(session.peer));
             self.waker.unpark();
         }
@@ -81,7 +99,7 @@ impl<L: SessionListener> SessionListener for Ears<L> {
     }
 
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
-        if channel != BANDWIDTH_CHANNEL {
+        if channel != BANDWIDTH_CHANNEL || !self.is_gateway(peer) {
             return;
         }
         if let Some(Message::Lease(lease)) = Message::parse(payload) {
@@ -125,6 +143,8 @@ impl Shares {
             home.change(uplink, terms, starter_bps, at_home, now_us);
             homes.push(home);
         }
+        *self.gateways.write().unwrap_or_else(PoisonError::into_inner) =
+            homes.iter().map(|home| home.gateway).collect();
         drop(homes);
         self.opening = keep_unshaped(config, &self.vnics, &mut vnics);
         self.vnics = Arc::new(vnics);
@@ -134,15 +154,16 @@ impl Shares {
     /// The workers have the tables that go with the last change.
     pub(crate) fn tables_are_taken(&mut self) {
         for share in self.opening.drain(..) {
-            let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
-            share.allow(any, 0);
+            share.open();
         }
     }
 
     /// For whoever hears of sessions, and the thread's mail.
     pub(crate) fn ears<L>(&self, workers: L) -> (Ears<L>, Inbox) {
         let (news, inbox) = mpsc::channel();
-        let ears = Ears { workers, news: news.clone(), waker: Arc::clone(&self.waker) };
+        let waker = Arc::clone(&self.waker);
+        let gateways = Arc::clone(&self.gateways);
+        let ears = Ears { workers, news: news.clone(), waker, gateways };
         (ears, Inbox { news, inbox })
     }
 
@@ -204,14 +225,16 @@ fn home_vnics(
         .map(|(vnic, _)| vnic)
         .filter(|vnic| vnic.home.as_ref().is_some_and(|home| home.id == uplink.id));
     let home_vnic = |vnic: &Arc<Vnic>| {
-        let share = before.get(&vnic.id).cloned().unwrap_or_default();
+        let share = before.get(&vnic.id).filter(|share| !share.is_open()).cloned();
+        let share = share.unwrap_or_default();
         shares.insert(vnic.id, Arc::clone(&share));
         (vnic.terms(Direction::Up), share)
     };
     at_home.map(home_vnic).collect()
 }
 
-/// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened.
+/// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened, until
+/// the next configuration: workers forget it when nothing waits any more.
 fn keep_unshaped(
     config: &Config,
     before: &FxHashMap<VnicId, Arc<VnicShare>>,
@@ -219,7 +242,9 @@ fn keep_unshaped(
 ) -> Vec<Arc<VnicShare>> {
     let mut opening = Vec::new();
     for (vnic, _) in config.local_vnics() {
-        if let (Some(share), false) = (before.get(&vnic.id), shares.contains_key(&vnic.id)) {
+        if let (Some(share), false) = (before.get(&vnic.id), shares.contains_key(&vnic.id))
+            && !share.is_open()
+        {
             shares.insert(vnic.id, Arc::clone(share));
             opening.push(Arc::clone(share));
         }
@@ -395,5 +420,40 @@ mod tests {
         shares.tables_are_taken();
         assert_eq!(before.allowed_bps(u64::MAX - 1), u64::MAX);
         assert!(lock(&shares.homes).is_empty());
+        // And the next change forgets it.
+        change(&mut shares, ", up = '1Gbit'", "");
+        assert!(share(&shares, 1).is_none());
+    }
+
+    #[test]
+    fn a_vnic_that_is_shaped_again_gets_a_share_of_its_own() {
+        let mut shares = shares();
+        let before = share(&shares, 1).unwrap();
+        change(&mut shares, ", up = '1Gbit'", "");
+        shares.tables_are_taken();
+        change(&mut shares, ", up = '1Gbit'", ", up = '2Gbit'");
+        let after = share(&shares, 1).unwrap();
+        assert!(!Arc::ptr_eq(&before, &after) && !after.is_open());
+        assert!(before.is_open(), "whoever still has it sends what waits");
+    }
+
+    #[derive(Default)]
+    struct Deaf;
+
+    impl SessionListener for Deaf {
+        fn session(&self, _: SessionEvent) {}
+    }
+
+    #[test]
+    fn only_a_home_s_gateway_wakes_the_thread() {
+        let shares = shares();
+        let (ears, Inbox { inbox, .. }) = shares.ears(Deaf);
+        let lease = wireonce_shares::Lease { epoch: 1, rate_bps: 1, answers_us: 0 };
+        let lease = LeaseMessage { uplink: 7, life: 9, lease, starter_bps: 0 };
+        let bytes = Message::Lease(lease).emit();
+        ears.message(PeerId(1), BANDWIDTH_CHANNEL, &bytes);
+        assert!(inbox.try_recv().is_err(), "that one's uplink is not shaped");
+        ears.message(PeerId(0), BANDWIDTH_CHANNEL, &bytes);
+        assert!(matches!(inbox.try_recv(), Ok(News::Lease(PeerId(0), _))));
     }
 }

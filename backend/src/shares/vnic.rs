@@ -8,21 +8,8 @@
 //! The numbers are written one by one. Whoever reads between two of them sees a rate with the
 //! expiry of the one before, for one turn at most.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    thread::Thread,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use wireonce_frame::segment::WireCost;
-
-/// Wakes the shares thread when it sleeps because nobody sends anything.
-#[derive(Debug, Default)]
-pub(crate) struct Waker {
-    asleep: AtomicBool,
-    thread: OnceLock<Thread>,
-}
 
 /// One vNIC whose home is shaped.
 #[derive(Debug, Default)]
@@ -64,35 +51,6 @@ pub(crate) struct VnicUse {
     pub(crate) demand_bps: u64,
     pub(crate) held: bool,
     pub(crate) queued_bytes: u64,
-}
-
-impl Waker {
-    /// Called by the shares thread once, before anybody wakes it.
-    pub(super) fn set_thread(&self, thread: Thread) {
-        // Set once: there is one shares thread.
-        let _ = self.thread.set(thread);
-    }
-
-    /// The shares thread is about to sleep for long. It looks once more after this.
-    pub(super) fn fall_asleep(&self) {
-        self.asleep.store(true, Relaxed);
-    }
-
-    /// Wakes the thread if it sleeps for long.
-    #[inline]
-    pub(crate) fn wake(&self) {
-        if self.asleep.load(Relaxed) {
-            self.asleep.store(false, Relaxed);
-            self.unpark();
-        }
-    }
-
-    /// Wakes the thread, whatever it does.
-    pub(super) fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
 }
 
 impl VnicShare {
@@ -137,6 +95,17 @@ impl VnicShare {
         self.rate_bps.store(allowance.rate_bps, Relaxed);
         self.until_us.store(allowance.until_us, Relaxed);
         self.demand_bps.store(demand_bps, Relaxed);
+    }
+
+    /// The home is not shaped any more: whatever waits may go at once, now and for ever.
+    pub(super) fn open(&self) {
+        let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
+        self.allow(any, 0);
+    }
+
+    /// True if the home is not shaped any more.
+    pub(crate) fn is_open(&self) -> bool {
+        self.later_bps.load(Relaxed) == u64::MAX
     }
 
     pub(crate) fn in_use(&self, now_us: u64) -> VnicUse {

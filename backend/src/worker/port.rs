@@ -219,11 +219,16 @@ impl Port {
         self.tx.clear();
         self.rx.clear();
         self.next_pair = 0;
+        self.give_up_shaped(DropReason::PortDown);
+        (std::mem::take(&mut self.books), std::mem::take(&mut self.broken_rings))
+    }
+
+    /// Books what waits for the vNIC's share.
+    pub(super) fn give_up_shaped(&mut self, reason: DropReason) {
         if let Some(shaped) = self.shaped.take() {
             let guest_tx = &mut self.books.guest_tx;
-            shaped.give_up(&mut |frame| guest_tx.drop(DropReason::PortDown, frame.amount));
+            shaped.give_up(&mut |frame| guest_tx.drop(reason, frame.amount));
         }
-        (std::mem::take(&mut self.books), std::mem::take(&mut self.broken_rings))
     }
 
     /// Takes the place of another port: what the kernel still says of that one's rings

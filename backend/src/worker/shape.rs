@@ -2,13 +2,14 @@
 
 use super::{
     port::{Books, Port},
-    shaped::{Held, Offer, Shaped},
+    shaped::{Offer, Shaped},
     transmit::{self, Verdict},
 };
 use wireonce_directory::{Directory, Route};
 use wireonce_frame::{FrameSource, SliceSource, segment::WireCost};
 use wireonce_ledger::DropReason;
 use wireonce_link::{Fabric, Outbound, PeerId};
+use wireonce_queue::Held;
 use wireonce_wire::Endpoint;
 
 /// A frame for a peer.

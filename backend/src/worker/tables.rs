@@ -120,15 +120,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Shapes the vNICs that have a share. One that has had it keeps it, and what waits.
+    /// Shapes the vNICs that have a share. One that has had one keeps what waits; without a share it
+    /// has had its last news, that it may send at any rate.
     fn take_shares(&mut self, shares: &FxHashMap<VnicId, Arc<VnicShare>>, waker: &Arc<Waker>) {
         let now_us = self.now_us();
         for (id, index) in &self.by_vnic {
             let Some(share) = shares.get(id) else { continue };
             let port = &mut self.ports[*index];
-            if port.shaped.is_none() {
-                let shaped = Shaped::new(Arc::clone(share), Arc::clone(waker), now_us);
-                port.shaped = Some(Box::new(shaped));
+            match &mut port.shaped {
+                Some(shaped) => shaped.use_share(Arc::clone(share)),
+                None => {
+                    let shaped = Shaped::new(Arc::clone(share), Arc::clone(waker), now_us);
+                    port.shaped = Some(Box::new(shaped));
+                }
             }
         }
         self.shapes = self.ports.iter().any(|port| port.shaped.is_some());

@@ -6,10 +6,12 @@
 mod daemon;
 mod links;
 mod peers;
+mod waker;
 pub mod workers;
 
 pub use daemon::{Applied, ApplyError, Daemon};
 pub use peers::PeerChange;
+pub use waker::Waker;
 
 use peers::peer_config;
 use std::{

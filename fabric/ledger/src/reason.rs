@@ -115,10 +115,12 @@ reasons! {
     RxBufferSmall = "rx-buffer-small",
 
     // Bandwidth.
-    /// More waits for the vNIC's share of its uplink than may wait, and other traffic of the vNIC must not wait with it.
+    /// More waits for the vNIC's share of its uplink than may wait, or for too long: at its server towards the home, at the gateway from outside.
     Shaped = "shaped",
     /// The server sent more through the uplink than the gateway had leased it, or the vNIC more than its limit.
     OverLease = "over-lease",
+    /// The daemon ended, or the uplink was closed, while the frame waited for its turn.
+    Stopped = "stopped",
 
     // At the uplink.
     /// The uplink's queue was full.

@@ -38,6 +38,8 @@ pub struct Status {
     pub uplinks: Vec<UplinkStatus>,
     /// Who may send how much through which uplink, where that is shaped.
     pub shares: Vec<ShareStatus>,
+    /// What comes from outside for which vNIC, at uplinks where that is shaped.
+    pub down: Vec<DownStatus>,
     /// The books, one row for each vNIC or uplink and stage.
     pub ledger: Vec<LedgerRow>,
     /// Everything else that is counted, by name.
@@ -198,6 +200,8 @@ pub struct UplinkStatus {
     pub inward: Amount,
     /// What it can carry towards the outside, in bits a second; `None`: it is not shaped.
     pub up_bps: Option<u64>,
+    /// What it can carry from the outside, in bits a second; `None`: it is not shaped.
+    pub down_bps: Option<u64>,
     /// Fabric to outside.
     #[serde(rename = "out")]
     pub outward: Amount,
@@ -235,6 +239,33 @@ pub struct VnicShareStatus {
     pub held: bool,
     /// Bytes that wait.
     pub queued_bytes: u64,
+}
+
+/// What one vNIC gets from the outside through one uplink that is shaped. A gateway shows those
+/// that are at home there, and others that frames came for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DownStatus {
+    /// The uplink's name.
+    pub uplink: String,
+    /// The name of the server that the vNIC is on.
+    pub server: String,
+    /// The vNIC's name.
+    pub vnic: String,
+    /// Its id.
+    pub vnic_id: u64,
+    /// What it may have now, in wire bits a second; 0 while nothing comes for it but a burst.
+    pub rate_bps: u64,
+    /// What would come; `None`: more than it may have.
+    pub demand_bps: Option<u64>,
+    /// Something had to wait lately.
+    pub held: bool,
+    /// Bytes that wait.
+    pub queued_bytes: u64,
+    /// Wire bits that went to its server.
+    pub served_bits: u64,
+    /// Frames that were dropped because too much waited, or too long.
+    pub dropped_frames: u64,
 }
 
 /// One [`Account`] of one vNIC or uplink.

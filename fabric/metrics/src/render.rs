@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use wireonce_ledger::{
     Amount, Status,
-    status::{LedgerRow, LinkState, LinkStatus, VnicState},
+    status::{DownStatus, LedgerRow, LinkState, LinkStatus, VnicState},
 };
 
 /// The metrics of a daemon, in the text format of OpenMetrics 1.0.
@@ -38,6 +38,7 @@ impl Collector for Page {
         daemon(&mut page, status)?;
         vnics(&mut page, status)?;
         uplinks(&mut page, status)?;
+        bandwidth(&mut page, status)?;
         links(&mut page, status)?;
         ledger(&mut page, status)?;
         others(&mut page, status)
@@ -156,6 +157,37 @@ fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     page.counters("uplink_kernel_dropped_frames", help, None, drops)
 }
 
+/// What vNICs get from the outside, where that is shaped: at gateways.
+fn bandwidth(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let labels = |it: &DownStatus| vec![label("uplink", &it.uplink), label("vnic", &it.vnic)];
+    type Of = fn(&DownStatus) -> Option<f64>;
+    let unit = Unit::Other("bits_per_second".to_owned());
+    let gauges: [(&str, &str, Option<&Unit>, Of); 4] = [
+        ("down_rate", "What the vNIC may get from the outside", Some(&unit), |it| {
+            Some(it.rate_bps as f64)
+        }),
+        (
+            "down_demand",
+            "What would come for it; absent: more than it may get",
+            Some(&unit),
+            |it| it.demand_bps.map(|bps| bps as f64),
+        ),
+        ("down_held", "1 while something for it has to wait", None, |it| Some(flag(it.held))),
+        ("down_waiting", "What waits for it", Some(&Unit::Bytes), |it| {
+            Some(it.queued_bytes as f64)
+        }),
+    ];
+    for (name, help, unit, of) in gauges {
+        let samples = status.down.iter().filter_map(|it| Some((labels(it), of(it)?)));
+        page.gauges(name, help, unit, samples)?;
+    }
+    let wire = status.down.iter().map(|it| (labels(it), it.served_bits / 8));
+    page.counters("down_wire", "Wire bytes that went to it", Some(&Unit::Bytes), wire)?;
+    let dropped = status.down.iter().map(|it| (labels(it), it.dropped_frames));
+    let help = "Frames dropped because too much waited, or too long";
+    page.counters("down_dropped_frames", help, None, dropped)
+}
+
 fn links(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     let peer = |link: &LinkStatus| vec![label("peer", &link.peer)];
     let up = status.links.iter().map(|link| (peer(link), flag(link.state == LinkState::Up)));
@@ -267,6 +299,15 @@ mod tests {
                 ..LinkStatus::default()
             }],
             uplinks: vec![UplinkStatus { name: "east-1".to_owned(), ..UplinkStatus::default() }],
+            down: vec![DownStatus {
+                uplink: "east-1".to_owned(),
+                vnic: "vm-a".to_owned(),
+                rate_bps: 5_000_000,
+                demand_bps: Some(4_000_000),
+                served_bits: 800,
+                dropped_frames: 3,
+                ..DownStatus::default()
+            }],
             ledger: vec![LedgerRow::new("vm-a", 1, Stage::GuestTx, &account)],
             counters: BTreeMap::from([("vhost_user_bad-ring".to_owned(), 3)]),
             ..Status::default()
@@ -281,6 +322,11 @@ mod tests {
             "wireonce_vnic_state{vnic=\"vm-a\",network=\"\",state=\"running\"} 1.0",
             "wireonce_vnic_state{vnic=\"vm-a\",network=\"\",state=\"down\"} 0.0",
             "wireonce_uplink_carrier{uplink=\"east-1\",interface=\"\"} 0.0",
+            "wireonce_down_rate_bits_per_second{uplink=\"east-1\",vnic=\"vm-a\"} 5000000.0",
+            "wireonce_down_demand_bits_per_second{uplink=\"east-1\",vnic=\"vm-a\"} 4000000.0",
+            "wireonce_down_waiting_bytes{uplink=\"east-1\",vnic=\"vm-a\"} 0.0",
+            "wireonce_down_wire_bytes_total{uplink=\"east-1\",vnic=\"vm-a\"} 100",
+            "wireonce_down_dropped_frames_total{uplink=\"east-1\",vnic=\"vm-a\"} 3",
             "wireonce_link_up{peer=\"gateway-a\"} 1.0",
             "wireonce_link_round_trip_seconds{peer=\"gateway-a\"} 0.00025",
             "wireonce_link_sent_bytes_total{peer=\"gateway-a\"} 99",

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod books;
 pub mod designated;
+mod down;
 pub mod driver;
 pub mod forward;
 mod gateway;

@@ -88,6 +88,9 @@ fn uplink(cluster: &Cluster, host: &Host, id: usize, gateway: &Host) -> Value {
     {
         entries.push(("up", up.into()));
     }
+    if let Some(down) = cluster.plan.down {
+        entries.push(("down", down.into()));
+    }
     table(entries)
 }
 
@@ -109,22 +112,30 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
     if cluster.plan.gateways > 0 {
         entries.push(("home", uplink_name(vm.home + 1).into()));
     }
-    if vm.limit.is_some() {
+    if vm.limit.or(vm.down_limit).is_some() {
         entries.push(("policy", vm.name.as_str().into()));
     }
     Ok(table(entries))
 }
 
-/// The policy of a VM that has a limit; it has the VM's name.
+/// The policy of a VM that has limits; it has the VM's name.
 fn policy(vm: &super::VmPlan) -> Option<Value> {
-    let up = table([("limit", vm.limit?.into())]);
-    Some(table([("name", vm.name.as_str().into()), ("up", up)]))
+    let limits = [("up", vm.limit), ("down", vm.down_limit)];
+    let limits = limits.iter().filter_map(|(way, limit)| Some((*way, (*limit)?)));
+    let terms = limits.map(|(way, limit)| (way, table([("limit", limit.into())])));
+    let terms: Vec<(&str, Value)> = terms.collect();
+    (!terms.is_empty()).then(|| table([("name", vm.name.as_str().into())].into_iter().chain(terms)))
 }
 
 fn grant(cluster: &Cluster, server: usize, shares: i64) -> Result<Value> {
     let server = cluster.host(server)?;
-    let up = table([("shares", shares.into())]);
-    Ok(table([("pool", POOL.into()), ("server", server.name.as_str().into()), ("up", up)]))
+    let terms = table([("shares", shares.into())]);
+    Ok(table([
+        ("pool", POOL.into()),
+        ("server", server.name.as_str().into()),
+        ("up", terms.clone()),
+        ("down", terms),
+    ]))
 }
 
 fn uplink_name(id: usize) -> String {

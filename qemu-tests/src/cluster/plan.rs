@@ -19,13 +19,16 @@ pub struct VmPlan {
     pub home: usize,
     /// The most that it may send to its home, such as `20Mbit`.
     pub limit: Option<&'static str>,
+    /// The most that it may get from its home.
+    pub down_limit: Option<&'static str>,
 }
 
 impl VmPlan {
     /// A VM with one queue pair and its home on the first gateway.
     #[must_use]
     pub fn new(name: &str, server: usize, number: u8) -> Self {
-        Self { name: name.to_owned(), server, number, queue_pairs: 1, home: 0, limit: None }
+        let name = name.to_owned();
+        Self { name, server, number, queue_pairs: 1, home: 0, limit: None, down_limit: None }
     }
 
     /// Its address.
@@ -89,7 +92,9 @@ pub struct Plan {
     pub driver: UplinkDriver,
     /// What each uplink carries towards the outside, such as `200Mbit`; `None`: it is not shaped.
     pub up: Option<&'static str>,
-    /// Shares of the servers in the pool, from the first on; those without have the default.
+    /// What each uplink carries from the outside; `None`: it is not shaped.
+    pub down: Option<&'static str>,
+    /// Shares of the servers in the pool, both ways, from the first on; those without have the default.
     pub shares: Vec<i64>,
     /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
     pub rogue: Option<usize>,
@@ -117,6 +122,7 @@ impl Plan {
             backend_listens: true,
             driver: UplinkDriver::Packet,
             up: None,
+            down: None,
             shares: Vec::new(),
             rogue: None,
             unprivileged: false,

@@ -32,6 +32,9 @@ pub struct Status {
     /// Who has how much of which uplink, as it comes.
     #[serde(default)]
     pub shares: Vec<Value>,
+    /// What vNICs get from the outside, as it comes.
+    #[serde(default)]
+    pub down: Vec<Value>,
     /// Its uplinks, as they come.
     #[serde(default)]
     pub uplinks: Vec<Value>,

@@ -23,6 +23,7 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
     section(&mut page, &uplinks(now, before, clock));
     section(&mut page, &shares::servers(now, before, clock));
     section(&mut page, &shares::vnics(now));
+    section(&mut page, &shares::down(now, before, clock));
     section(&mut page, &ledger(&now.ledger));
     section(&mut page, &drops(&now.ledger));
     section(&mut page, &counters(now));

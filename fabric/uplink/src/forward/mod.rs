@@ -69,6 +69,8 @@ pub struct In {
     pub flow_hash: u32,
     /// ECN field of the frame's IP header.
     pub ecn: Ecn,
+    /// Bytes of all its headers, for what it costs on the wire.
+    pub header_len: usize,
 }
 
 /// Whom a frame from outside goes to.
@@ -168,6 +170,7 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
                 offload,
                 flow_hash: flow_hash(&headers, head),
                 ecn: ecn::read(&headers, head).unwrap_or(Ecn::NotEct),
+                header_len: headers.header_len(),
             }),
         },
         Err(reason) => drop(reason, segments),

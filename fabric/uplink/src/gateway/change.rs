@@ -61,6 +61,7 @@ impl Gateway {
             group: (workers > 1).then(Arc::default),
             // Its tables will say.
             police: None,
+            down: None,
         }
     }
 
@@ -104,10 +105,11 @@ impl Gateway {
         }
         self.shares.change(config, numbers, self.now_us());
         self.shares_thread.changed();
+        self.downwards.change(config, self.now_us());
         let rights = |(uplink, _): (&Arc<Uplink>, &Port)| {
             let storm = Arc::clone(self.storms.get(&uplink.id)?);
-            let police = self.shares.police(uplink.id);
-            Some((uplink.id, NewRights { uplink: Arc::clone(uplink), storm, police }))
+            let (police, down) = (self.shares.police(uplink.id), self.downwards.of(uplink.id));
+            Some((uplink.id, NewRights { uplink: Arc::clone(uplink), storm, police, down }))
         };
         let tables = NewTables {
             directory: Arc::clone(&directory),

@@ -11,6 +11,7 @@ mod tests;
 
 use crate::{
     books::{Books, Owner},
+    down::{DownThread, Downwards},
     driver::DriverError,
     shares::{Shares, SharesThread},
     storm::OutsideStorm,
@@ -79,6 +80,8 @@ pub struct Gateway {
     directory: Arc<Directory>,
     shares: Shares,
     shares_thread: SharesThread,
+    downwards: Downwards,
+    down_thread: DownThread,
     host: FabricHost,
     workers: Workers<Worker>,
     /// What the outside may send to everybody, for each uplink.
@@ -98,8 +101,10 @@ impl Gateway {
         let count = config.host.workers.max(1);
         let started = Instant::now();
         let shares = Shares::new(config, &PeerNumbers::in_order(config), 0);
+        let downwards = Downwards::new(config, 0);
         let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
             police: shares.police(uplink.id),
+            down: downwards.of(uplink.id),
             ..Self::local_uplink(config, uplink, port, count.into())
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
@@ -123,12 +128,18 @@ impl Gateway {
         let shares_thread = shares
             .start(inbox, host.agent(), started)
             .map_err(|source| GatewayError::System { action: "start the shares thread", source })?;
+        let down_thread = downwards.start(started).map_err(|source| {
+            let action = "start the thread that divides bandwidth downwards";
+            GatewayError::System { action, source }
+        })?;
         let storms = uplinks.iter().map(|it| (it.uplink.id, Arc::clone(&it.storm))).collect();
         Ok(Self {
             config: Arc::clone(config),
             directory,
             shares,
             shares_thread,
+            downwards,
+            down_thread,
             host,
             workers,
             storms,
@@ -179,6 +190,7 @@ impl Gateway {
             }),
             inward,
             up_bps: uplink.up_bps,
+            down_bps: uplink.down_bps,
             outward,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
         }
@@ -210,6 +222,7 @@ impl Daemon for Gateway {
             uptime_s: self.started.elapsed().as_secs(),
             sampled_at_us,
             shares: self.shares.status(&self.config, sampled_at_us),
+            down: self.downwards.status(),
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
             uplinks: self
@@ -231,6 +244,7 @@ impl Daemon for Gateway {
         // Peers hear no more hellos first, then the workers end.
         self.host.stop();
         drop(self.shares_thread);
+        drop(self.down_thread);
         drop(self.workers);
     }
 }

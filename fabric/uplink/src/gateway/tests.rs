@@ -6,6 +6,7 @@
 mod bed;
 mod change;
 mod clear_text;
+mod downwards;
 mod inward;
 mod pool;
 mod server;

@@ -13,6 +13,8 @@ use wireonce_shares::{
 
 /// A server that has not reported for so long wants nothing.
 const SILENT_US: u64 = 60_000;
+/// A server that reports more often is heard, and answered as often as this.
+const ANSWER_US: u64 = 1_000;
 /// All shares are computed anew at most once in this time for each 16 servers.
 const COMPUTE_US: u64 = 1_000;
 
@@ -36,7 +38,11 @@ struct Server {
     demand: Demand,
     /// When it reported last.
     heard_us: Option<u64>,
+    /// When it was answered last.
+    answered_us: Option<u64>,
     served_bits: u64,
+    /// It has nobody at home here any more.
+    gone: bool,
 }
 
 /// What one server has, for people.
@@ -45,6 +51,7 @@ pub(super) struct Standing<'a> {
     pub(super) peer: PeerId,
     pub(super) name: &'a str,
     pub(super) promised_bps: u64,
+    pub(super) reservation_bps: u64,
     pub(super) starter_bps: u64,
     pub(super) demand: Demand,
     pub(super) served_bits: u64,
@@ -91,7 +98,8 @@ impl Desk {
             let terms = config.terms_on(uplink, holder, Direction::Up);
             let starter_bps = terms.limited(starter_bps);
             if let Some(at) = self.servers.iter().position(|server| server.peer == id) {
-                (self.servers[at].terms, self.servers[at].starter_bps) = (terms, starter_bps);
+                let server = &mut self.servers[at];
+                (server.terms, server.starter_bps, server.gone) = (terms, starter_bps, false);
                 self.lessor.set_starter(ServerIndex(at), starter_bps);
             } else {
                 self.servers.push(Server::new(id, &peer.name, terms, starter_bps));
@@ -100,7 +108,20 @@ impl Desk {
         }
     }
 
-    /// A report came from `peer`; the lease that answers it.
+    /// Forgets servers that left, when what they were promised has run out.
+    pub(super) fn sweep(&mut self, now_us: u64) {
+        let Self { servers, lessor, .. } = self;
+        for at in (0..servers.len()).rev() {
+            let index = ServerIndex(at);
+            if servers[at].gone && lessor.promised_bps(index, now_us) == 0 {
+                servers.remove(at);
+                lessor.remove(index);
+            }
+        }
+    }
+
+    /// A report came from `peer`; the lease that answers it, unless one just has: who reports
+    /// without a pause would keep us from all others. What it acknowledges counts in any case.
     pub(super) fn report(
         &mut self,
         peer: PeerId,
@@ -120,9 +141,19 @@ impl Desk {
         let starter_bps = server.starter_bps;
         let Report { sent_us, obeyed } = message.report;
         self.lessor.hear(index, Report { sent_us, obeyed }, now_us);
+        if server.answered_us.is_some_and(|us| now_us < us.saturating_add(ANSWER_US)) {
+            return None;
+        }
+        server.answered_us = Some(now_us);
         self.compute(now_us);
         let lease = self.lessor.lease(index, now_us)?;
         Some(LeaseMessage { uplink: self.uplink, life: message.life, lease, starter_bps })
+    }
+
+    /// The most that a server may be sending now.
+    pub(super) fn promised_bps(&self, peer: PeerId, now_us: u64) -> u64 {
+        let at = self.servers.iter().position(|server| server.peer == peer);
+        at.map_or(0, |at| self.lessor.promised_bps(ServerIndex(at), now_us))
     }
 
     /// The most that each server may be sending now, in their order.
@@ -131,6 +162,7 @@ impl Desk {
             peer: server.peer,
             name: &server.name,
             promised_bps: self.lessor.promised_bps(ServerIndex(at), now_us),
+            reservation_bps: server.terms.reservation_bps,
             starter_bps: server.starter_bps,
             demand: server.demand_at(now_us),
             served_bits: server.served_bits,
@@ -170,7 +202,9 @@ impl Server {
             life: None,
             demand: Demand::Bps(0),
             heard_us: None,
+            answered_us: None,
             served_bits: 0,
+            gone: false,
         }
     }
 
@@ -178,6 +212,7 @@ impl Server {
     fn leave(&mut self) {
         self.terms = Terms { reservation_bps: 0, limit_bps: Some(0), ..self.terms };
         self.starter_bps = 0;
+        self.gone = true;
     }
 
     fn demand_at(&self, now_us: u64) -> Demand {

@@ -110,17 +110,19 @@ impl Shares {
         let desk = |uplink: &Arc<Uplink>| {
             let known = before.iter().position(|counter| counter.desk.uplink == uplink.id.0);
             let Some(at) = known.filter(|_| uplink.usable_bps(Direction::Up).is_some()) else {
-                return Desk::new(config, numbers, uplink, first_epoch, now_us);
+                return (Desk::new(config, numbers, uplink, first_epoch, now_us), None);
             };
-            let mut desk = before.swap_remove(at).desk;
+            let Counter { mut desk, police } = before.swap_remove(at);
             desk.change(config, numbers, uplink);
-            Some(desk)
+            desk.sweep(now_us);
+            (Some(desk), Some(police))
         };
         let desks = config.local_uplinks().map(|(uplink, _)| uplink);
         let desks: Vec<_> = desks.map(desk).zip(config.local_uplinks()).collect();
-        for (desk, (uplink, _)) in desks {
+        for ((desk, before), (uplink, _)) in desks {
             let Some(desk) = desk else { continue };
-            let police = Arc::new(police_of(config, numbers, uplink, &desk, now_us));
+            let police = police_of(config, numbers, uplink, &desk, before.as_deref(), now_us);
+            let police = Arc::new(police);
             counters.push(Counter { desk, police });
         }
     }
@@ -178,12 +180,13 @@ impl Shares {
     }
 }
 
-/// Meters of all vNICs whose home is `uplink`.
+/// Meters of all vNICs whose home is `uplink`; those from `before` go on.
 fn police_of(
     config: &Config,
     numbers: &PeerNumbers,
     uplink: &Uplink,
     desk: &Desk,
+    before: Option<&Police>,
     now_us: u64,
 ) -> Police {
     let mut police = Police::default();
@@ -192,8 +195,11 @@ fn police_of(
         if let (true, VnicPlace::Peer(peer)) = (at_home, &vnic.place)
             && let Some(peer) = numbers.get(peer)
         {
-            police.add(vnic.id, peer, vnic.terms(Direction::Up).limit_bps);
+            police.add(before, vnic.id, peer, vnic.terms(Direction::Up).limit_bps);
         }
+    }
+    for standing in desk.standings(now_us) {
+        police.reserve(standing.peer, standing.reservation_bps, now_us);
     }
     set_rates(desk, &police, now_us);
     police
@@ -237,9 +243,10 @@ impl Thread {
                 continue;
             }
             looked_us = now_us;
-            let counters = lock(&self.counters);
+            let mut counters = lock(&self.counters);
             let mut busy = false;
-            for counter in counters.iter() {
+            for counter in counters.iter_mut() {
+                counter.desk.sweep(now_us);
                 set_rates(&counter.desk, &counter.police, now_us);
                 busy |= counter.desk.is_busy(now_us);
             }
@@ -254,7 +261,7 @@ impl Thread {
         let Some(counter) = counter else { return };
         let Some(lease) = counter.desk.report(peer, report, now_us) else { return };
         // Before the server knows of a raise, its meter does.
-        set_rates(&counter.desk, &counter.police, now_us);
+        counter.police.set_rate(peer, counter.desk.promised_bps(peer, now_us), now_us);
         self.agent.send(peer, BANDWIDTH_CHANNEL, Message::Lease(lease).emit().to_vec());
     }
 

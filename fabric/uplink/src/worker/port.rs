@@ -1,6 +1,12 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
-use super::{NewRights, snapshot::UplinkSnapshot, tables::Moves};
+use super::{
+    NewRights,
+    downward::Downward,
+    egress::{Egress, Leaving},
+    snapshot::UplinkSnapshot,
+    tables::Moves,
+};
 use crate::{
     announce::{self, Announcer},
     books::{Books, Owner},
@@ -20,6 +26,7 @@ use wireonce_frame::{
     segment::{WireCost, cut, segment},
 };
 use wireonce_ledger::{Amount, DropReason, Stage};
+use wireonce_link::PeerId;
 use wireonce_ring::{Ring, RingError};
 use wireonce_wire::VnicId;
 
@@ -34,6 +41,10 @@ pub(super) struct UplinkPort {
     pub(super) storm: Arc<OutsideStorm>,
     /// What frames from servers have to pass; `None`: it is not shaped.
     pub(super) police: Option<Arc<Police>>,
+    /// What came from outside and waits for its turn.
+    pub(super) down: Downward,
+    /// What came from servers and waits for the port.
+    egress: Egress,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
@@ -61,6 +72,8 @@ impl UplinkPort {
             driver,
             storm,
             police: None,
+            down: Downward::default(),
+            egress: Egress::default(),
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -76,7 +89,9 @@ impl UplinkPort {
 
     /// The uplink has other keys, but the same port.
     pub(super) fn change(&mut self, rights: NewRights) {
-        NewRights { uplink: self.uplink, storm: self.storm, police: self.police } = rights;
+        let NewRights { uplink, storm, police, down } = rights;
+        (self.uplink, self.storm, self.police) = (uplink, storm, police);
+        self.down.change(down);
     }
 
     /// Tells those outside which vNICs are here since now.
@@ -102,12 +117,77 @@ impl UplinkPort {
         self.closing = true;
         self.carrier = false;
         self.announcer = None;
+        // What waits goes at once.
+        self.down.change(None);
         self.driver.close(ring)
+    }
+
+    /// The worker ends: books what waits.
+    pub(super) fn give_up_waiting(&mut self, books: &mut Books) {
+        self.down.give_up(&mut |vnic, frame| {
+            let account = books.at(Owner::vnic(vnic), Stage::UplinkRx);
+            account.drop(DropReason::Stopped, frame.amount);
+        });
+        self.drop_egress(books, DropReason::Stopped);
+    }
+
+    /// Books a frame of `owner` that `server` sent, which is within what it may send, and queues
+    /// it for the wire. If the port is full it waits for its server's turn.
+    pub(super) fn send_for(
+        &mut self,
+        books: &mut Books,
+        server: PeerId,
+        owner: Owner,
+        amount: Amount,
+        out: &Out,
+        frame: &FrameRef<'_>,
+    ) {
+        let has_room = self.egress.is_empty() && self.driver.transmit().has_room(frame.frame_len());
+        let may_wait = self.police.is_some() || !self.egress.is_empty();
+        if has_room || !may_wait || !self.carrier {
+            return self.send(books, owner, amount, out, frame);
+        }
+        books.at(owner, Stage::UplinkTx).input += amount;
+        let leaving = Leaving::new(frame, *out, Booking { owner, amount });
+        self.egress.push(server, leaving, self.police.as_deref(), &mut |lost| {
+            let Booking { owner, amount } = lost.booking;
+            books.at(owner, Stage::UplinkTx).drop(DropReason::UplinkBusy, amount);
+        });
+    }
+
+    /// Whether anything waits for the port.
+    pub(super) fn has_egress(&self) -> bool {
+        !self.egress.is_empty()
+    }
+
+    /// Queues what waits for the port, as far as it has room.
+    pub(super) fn serve_egress(&mut self, books: &mut Books, now_us: u64) {
+        if !self.carrier && !self.closing {
+            return self.drop_egress(books, DropReason::UplinkFailed);
+        }
+        let transmit = self.driver.transmit();
+        while let Some(leaving) =
+            self.egress.next(self.police.as_deref(), now_us, |frame| transmit.has_room(frame.len()))
+        {
+            let (booking, Out { vnet, vlan, flow, .. }) = (leaving.booking, leaving.out);
+            let queued =
+                leaving.with_frame(|frame| transmit.queue(vnet, vlan, flow, frame, booking));
+            if queued.is_err() {
+                let account = books.at(booking.owner, Stage::UplinkTx);
+                account.drop(DropReason::UplinkBusy, booking.amount);
+            }
+        }
+    }
+
+    fn drop_egress(&mut self, books: &mut Books, reason: DropReason) {
+        for Booking { owner, amount } in self.egress.drain().map(|leaving| leaving.booking) {
+            books.at(owner, Stage::UplinkTx).drop(reason, amount);
+        }
     }
 
     /// Whether the kernel is done with it.
     pub(super) fn is_closed(&self) -> bool {
-        self.closing && self.driver.is_closed()
+        self.closing && self.down.is_empty() && self.egress.is_empty() && self.driver.is_closed()
     }
 
     /// Books a frame of `owner` and queues it for the wire.

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     GatewayError,
     books::{Books, Owner},
+    down::Down,
     driver::FanoutGroup,
     shares::Police,
     storm::OutsideStorm,
@@ -64,6 +65,8 @@ pub(crate) struct LocalUplink {
     pub(crate) group: Option<Arc<FanoutGroup>>,
     /// What frames from servers have to pass; `None`: it is not shaped.
     pub(crate) police: Option<Arc<Police>>,
+    /// What frames from outside have to wait for; `None`: it is not shaped downwards.
+    pub(crate) down: Option<Arc<Down>>,
 }
 
 /// What a worker of the gateway can be asked, besides what every worker can.
@@ -132,6 +135,7 @@ impl Work for Worker {
                 worked = Some(Side::Ports);
             }
             self.run_timers(now_us);
+            self.release_waiting(now_us);
             self.submit()?;
             self.fabric.flush(&mut self.ring, now_us)?;
             self.book_outcomes();
@@ -236,9 +240,9 @@ impl Worker {
         let Self { ring, fabric, directory, uplinks, books, .. } = self;
         let place = uplinks.get_mut(completion.token.index as usize);
         let Some(port) = place.and_then(Option::as_mut) else { return Ok(()) };
-        let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
-        let mut inwards =
-            Inwards { directory, fabric, books, uplink: uplink.id, storm, passed, now_us };
+        let UplinkPort { uplink, inward: passed, driver, storm, down, .. } = port;
+        let uplink = uplink.id;
+        let mut inwards = Inwards { directory, fabric, books, uplink, storm, down, passed, now_us };
         driver.receive(ring, completion, &mut |received| inwards.take(&received))
     }
 
@@ -247,13 +251,31 @@ impl Worker {
         let Self { fabric, directory, uplinks, books, .. } = self;
         let mut worked = false;
         for port in uplinks.iter_mut().flatten().filter(|port| port.driver.has_more()) {
-            let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
+            let UplinkPort { uplink, inward: passed, driver, storm, down, .. } = port;
             let uplink = uplink.id;
-            let mut inwards = Inwards { directory, fabric, books, uplink, storm, passed, now_us };
+            let mut inwards =
+                Inwards { directory, fabric, books, uplink, storm, down, passed, now_us };
             driver.receive_more(&mut |received| inwards.take(&received));
             worked = true;
         }
         worked
+    }
+
+    /// Sends what has waited for its vNIC's share and may go now.
+    fn release_waiting(&mut self, now_us: u64) {
+        let Self { fabric, directory, uplinks, books, .. } = self;
+        for port in uplinks.iter_mut().flatten().filter(|port| !port.down.is_empty()) {
+            let UplinkPort { uplink, inward: passed, storm, down, .. } = port;
+            let uplink = uplink.id;
+            Inwards { directory, fabric, books, uplink, storm, down, passed, now_us }.release();
+        }
+    }
+
+    /// The worker ends: what waits has an end, too.
+    fn give_up_waiting(&mut self) {
+        for port in self.uplinks.iter_mut().flatten() {
+            port.give_up_waiting(&mut self.books);
+        }
     }
 
     fn finish(&mut self, completion: Completion) {
@@ -285,8 +307,12 @@ impl Worker {
     }
 
     fn submit(&mut self) -> Result<(), RingError> {
-        for port in self.uplinks.iter_mut().flatten() {
-            port.driver.transmit().submit(&mut self.ring)?;
+        let Self { uplinks, books, ring, started, .. } = self;
+        for port in uplinks.iter_mut().flatten() {
+            if port.has_egress() {
+                port.serve_egress(books, micros(*started));
+            }
+            port.driver.transmit().submit(ring)?;
         }
         Ok(())
     }
@@ -325,8 +351,9 @@ impl Worker {
             return Wait::Poll;
         }
         let uplinks = self.uplinks.iter().flatten();
-        let announcements = uplinks.filter_map(UplinkPort::next_announcement_us);
+        let announcements = uplinks.clone().filter_map(UplinkPort::next_announcement_us);
         let next_us = announcements
+            .chain(uplinks.filter_map(|port| port.down.next_us(now_us)))
             .chain(self.fabric.next_deadline_us())
             .fold(self.next_refresh_us, u64::min);
         Wait::AtMostUs(next_us.saturating_sub(now_us).max(1))
@@ -342,7 +369,10 @@ impl Worker {
                     let _ = reply.try_send(self.snapshot());
                 }
                 Mail::Own(command) => self.obey(command, now_us)?,
-                Mail::Stop => return Ok(false),
+                Mail::Stop => {
+                    self.give_up_waiting();
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
