@@ -16,6 +16,7 @@
 mod change;
 mod downward;
 mod egress;
+mod full;
 mod port;
 mod run;
 mod snapshot;

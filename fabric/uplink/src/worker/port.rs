@@ -1,11 +1,7 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
 use super::{
-    NewRights,
-    downward::Downward,
-    egress::{Egress, Leaving},
-    snapshot::UplinkSnapshot,
-    tables::Moves,
+    NewRights, downward::Downward, egress::Egress, snapshot::UplinkSnapshot, tables::Moves,
 };
 use crate::{
     announce::{self, Announcer},
@@ -26,7 +22,6 @@ use wireonce_frame::{
     segment::{WireCost, cut, segment},
 };
 use wireonce_ledger::{Amount, DropReason, Stage};
-use wireonce_link::PeerId;
 use wireonce_ring::{Ring, RingError};
 use wireonce_wire::VnicId;
 
@@ -44,13 +39,13 @@ pub(super) struct UplinkPort {
     /// What came from outside and waits for its turn.
     pub(super) down: Downward,
     /// What came from servers and waits for the port.
-    egress: Egress,
+    pub(super) egress: Egress,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
-    carrier: bool,
+    pub(super) carrier: bool,
     /// Nothing new comes or goes.
-    closing: bool,
+    pub(super) closing: bool,
     /// `None` on workers that leave announcing to another.
     announcer: Option<Announcer>,
     /// Kernel drops that are booked already.
@@ -129,60 +124,6 @@ impl UplinkPort {
             account.drop(DropReason::Stopped, frame.amount);
         });
         self.drop_egress(books, DropReason::Stopped);
-    }
-
-    /// Books a frame of `owner` that `server` sent, which is within what it may send, and queues
-    /// it for the wire. If the port is full it waits for its server's turn.
-    pub(super) fn send_for(
-        &mut self,
-        books: &mut Books,
-        server: PeerId,
-        owner: Owner,
-        amount: Amount,
-        out: &Out,
-        frame: &FrameRef<'_>,
-    ) {
-        let has_room = self.egress.is_empty() && self.driver.transmit().has_room(frame.frame_len());
-        let may_wait = self.police.is_some() || !self.egress.is_empty();
-        if has_room || !may_wait || !self.carrier {
-            return self.send(books, owner, amount, out, frame);
-        }
-        books.at(owner, Stage::UplinkTx).input += amount;
-        let leaving = Leaving::new(frame, *out, Booking { owner, amount });
-        self.egress.push(server, leaving, self.police.as_deref(), &mut |lost| {
-            let Booking { owner, amount } = lost.booking;
-            books.at(owner, Stage::UplinkTx).drop(DropReason::UplinkBusy, amount);
-        });
-    }
-
-    /// Whether anything waits for the port.
-    pub(super) fn has_egress(&self) -> bool {
-        !self.egress.is_empty()
-    }
-
-    /// Queues what waits for the port, as far as it has room.
-    pub(super) fn serve_egress(&mut self, books: &mut Books, now_us: u64) {
-        if !self.carrier && !self.closing {
-            return self.drop_egress(books, DropReason::UplinkFailed);
-        }
-        let transmit = self.driver.transmit();
-        while let Some(leaving) =
-            self.egress.next(self.police.as_deref(), now_us, |frame| transmit.has_room(frame.len()))
-        {
-            let (booking, Out { vnet, vlan, flow, .. }) = (leaving.booking, leaving.out);
-            let queued =
-                leaving.with_frame(|frame| transmit.queue(vnet, vlan, flow, frame, booking));
-            if queued.is_err() {
-                let account = books.at(booking.owner, Stage::UplinkTx);
-                account.drop(DropReason::UplinkBusy, booking.amount);
-            }
-        }
-    }
-
-    fn drop_egress(&mut self, books: &mut Books, reason: DropReason) {
-        for Booking { owner, amount } in self.egress.drain().map(|leaving| leaving.booking) {
-            books.at(owner, Stage::UplinkTx).drop(reason, amount);
-        }
     }
 
     /// Whether the kernel is done with it.
