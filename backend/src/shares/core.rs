@@ -69,7 +69,7 @@ impl HomeVnic {
             Demand::Unbounded => 0,
         };
         if now.held {
-            // A tick that comes late, or ends a long sleep, proves no more than a tick.
+            // A tick that comes late, or ends a long sleep, counts as one tick.
             self.share.note_held(passed_us.min(TICK_US));
         }
         self.demand = match now.held {

@@ -237,7 +237,8 @@ pub struct VnicShareStatus {
     pub demand_bps: Option<u64>,
     /// It is held back.
     pub held: bool,
-    /// How long it has been held back since the daemon started, in microseconds; at least so long.
+    /// How long it has been held back since the daemon started, in microseconds: steps of 5 ms in which
+    /// something waited.
     pub held_us: u64,
     /// Bytes that wait.
     pub queued_bytes: u64,

@@ -155,9 +155,9 @@ pub struct VnicRow {
     pub share_bps: Option<u64>,
     /// The limit of its policy.
     pub limit: Both,
-    /// It is held back.
+    /// It has less than it would use.
     pub held: bool,
-    /// For so many percent of the last interval, at least.
+    /// Something of it waited in so many percent of the interval, in steps of 5 ms.
     pub held_percent: Option<u64>,
     /// Bytes that wait.
     pub backlog_bytes: u64,

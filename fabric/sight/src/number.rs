@@ -49,6 +49,11 @@ pub fn number(view: &View<'_>, sight: &Sight) -> House {
         let pool = view.pool_of(vnic).map(|pool| PoolId(numbers.pool(pool)));
         let Some((pool, server)) = pool.zip(servers.get(vnic.host.as_str())) else { continue };
         let policy = vnic.policy.as_deref().and_then(|policy| house.policy(policy));
+        // Who is held back by its server's grant is so at any home.
+        let granted = both(|way| {
+            let pool = view.pool_of(vnic).unwrap_or_default();
+            view.grant_limit(pool, &vnic.host, way).unwrap_or(u64::MAX)
+        });
         let needs = both(|way| policy.map_or(0, |policy| policy.reservation(way).bps()));
         let here = |name: &String| {
             let at = uplinks.get(name.as_str()).copied();
@@ -61,7 +66,7 @@ pub fn number(view: &View<'_>, sight: &Sight) -> House {
             server: *server,
             pool,
             needs,
-            wants: sight.wants.get(&vnic.name).copied().unwrap_or(needs),
+            wants: sight.wants.get(&vnic.name).copied().unwrap_or(needs).min(granted),
             shares: policy.and_then(shares).unwrap_or(SHARES),
             home,
             standbys,

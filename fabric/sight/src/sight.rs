@@ -4,7 +4,11 @@ use crate::{look::minus, view::View};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wireonce_desired::{Direction, Kind, Vnic, bandwidth};
+use wireonce_ledger::status::VnicShareStatus;
 use wireonce_placement::Rates;
+
+/// Who waits in fewer of the steps is not short of bandwidth: a burst waits at any rate.
+const SHORT_PERCENT: u64 = 50;
 
 /// What is seen of the house, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,7 +66,7 @@ impl Sight {
             let Some((_, Some(look))) = &server else { continue };
             let Some(up) = wants(look, vnic, Direction::Up) else { continue };
             let down = wants(look, vnic, Direction::Down).unwrap_or_default();
-            let bound = |wants: Wants, way| bounded(view, vnic, wants, way);
+            let bound = |wants: Wants, way| bounded(view, look, vnic, wants, way);
             let rates =
                 Rates { up_bps: bound(up, Direction::Up), down_bps: bound(down, Direction::Down) };
             sight.wants.insert(vnic.name.clone(), rates);
@@ -84,22 +88,55 @@ pub fn wants(look: &crate::Look<'_>, vnic: &Vnic, direction: Direction) -> Optio
     if direction == Direction::Down {
         return Some(used);
     }
-    Some(match now.share {
-        Some(share) => match share.demand_bps {
-            Some(bps) => Wants { bps, more: false },
-            None => Wants { bps: used_bps.unwrap_or(0).max(share.rate_bps), more: true },
-        },
-        None => used,
-    })
+    let Some(share) = now.share else { return Some(used) };
+    if is_short(look, share, before.and_then(|old| old.share)) {
+        return Some(Wants { bps: used_bps.unwrap_or(0).max(share.rate_bps), more: true });
+    }
+    // What a server asks for at this moment may be less than what it used in the interval.
+    let asked_bps = share.demand_bps.unwrap_or(0);
+    Some(Wants { bps: asked_bps.max(used_bps.unwrap_or(0)), more: false })
 }
 
-/// In figures: who wants more than is known is taken to want what the largest uplink of the pool
-/// carries; nobody gets more than the limit of his policy.
-fn bounded(view: &View<'_>, vnic: &Vnic, wants: Wants, direction: Direction) -> u64 {
+/// For how many percent of the interval something of a vNIC waited, in steps of 5 ms.
+#[must_use]
+pub fn held_percent(
+    look: &crate::Look<'_>,
+    now: VnicShareStatus,
+    before: Option<VnicShareStatus>,
+) -> Option<u64> {
+    let held_us = now.held_us.saturating_sub(before?.held_us);
+    // An older version holds back and does not count it.
+    look.percent(held_us).filter(|_| now.held_us > 0 || !now.held)
+}
+
+/// Whether a vNIC has less than it would use. Without an interval, as it is at the moment.
+#[must_use]
+pub fn is_short(
+    look: &crate::Look<'_>,
+    now: VnicShareStatus,
+    before: Option<VnicShareStatus>,
+) -> bool {
+    held_percent(look, now, before).map_or(now.held, |percent| percent >= SHORT_PERCENT)
+}
+
+/// In figures, for who wants more than is known: the share of the time in which nothing waited was
+/// enough for what it has, so it would use the whole time's; at most what the largest uplink of the pool
+/// carries. Nobody gets more than the limit of his policy.
+fn bounded(
+    view: &View<'_>,
+    look: &crate::Look<'_>,
+    vnic: &Vnic,
+    wants: Wants,
+    direction: Direction,
+) -> u64 {
     let limit = view.limit(vnic, direction).unwrap_or(u64::MAX);
     if !wants.more {
         return wants.bps.min(limit);
     }
+    let share = look.vnic(&vnic.name).and_then(|(now, before)| Some((now.share?, before?.share)));
+    let held = share.and_then(|(now, before)| held_percent(look, now, before));
+    let free_percent = 100_u64.saturating_sub(held.unwrap_or(100));
+    let whole_bps = wants.bps.saturating_mul(100).checked_div(free_percent).unwrap_or(u64::MAX);
     let percent = match direction {
         Direction::Up => bandwidth::USABLE_UP_PERCENT,
         Direction::Down => bandwidth::USABLE_DOWN_PERCENT,
@@ -107,7 +144,8 @@ fn bounded(view: &View<'_>, vnic: &Vnic, wants: Wants, direction: Direction) -> 
     let pool = view.pool_of(vnic);
     let uplinks = view.house.uplinks().filter(|uplink| Some(uplink.pool.as_str()) == pool);
     let largest = uplinks.filter_map(|it| it.capacity(direction)).max();
-    largest.map_or(0, |rate| rate.percent(percent).bps()).max(wants.bps).min(limit)
+    let largest_bps = largest.map_or(0, |rate| rate.percent(percent).bps());
+    whole_bps.min(largest_bps).max(wants.bps).min(limit)
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 use wireonce_desired::Rate;
 use wireonce_ledger::Amount;
 
-/// A rate as commands take it, "1500Mbit": what is below a thousandth of its unit is left out.
+/// A rate as commands take it, "1500Mbit": the first three digits, and whole kbit/s.
 #[must_use]
 pub fn rate(bps: u64) -> String {
-    let step = match bps {
-        1_000_000.. => 1_000_000,
-        1_000.. => 1_000,
-        _ => 1,
-    };
+    let digits = bps.checked_ilog10().unwrap_or(0);
+    let step = 10_u64.pow(digits.saturating_sub(2));
+    let step = if bps >= 1_000 { step.max(1_000) } else { 1 };
     Rate::from_bps(bps / step * step).to_string()
 }
 
@@ -41,7 +39,9 @@ mod tests {
 
     #[test]
     fn rates_are_written_as_commands_take_them() {
-        assert_eq!(rate(1_500_400_000), "1500Mbit");
+        assert_eq!(rate(1_509_400_000), "1500Mbit");
+        assert_eq!(rate(4_950_123), "4950kbit");
+        assert_eq!(rate(990_000_000), "990Mbit");
         assert_eq!(rate(64_001), "64kbit");
         assert_eq!(rate(0), "0bit");
         assert_eq!(enough(1_500_400_000), "1501Mbit");

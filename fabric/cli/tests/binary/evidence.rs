@@ -158,7 +158,7 @@ fn an_explanation_follows_the_frames_and_names_who_acts() {
          egress         gateway-a  24990    24990  36.8 MB            -  -\n\
          uplink east-1  gateway-a  24990    24990  36.8 MB            -  -\n\
          \n\
-         PROVED grant-limit, at shaper on server-a: held back at least 95 % of the time by the limit \
+         PROVED grant-limit, at shaper on server-a: held back 95 % of the time by the limit \
          of server-a's grant in pool east, 300Mbit\n    \
          next: the virtualisation team\n    \
          wireonce grant set east/server-a up.limit=600Mbit\n\

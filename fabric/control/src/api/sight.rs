@@ -11,7 +11,6 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -21,6 +20,7 @@ use std::{
 use tokio::time::sleep;
 use wireonce_desired::{Kind, render};
 use wireonce_ledger::report::HostReports;
+use wireonce_member::Text;
 use wireonce_sight::{AdviceLine, Explanation, Now, Sight, View, number::number};
 
 /// Longest interval of an explanation, in seconds.
@@ -47,16 +47,11 @@ impl Tags {
                 && !known.1.contains_key(host)
                 && let Some(text) = render(&house.house, host)
             {
-                known.1.insert(host.clone(), tag(&text));
+                known.1.insert(host.clone(), Text::new(text).tag().to_owned());
             }
         }
         known.1.clone()
     }
-}
-
-/// The SHA-256 of a text.
-fn tag(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Has `ask` look at the house with what is heard now.
@@ -135,14 +130,4 @@ pub(super) async fn explanation(
         })
     };
     Ok(Json(blocking(done).await?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tag_is_the_sha_256_of_a_text() {
-        assert_eq!(tag(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    }
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     explain::{Case, grown},
     look::minus,
+    sight::{held_percent, is_short},
     text::{enough, rate},
 };
 use wireonce_desired::{Direction, bandwidth};
@@ -145,18 +146,23 @@ pub(super) fn gateway_queue(case: &Case<'_>) -> Option<Found> {
     Some(Found::proved(format!("egress at {gateway}"), what, Who::Network))
 }
 
+/// Whether the vNIC was held back.
+pub(super) fn is_held(case: &Case<'_>) -> bool {
+    held(case).is_some()
+}
+
 /// The share of a vNIC that was held back in the interval, and for how long.
 fn held(case: &Case<'_>) -> Option<(VnicShareStatus, String)> {
     let look = case.server.as_ref()?;
     let (now, before) = look.vnic(&case.vnic.name)?;
-    let share = now.share?;
-    let old_us = before.and_then(|old| old.share).map(|old| old.held_us);
-    let held_us = old_us.map_or(0, |old| share.held_us.saturating_sub(old));
-    match look.percent(held_us).filter(|percent| *percent > 0) {
-        Some(percent) => Some((share, format!("at least {percent} % of the time"))),
-        None if share.held && look.elapsed_us() == 0 => Some((share, "now".to_owned())),
-        None => None,
-    }
+    let (share, old) = (now.share?, before.and_then(|old| old.share));
+    is_short(look, share, old).then(|| {
+        let how_long = match held_percent(look, share, old) {
+            Some(percent) => format!("{percent} % of the time"),
+            None => "now".to_owned(),
+        };
+        (share, how_long)
+    })
 }
 
 /// The same, if it is not its own limit.

@@ -177,4 +177,12 @@ mod tests {
             assert!(known.contains(&reason));
         }
     }
+
+    #[test]
+    fn the_operators_page_has_every_cause() {
+        let page = include_str!("../../../../docs/evidence.md");
+        for name in names() {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/evidence.md has no row {name}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Nothing is wrong that we can see.
 
-use super::{Found, Who};
+use super::{Found, Who, bandwidth};
 use crate::{explain::Case, text};
 use wireonce_ledger::{Amount, Stage};
 
@@ -15,8 +15,8 @@ pub(super) fn nothing(case: &Case<'_>) -> Option<Found> {
         .into_iter()
         .filter_map(of)
         .any(|flow| flow.dropped().frames > 0);
-    let (now, _) = server.vnic(&case.vnic.name)?;
-    if dropped || now.share.is_some_and(|share| share.held) {
+    server.vnic(&case.vnic.name)?;
+    if dropped || bandwidth::is_held(case) {
         return None;
     }
     let offered = of(Stage::GuestTx).map(|flow| flow.input).unwrap_or_default();

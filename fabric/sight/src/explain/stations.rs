@@ -9,7 +9,12 @@
 //! guest ring nothing is known of one vNIC.
 
 use super::{Case, Station};
-use crate::{causes::reasons, look::Flow, look::minus, text};
+use crate::{
+    causes::reasons,
+    look::{Flow, minus},
+    sight::held_percent,
+    text,
+};
 use wireonce_ledger::{Amount, DropReason, Stage};
 
 /// From the guest.
@@ -82,10 +87,9 @@ fn shaping(case: &Case<'_>) -> (Option<String>, Option<String>) {
         return (None, Some("its home is not shaped".to_owned()));
     };
     let waits = (share.queued_bytes > 0).then(|| format!("{} bytes", share.queued_bytes));
-    let old_us = before.and_then(|old| old.share).map(|old| old.held_us);
-    let held_us = old_us.map_or(0, |old| share.held_us.saturating_sub(old));
     let mut note = format!("may send {}", text::rate(share.rate_bps));
-    if let Some(percent) = look.percent(held_us).filter(|percent| *percent > 0) {
+    let percent = held_percent(look, share, before.and_then(|old| old.share));
+    if let Some(percent) = percent.filter(|percent| *percent > 0) {
         note += &format!(", held back {percent} % of the time");
     }
     (waits, Some(note))

@@ -3,7 +3,7 @@
 use super::{Drops, GrantRow, Heard, HostRow, Looks, Party, PoolRow, UplinkRow, VnicRow};
 use crate::{
     look::{Both, minus},
-    sight::{Wants, wants},
+    sight::{Wants, held_percent, is_short, wants},
     view::View,
 };
 use std::cmp::Reverse;
@@ -42,11 +42,10 @@ pub(super) fn vnic_row(
     };
     row.wants = wants(look, vnic, Direction::Up);
     if let Some(share) = now.share {
-        let before_us = before.and_then(|old| old.share).map(|old| old.held_us);
-        let held_us = before_us.map(|us| share.held_us.saturating_sub(us));
+        let old = before.and_then(|old| old.share);
         row.share_bps = Some(share.rate_bps);
-        row.held = share.held;
-        row.held_percent = held_us.and_then(|us| look.percent(us));
+        row.held = is_short(look, share, old);
+        row.held_percent = held_percent(look, share, old);
         row.backlog_bytes = share.queued_bytes;
     }
     row

@@ -26,10 +26,7 @@ fn limited(bed: &mut Bed, mbit: u64) {
 #[test]
 fn the_limit_of_its_own_policy_is_found_with_the_command() {
     let it = found(&held_at(800), "vm-a", own_limit).unwrap();
-    assert_eq!(
-        it.what,
-        "held back at least 90 % of the time by the limit of its policy \"gold\", 800Mbit"
-    );
+    assert_eq!(it.what, "held back 90 % of the time by the limit of its policy \"gold\", 800Mbit");
     assert_eq!(it.command.as_deref(), Some("wireonce policy set gold up.limit=1600Mbit"));
 }
 
