@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use wireonce_ledger::{
     Amount, Stage, Status,
-    status::{LedgerRow, LinkStatus, ShareStatus, UplinkStatus, VnicStatus},
+    status::{DownStatus, LedgerRow, LinkStatus, ShareStatus, UplinkStatus, VnicStatus},
 };
 
 /// Bytes that a wire carries around a frame: preamble, FCS, gap.
@@ -147,6 +147,11 @@ impl<'s> Look<'s> {
         let before = self.before.and_then(find);
         let rate = before.and_then(|old| self.per_second(share.served_bits, old.served_bits));
         Some((share, rate))
+    }
+
+    /// What a vNIC gets from outside through this gateway's uplinks, where that is shaped.
+    pub fn down(&self, vnic: &'s str) -> impl Iterator<Item = &'s DownStatus> {
+        self.now.down.iter().filter(move |it| it.vnic == vnic)
     }
 
     /// What crosses this host's fabric port, as far as wireonce sends and receives it: datagrams

@@ -125,6 +125,26 @@ pub(super) fn shaper_drops(case: &Case<'_>) -> Option<Found> {
     (!drops.is_empty()).then(|| Found::proved(shaper(case), what, Who::Virtualisation))
 }
 
+/// From outside came more for it than its share downwards carries, for too long.
+pub(super) fn down_share(case: &Case<'_>) -> Option<Found> {
+    let mut flows = case.at_gateways(Stage::UplinkRx);
+    let (gateway, count) = flows.find_map(|(gateway, flow)| {
+        let count = frames(&grown(flow, reasons::SHAPER));
+        (count > 0).then_some((gateway, count))
+    })?;
+    let shares = case.gateways.get(gateway)?.down(&case.vnic.name);
+    let may_bps: u64 = shares.map(|it| it.rate_bps).fold(0, u64::saturating_add);
+    let mut what = format!(
+        "{count} frames from outside waited too long at {gateway} and were dropped: more came than \
+         its share downwards, {}",
+        rate(may_bps)
+    );
+    if let Some(limit) = case.view.limit(case.vnic, Direction::Down) {
+        what += &format!("; the limit of its policy is {}", rate(limit));
+    }
+    Some(Found::proved(format!("queue at {gateway}"), what, Who::Virtualisation))
+}
+
 /// The gateway dropped what was over the lease.
 pub(super) fn over_lease(case: &Case<'_>) -> Option<Found> {
     let (gateway, count) = at_gateways(case, reasons::POLICE)?;

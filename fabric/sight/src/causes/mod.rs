@@ -84,6 +84,7 @@ const ALL: &[(&str, Cause)] = &[
     ("server-lease", bandwidth::server_lease),
     ("port-full", bandwidth::port_full),
     ("shaper-drops", bandwidth::shaper_drops),
+    ("down-share", bandwidth::down_share),
     ("over-lease", bandwidth::over_lease),
     ("gateway-queue", bandwidth::gateway_queue),
     ("link-loss", fabric::link_loss),

@@ -66,7 +66,17 @@ pub(super) fn out(case: &Case<'_>) -> Vec<Station> {
 pub(super) fn back(case: &Case<'_>) -> Vec<Station> {
     let mut stations = Vec::new();
     for (gateway, flow) in case.at_gateways(Stage::UplinkRx) {
-        stations.push(whole(&format!("uplink {}", uplink_at(case, gateway)), gateway, flow));
+        let uplink = uplink_at(case, gateway);
+        let mut station = whole(&format!("uplink {uplink}"), gateway, flow);
+        let look = case.gateways.get(gateway);
+        let down = look.and_then(|it| it.down(&case.vnic.name).find(|it| it.uplink == uplink));
+        if let Some(down) = down {
+            station.note = Some(format!("may come at {}", text::rate(down.rate_bps)));
+            if down.queued_bytes > 0 {
+                station.waits = Some(format!("{} bytes", down.queued_bytes));
+            }
+        }
+        stations.push(station);
         if let Some((_, flow)) =
             case.at_gateways(Stage::FabricTx).find(|(name, _)| *name == gateway)
         {

@@ -172,3 +172,24 @@ fn a_queue_that_takes_everything_is_not_full() {
     bed.gateway_a(|it| it.carries("vm-a", 300 * MBIT));
     assert_eq!(found(&bed, "vm-a", gateway_queue), None);
 }
+
+#[test]
+fn frames_from_outside_beyond_the_share_downwards_are_found() {
+    let mut bed = held_at(300);
+    bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkRx, 50, &[(DropReason::Shaped, 8)]));
+    let it = found(&bed, "vm-a", down_share).unwrap();
+    assert!(
+        it.what.starts_with("8 frames from outside waited too long at gateway-a"),
+        "{}",
+        it.what
+    );
+    assert!(it.what.ends_with("the limit of its policy is 800Mbit"), "{}", it.what);
+}
+
+#[test]
+fn frames_that_waited_on_the_way_out_are_not_those_from_outside() {
+    let mut bed = Bed::new();
+    bed.server_a(|it| it.drops(Stage::GuestTx, DropReason::Shaped, 12));
+    bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkRx, 50, &[]));
+    assert_eq!(found(&bed, "vm-a", down_share), None);
+}
