@@ -245,7 +245,9 @@ fn share_status(share: VnicUse) -> VnicShareStatus {
         rate_bps: share.rate_bps,
         demand_bps: (share.demand_bps != u64::MAX).then_some(share.demand_bps),
         held: share.held,
+        held_us: share.held_us,
         queued_bytes: share.queued_bytes,
+        served_bits: share.served_bits,
     }
 }
 

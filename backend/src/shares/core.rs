@@ -68,6 +68,10 @@ impl HomeVnic {
             // It is known what it sends: what it may.
             Demand::Unbounded => 0,
         };
+        if now.held {
+            // A tick that comes late, or ends a long sleep, counts as one tick.
+            self.share.note_held(passed_us.min(TICK_US));
+        }
         self.demand = match now.held {
             true => Demand::Unbounded,
             false => Demand::Bps(sent_bps.max(before_bps / 8 * 7)),

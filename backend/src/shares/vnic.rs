@@ -17,6 +17,7 @@ pub(crate) struct VnicShare {
     served_bits: AtomicU64,
     packets: AtomicU64,
     held: AtomicBool,
+    held_us: AtomicU64,
     queued_bytes: AtomicU64,
     rate_bps: AtomicU64,
     until_us: AtomicU64,
@@ -50,7 +51,10 @@ pub(crate) struct VnicUse {
     /// `u64::MAX`: more than it may send.
     pub(crate) demand_bps: u64,
     pub(crate) held: bool,
+    /// All the time that it was, as far as ticks saw it.
+    pub(crate) held_us: u64,
     pub(crate) queued_bytes: u64,
+    pub(crate) served_bits: u64,
 }
 
 impl VnicShare {
@@ -90,6 +94,11 @@ impl VnicShare {
         }
     }
 
+    /// It was held back for so long, for people. Only the shares thread calls it.
+    pub(super) fn note_held(&self, us: u64) {
+        self.held_us.store(self.held_us.load(Relaxed).saturating_add(us), Relaxed);
+    }
+
     pub(crate) fn allow(&self, allowance: Allowance, demand_bps: u64) {
         self.later_bps.store(allowance.later_bps, Relaxed);
         self.rate_bps.store(allowance.rate_bps, Relaxed);
@@ -113,7 +122,9 @@ impl VnicShare {
             rate_bps: self.allowed_bps(now_us),
             demand_bps: self.demand_bps.load(Relaxed),
             held: self.held.load(Relaxed),
+            held_us: self.held_us.load(Relaxed),
             queued_bytes: self.queued_bytes.load(Relaxed),
+            served_bits: self.served_bits.load(Relaxed),
         }
     }
 }

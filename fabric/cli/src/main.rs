@@ -16,6 +16,7 @@ mod gateway;
 mod join;
 mod keygen;
 mod logging;
+mod manual;
 mod operator;
 mod output;
 mod reload;
@@ -23,7 +24,7 @@ mod status;
 mod status_server;
 mod sys;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 use wireonce_desired::Kind;
 
@@ -89,6 +90,12 @@ enum Verb {
     /// People who come over the network: make, list, revoke
     #[command(subcommand)]
     User(operator::UserVerb),
+    /// Show servers, uplinks, vNICs and pools as they are now, those that lack most first
+    Top(operator::TopArgs),
+    /// Say what is out of balance, and the command that cures it
+    Advise(operator::AdviseArgs),
+    /// Follow a vNIC's frames from station to station, and say what holds them up
+    Explain(operator::ExplainArgs),
     /// Show who changed what, when and why
     Audit(operator::AuditArgs),
     /// Show changes as they happen
@@ -103,6 +110,10 @@ enum Verb {
     Pubkey(keygen::PubkeyArgs),
     /// Find out whether this machine can run wireonce, and what to do about it
     Doctor(doctor::Args),
+    /// Print what a shell needs to complete commands
+    Completion(manual::CompletionArgs),
+    /// Write the manual: a page for each verb
+    Manual(manual::ManualArgs),
 }
 
 fn main() -> ExitCode {
@@ -127,6 +138,9 @@ fn main() -> ExitCode {
         Verb::Token(verb) => operator::token(&verb),
         Verb::Host(verb) => operator::member(&verb),
         Verb::User(verb) => operator::user(&verb),
+        Verb::Top(args) => operator::top(&args),
+        Verb::Advise(args) => operator::advise(&args),
+        Verb::Explain(args) => operator::explain(&args),
         Verb::Audit(args) => operator::audit(&args),
         Verb::Watch(args) => operator::watch(&args),
         Verb::Status(args) => status::run(&args),
@@ -134,6 +148,26 @@ fn main() -> ExitCode {
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Pubkey(args) => keygen::pubkey(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Completion(args) => manual::completion(&args, Command::command()),
+        Verb::Manual(args) => manual::manual(&args, Command::command()),
     };
     failure::report(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What advice and verdicts print has to work as it is printed.
+    #[test]
+    fn every_command_that_evidence_prints_parses() {
+        for line in [
+            "wireonce grant set east/server-a up.limit=800Mbit",
+            "wireonce policy set gold up.limit=1600Mbit",
+            "wireonce grant use",
+        ] {
+            let parsed = Command::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
 }

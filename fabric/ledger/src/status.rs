@@ -237,8 +237,13 @@ pub struct VnicShareStatus {
     pub demand_bps: Option<u64>,
     /// It is held back.
     pub held: bool,
+    /// How long it has been held back since the daemon started, in microseconds: steps of 5 ms in which
+    /// something waited.
+    pub held_us: u64,
     /// Bytes that wait.
     pub queued_bytes: u64,
+    /// Wire bits that it sent to homes that are shaped.
+    pub served_bits: u64,
 }
 
 /// What one vNIC gets from the outside through one uplink that is shaped. A gateway shows those

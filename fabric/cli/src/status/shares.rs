@@ -37,7 +37,8 @@ pub(super) fn servers(now: &Status, before: Option<&Status>, clock: Option<Clock
 pub(super) fn vnics(now: &Status) -> String {
     let mut table = Table::new(["SHAPED", "MAY SEND", "WANTS", "HELD BACK", "WAITING"]);
     for vnic in &now.vnics {
-        let Some(VnicShareStatus { rate_bps, demand_bps, held, queued_bytes }) = vnic.share else {
+        let Some(VnicShareStatus { rate_bps, demand_bps, held, queued_bytes, .. }) = vnic.share
+        else {
             continue;
         };
         table.row([
@@ -129,6 +130,7 @@ mod tests {
             demand_bps: None,
             held: true,
             queued_bytes: 65_000,
+            ..VnicShareStatus::default()
         };
         let vnic =
             VnicStatus { name: "vm-a".to_owned(), share: Some(held), ..VnicStatus::default() };

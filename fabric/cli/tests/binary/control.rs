@@ -13,13 +13,13 @@ use tempfile::TempDir;
 const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
 
 /// A controller that is ended with the test.
-struct Control {
+pub(crate) struct Control {
     directory: TempDir,
     process: Option<Child>,
 }
 
 impl Control {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut control = Self { directory: tempfile::tempdir().unwrap(), process: None };
         let text = format!(
             "[control]\nstore = {:?}\nsocket = {:?}\n[[role]]\nname = \"viewer\"\nusers = [1]\n",
@@ -32,7 +32,7 @@ impl Control {
         control
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -63,7 +63,7 @@ impl Control {
     }
 
     /// What a verb prints, if it succeeds.
-    fn said(&self, args: &[&str]) -> String {
+    pub(crate) fn said(&self, args: &[&str]) -> String {
         let output = self.ask(args);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {error}");
@@ -71,7 +71,7 @@ impl Control {
     }
 
     /// The one line of a verb's refusal.
-    fn refused(&self, args: &[&str]) -> String {
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
         let output = self.ask(args);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
@@ -79,7 +79,7 @@ impl Control {
         error
     }
 
-    fn furnish(&self) {
+    pub(crate) fn furnish(&self) {
         let house = self.path("house.toml");
         self.said(&["apply", "-f", house.to_str().unwrap()]);
     }

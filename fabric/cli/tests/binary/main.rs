@@ -7,6 +7,8 @@ mod bad_input;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod logging;

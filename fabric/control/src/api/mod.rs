@@ -15,6 +15,7 @@ mod openapi;
 mod reports;
 mod requests;
 mod server;
+mod sight;
 mod texts;
 mod tls;
 mod trail;
@@ -65,6 +66,7 @@ struct Shared {
     renders: Arc<Semaphore>,
     /// Without `https` nobody gets a certificate.
     gatehouse: Option<Arc<members::Gatehouse>>,
+    tags: sight::Tags,
 }
 
 /// All paths.
@@ -86,6 +88,9 @@ fn router(shared: Shared) -> Router {
         .route("/v1/users/{name}/revoke", post(members::revoke_person))
         .route("/v1/grants/move", post(changes::shift))
         .route("/v1/grants/end", post(changes::end))
+        .route("/v1/now", get(sight::now))
+        .route("/v1/advice", get(sight::advice))
+        .route("/v1/vnics/{name}/explanation", get(sight::explanation))
         .route("/v1/pools/use", get(changes::pool_use))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{number}", get(requests::show).post(requests::answer))

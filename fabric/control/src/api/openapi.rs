@@ -1,6 +1,6 @@
 //! The description of the API, made from the code.
 
-use super::{changes, members, objects, reports, requests, texts, trail, who};
+use super::{changes, members, objects, reports, requests, sight, texts, trail, who};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -36,6 +36,9 @@ use utoipa::OpenApi;
         changes::pool_use,
         reports::put,
         reports::show,
+        sight::now,
+        sight::advice,
+        sight::explanation,
         requests::list,
         requests::show,
         requests::answer,

@@ -165,6 +165,7 @@ fn serve(
         waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         renders: Arc::new(Semaphore::new(RENDERS_MAX)),
         gatehouse,
+        tags: super::sight::Tags::default(),
     };
     let service = router(shared).into_make_service_with_connect_info::<Peer>();
     let over_tls = service.clone();
