@@ -295,7 +295,8 @@ fn network_keys(before: &Network, after: &Network) -> Vec<&'static str> {
 }
 
 fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
-    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, up_bps, down_bps, place } = after;
+    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, draining, up_bps, down_bps, place } =
+        after;
     let (old, new) = (uplink_place(&before.place), uplink_place(place));
     differing([
         ("name", *name != before.name),
@@ -303,6 +304,7 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         ("pool", *pool != before.pool),
         ("mtu", *mtu != before.mtu),
         ("storm_frames_per_s", *storm_frames_per_s != before.storm_frames_per_s),
+        ("draining", *draining != before.draining),
         ("up", *up_bps != before.up_bps),
         ("down", *down_bps != before.down_bps),
         ("driver", old.1.map(|port| port.driver) != new.1.map(|port| port.driver)),

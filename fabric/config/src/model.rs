@@ -154,6 +154,8 @@ pub struct Uplink {
     pub mtu: Option<u16>,
     /// Broadcast and multicast frames per second that it lets into each network.
     pub storm_frames_per_s: u32,
+    /// Nothing new goes there, and what is there leaves; until then it carries it.
+    pub draining: bool,
     /// What it carries towards the outside, in bits a second; `None`: nothing upwards is shaped.
     pub up_bps: Option<u64>,
     /// What it carries from the outside, in bits a second; `None`: nothing downwards is shaped.

@@ -270,6 +270,7 @@ impl<'a> Resolver<'a> {
             pool: raw.pool,
             mtu: raw.mtu.map(|at| at.value),
             storm_frames_per_s: raw.storm_frames_per_s,
+            draining: raw.draining,
             up_bps: raw.up.map(|rate| rate.0),
             down_bps: raw.down.map(|rate| rate.0),
             place,

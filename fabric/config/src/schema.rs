@@ -127,6 +127,7 @@ pub(crate) struct RawUplink {
     pub(crate) designated: Option<At<bool>>,
     pub(crate) mtu: Option<At<u16>>,
     pub(crate) storm_frames_per_s: u32,
+    pub(crate) draining: bool,
     pub(crate) up: Option<Rate>,
     pub(crate) down: Option<Rate>,
 }
@@ -275,6 +276,7 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
         "designated",
         "mtu",
         "storm_frames_per_s",
+        "draining",
         "up",
         "down",
     ];
@@ -292,6 +294,7 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             designated: section.optional("designated", boolean)?,
             mtu: section.optional("mtu", integer(MTU_MIN..=MTU_MAX))?,
             storm_frames_per_s: storm_frames_per_s(&section)?,
+            draining: or(section.optional("draining", boolean)?, false),
             up: section.optional("up", rate(CAPACITY_MIN))?.map(|at| at.value),
             down: section.optional("down", rate(CAPACITY_MIN))?.map(|at| at.value),
         })

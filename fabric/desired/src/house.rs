@@ -60,6 +60,13 @@ impl House {
         })
     }
 
+    /// Whether vNICs are to leave an uplink: it drains, or its gateway does.
+    #[must_use]
+    pub fn is_draining(&self, uplink: &Uplink) -> bool {
+        let gateway = || self.get(Kind::Gateway, &uplink.host);
+        uplink.draining || matches!(gateway(), Some(Object::Gateway(host)) if host.draining)
+    }
+
     /// The kind of the host with this name.
     #[must_use]
     pub fn host_kind(&self, name: &str) -> Option<Kind> {

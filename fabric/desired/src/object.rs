@@ -35,6 +35,9 @@ pub struct Host {
     /// What its fabric port can receive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_down: Option<Rate>,
+    /// Of a gateway: nothing new goes to its uplinks, and what is there leaves.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub draining: bool,
 }
 
 /// Uplinks that reach the same outside layer-2 network.
@@ -47,6 +50,20 @@ pub struct Pool {
     /// The MTU of those of its uplinks that give none of their own, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// Who moves its vNICs to where there is more bandwidth; `off` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
+}
+
+/// Who moves a pool's vNICs to where there is more bandwidth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Rebalance {
+    /// An operator.
+    Off,
+    /// The controller by itself.
+    Auto,
 }
 
 /// One port of a gateway.
@@ -82,6 +99,9 @@ pub struct Uplink {
     /// What it can carry from the outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<Rate>,
+    /// Nothing new goes there, and what is there leaves; until then it carries it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub draining: bool,
     /// The physical switch that it is plugged into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
@@ -418,6 +438,6 @@ fn port_default() -> u16 {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
-fn is_false(flag: &bool) -> bool {
+pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -13,7 +13,7 @@
 use crate::{
     house::House,
     kind::Kind,
-    object::{Grant, Host, Network, Policy, Terms, Uplink, Vnic},
+    object::{Grant, Host, Network, Policy, Terms, Uplink, Vnic, is_false},
     rate::Rate,
 };
 use serde::Serialize;
@@ -62,6 +62,8 @@ struct UplinkTable<'h> {
     mtu: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storm_frames_per_s: Option<u32>,
+    #[serde(skip_serializing_if = "is_false")]
+    draining: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     up: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +282,7 @@ fn uplink_table<'h>(house: &'h House, uplink: &'h Uplink, own: bool) -> UplinkTa
         designated: uplink.designated,
         mtu: uplink.mtu.or(pool_mtu),
         storm_frames_per_s: uplink.storm_frames_per_s,
+        draining: house.is_draining(uplink),
         up: uplink.up,
         down: uplink.down,
     }

@@ -210,6 +210,8 @@ refused! {
         ":77: [[uplink]] \"east-2\": key `name`: \"east-2\" is already the name of uplink \"east-2\" (line 71); give each uplink its own name";
     interface_twice: [("\"wo-west\"", "\"eth1\"")] =>
         ":90: [[uplink]] \"west-1\": key `interface`: \"eth1\" is already the interface of uplink \"east-1\" (line 81); give each uplink of a host its own interface";
+    draining_as_a_number: [("id = 7\n", "id = 7\ndraining = 1\n")] =>
+        ":71: [[uplink]] \"east-2\": key `draining`: is a whole number; write true or false, unquoted";
     designated_twice: [("id = 7\n", "id = 7\ndesignated = true\n"), ("id = 3\n", "id = 3\ndesignated = true\n")] =>
         ":78: [[uplink]] \"east-1\": key `designated`: uplink \"east-2\" (line 71) is already the designated one of pool \"east\"; mark at most one uplink of a pool";
     policy_name_twice: [("[[grant]]", "[[policy]]\nname = \"gold\"\n\n[[grant]]")] =>
