@@ -94,11 +94,11 @@ fn address(url: &str) -> Result<String, String> {
 fn text_of(answer: &Answer) -> String {
     match answer {
         Answer::Unchanged => "unchanged: everything is like that already\n".to_owned(),
-        Answer::Applied { revision: 0, difference } => {
-            format!("{difference}this is a trial, nothing was changed\n")
+        Answer::Applied { revision: 0, difference, notes } => {
+            format!("{difference}{}this is a trial, nothing was changed\n", lines(notes))
         }
-        Answer::Applied { revision, difference } => {
-            format!("{difference}applied, revision {revision}\n")
+        Answer::Applied { revision, difference, notes } => {
+            format!("{difference}{}applied, revision {revision}\n", lines(notes))
         }
         Answer::Requested { request: 0, difference, why } => format!(
             "{difference}this is a trial, nothing was changed. It would be a request to the \
@@ -108,6 +108,11 @@ fn text_of(answer: &Answer) -> String {
             "{difference}not applied: it is request {request} to the network team, because {why}\n"
         ),
     }
+}
+
+/// Notes, each on its line.
+pub(super) fn lines(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("note: {note}\n")).collect()
 }
 
 /// A path with what would not stand in one as it is.

@@ -68,6 +68,8 @@ pub struct State {
     pub invitations: BTreeMap<String, Invitation>,
     /// Who was given certificates.
     pub members: BTreeMap<Identity, Credentials>,
+    /// When vNICs last got another home, as far as that still counts.
+    pub moved: BTreeMap<String, Vec<Moment>>,
     /// Ids that vNICs have or had.
     pub vnic_ids: BTreeSet<u64>,
     /// Ids that uplinks have or had.
@@ -80,7 +82,8 @@ impl State {
     /// # Errors
     /// The store cannot be read, or holds what this version does not understand.
     pub fn read(store: &dyn Store) -> Allowed<Self> {
-        let prefixes = [HOUSE, "object/", "timer/", "request/", "token/", "member/", "used/"];
+        let prefixes =
+            [HOUSE, "object/", "timer/", "request/", "token/", "member/", "moved/", "used/"];
         let (revision, found) = store.ranges(&prefixes.map(Range::all))?;
         let mut state = Self { revision, ..Self::default() };
         for entry in found.into_iter().flatten() {
@@ -110,6 +113,8 @@ impl State {
         } else if key.starts_with("member/") {
             let credentials: Credentials = parse(entry)?;
             self.members.insert(credentials.identity(), credentials);
+        } else if let Some(vnic) = key.strip_prefix("moved/") {
+            self.moved.insert(vnic.to_owned(), parse(entry)?);
         } else if let Some(id) = key.strip_prefix("used/vnic/") {
             self.vnic_ids.insert(id.parse().map_err(|error| unreadable(key, error))?);
         } else if let Some(id) = key.strip_prefix("used/uplink/") {
