@@ -15,7 +15,7 @@ use crate::{
     refusal::{Gate, Refusal},
 };
 use std::collections::HashMap;
-use wireonce_desired::{Difference, House, Kind, ObjectDifference};
+use wireonce_desired::{Difference, Host, House, Kind, Object, ObjectDifference, Uplink};
 use wireonce_placement::{
     Breach, Loads, Loss, PoolId, Rates, Resource, UplinkIndex, VnicIndex, breaches,
 };
@@ -35,7 +35,8 @@ pub(crate) fn admit(state: &State, house: &House, difference: &Difference) -> Al
     if found.is_empty() {
         return Ok(());
     }
-    let before = Known::of(&state.house, &sight);
+    let old = reopened(&state.house, house);
+    let before = Known::of(&old, &sight);
     let broken: HashMap<Key, Rates> =
         breaches(&before.house).iter().map(|breach| key(&before, breach)).collect();
     let worse = found.iter().find(|breach| {
@@ -43,6 +44,27 @@ pub(crate) fn admit(state: &State, house: &House, difference: &Difference) -> Al
         broken.get(&key).is_none_or(|old| !size.within(*old))
     });
     worse.map_or(Ok(()), |breach| Err(refusal(&after, breach)))
+}
+
+/// The house before, with what is open only now: who takes vNICs again, or is new, breaks nothing,
+/// whatever he finds broken.
+fn reopened(before: &House, after: &House) -> House {
+    let mut house = before.clone();
+    for object in after.of(Kind::Gateway).chain(after.of(Kind::Uplink)) {
+        match (before.get(object.kind(), &object.name()), object) {
+            (None, new) => drop(house.put(new.clone())),
+            (Some(Object::Uplink(old)), Object::Uplink(new)) => {
+                let draining = old.draining && new.draining;
+                house.put(Object::Uplink(Uplink { draining, ..old.clone() }));
+            }
+            (Some(Object::Gateway(old)), Object::Gateway(new)) => {
+                let draining = old.draining && new.draining;
+                house.put(Object::Gateway(Host { draining, ..old.clone() }));
+            }
+            _ => {}
+        }
+    }
+    house
 }
 
 /// Whether admission depends on what differs.

@@ -6,7 +6,7 @@
 //!   written with a home only           stands                      those that it had, or given
 //!   its home drains                    another, all or none        given
 //!   a standby drains                   stands                      given
-//!   has none, and the pool grew        stands                      given if there is room
+//!   none is apart, and the pool grew   stands                      given if there is room
 //! ```
 //! Nobody else is touched: what has a home keeps it.
 
@@ -139,8 +139,9 @@ fn needs(state: &State, house: &House, asked: &BTreeSet<String>) -> Allowed<Vec<
             check_not_draining(state, house, vnic, &drains)?;
         }
         let home_stands = vnic.home.as_ref().is_some_and(|home| !drains(home));
-        let lacks = vnic.standbys.is_empty();
-        let required = !home_stands || vnic.standbys.iter().any(drains) || (lacks && is_asked);
+        let lacks = !vnic.standbys.iter().any(|name| is_apart(house, vnic.home.as_ref(), name));
+        let is_left_out = is_asked && vnic.standbys.is_empty();
+        let required = !home_stands || vnic.standbys.iter().any(drains) || is_left_out;
         let optional = !required && lacks && grown.contains(pool);
         if required || optional {
             let (vnic, had) = (vnic.name.clone(), had(state, vnic));
@@ -148,6 +149,20 @@ fn needs(state: &State, house: &House, asked: &BTreeSet<String>) -> Allowed<Vec<
         }
     }
     Ok(needs)
+}
+
+/// Whether a standby is on another machine than the home.
+fn is_apart(house: &House, home: Option<&String>, standby: &str) -> bool {
+    let machine = |uplink: &str| {
+        let gateway = house.get(Kind::Gateway, &house.uplink(uplink)?.host);
+        match gateway? {
+            Object::Gateway(host) => {
+                Some((host.machine.is_some(), host.machine.as_ref().unwrap_or(&host.name)))
+            }
+            _ => None,
+        }
+    };
+    home.and_then(|home| machine(home)) != machine(standby)
 }
 
 /// What a vNIC has or had that may serve it again: standbys, then the home that it leaves.
@@ -190,7 +205,11 @@ fn check_not_draining(
     };
     let pool = pool_of(house, vnic);
     let mut open = house.uplinks().filter(|it| Some(it.pool.as_str()) == pool);
-    let other = open.find(|it| !house.is_draining(it) && Some(&it.name) != vnic.home.as_ref());
+    let is_home = |it: &Uplink| {
+        let homes = old.map(|old| &old.home).into_iter().chain([&vnic.home]);
+        homes.flatten().any(|home| *home == it.name)
+    };
+    let other = open.find(|it| !house.is_draining(it) && !is_home(it));
     let instead = match other {
         Some(other) => format!("name another, such as {:?}, or end it with `{verb}`", other.name),
         None => format!("end it with `{verb}`"),

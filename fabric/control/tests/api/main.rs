@@ -6,6 +6,7 @@
 )]
 
 mod changes;
+mod placing;
 mod refusals;
 mod reports;
 mod texts;
