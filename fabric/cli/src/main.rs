@@ -57,10 +57,10 @@ enum Verb {
     Server(operator::ObjectVerb),
     /// Uplinks: ports of gateways
     #[command(subcommand)]
-    Uplink(operator::ObjectVerb),
+    Uplink(operator::UplinkVerb),
     /// Pools: uplinks that reach the same outside
     #[command(subcommand)]
-    Pool(operator::ObjectVerb),
+    Pool(operator::PoolVerb),
     /// Networks: layer-2 segments
     #[command(subcommand)]
     Network(operator::ObjectVerb),
@@ -69,7 +69,10 @@ enum Verb {
     Policy(operator::ObjectVerb),
     /// vNICs
     #[command(subcommand)]
-    Vnic(operator::ObjectVerb),
+    Vnic(operator::VnicVerb),
+    /// Hosts: empty a gateway
+    #[command(subcommand)]
+    Host(operator::HostVerb),
     /// Grants: what servers may use of pools
     #[command(subcommand)]
     Grant(operator::GrantVerb),
@@ -126,11 +129,12 @@ fn main() -> ExitCode {
         Verb::Export(args) => operator::export(&args),
         Verb::Backup(args) => operator::backup(&args),
         Verb::Server(verb) => operator::object(Kind::Server, &verb),
-        Verb::Uplink(verb) => operator::object(Kind::Uplink, &verb),
-        Verb::Pool(verb) => operator::object(Kind::Pool, &verb),
+        Verb::Uplink(verb) => operator::uplink(&verb),
+        Verb::Pool(verb) => operator::pool(&verb),
         Verb::Network(verb) => operator::object(Kind::Network, &verb),
         Verb::Policy(verb) => operator::object(Kind::Policy, &verb),
-        Verb::Vnic(verb) => operator::object(Kind::Vnic, &verb),
+        Verb::Vnic(verb) => operator::vnic(&verb),
+        Verb::Host(verb) => operator::host(&verb),
         Verb::Grant(verb) => operator::grant(&verb),
         Verb::Budget(verb) => operator::object(Kind::Budget, &verb),
         Verb::Request(verb) => operator::request(&verb),

@@ -88,8 +88,8 @@ fn list(kind: Kind, ask: &Ask) -> Result<(), Failure> {
 fn columns(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Server | Kind::Gateway => &["address", "port", "machine", "port_up", "port_down"],
-        Kind::Pool => &["mtu"],
-        Kind::Uplink => &["id", "host", "pool", "interface", "up", "down", "switch"],
+        Kind::Pool => &["mtu", "rebalance"],
+        Kind::Uplink => &["id", "host", "pool", "interface", "up", "down", "switch", "draining"],
         Kind::Network => &["vni", "pool", "vlan", "mtu"],
         Kind::Policy => &["up", "down"],
         Kind::Vnic => &["id", "host", "network", "mac", "home", "standbys", "policy"],
