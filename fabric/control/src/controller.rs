@@ -5,6 +5,7 @@
 //! a conflict, and everybody else the house of now.
 
 use crate::{
+    api::now_us,
     caller::Caller,
     change::{
         self, Allowed, Answer, AuditEntry, Change, Plan, Standing, State, Verdict, next_end,
@@ -20,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use wireonce_desired::{Kind, Moment, Object};
+use wireonce_desired::{House, Kind, Moment, Object};
 
 /// How often a change is planned anew because somebody else was faster.
 const TRIES: usize = 16;
@@ -85,9 +86,11 @@ impl Controller {
         dry_run: bool,
         now: Moment,
     ) -> Allowed<Answer> {
-        let sight = self.sight();
-        let standing = Standing { sight: Some(&sight), ..Standing::default() };
-        let plan = |state: &State| change::plan(state, caller, change, standing, now);
+        let plan = |state: &State| {
+            let sight = self.sight(&state.house);
+            let standing = Standing { sight: Some(&sight), ..Standing::default() };
+            change::plan(state, caller, change, standing, now)
+        };
         self.carry_out(dry_run, |state| plan(state).map(Some))
             .map(|answer| answer.unwrap_or(Answer::Unchanged))
     }
@@ -120,8 +123,8 @@ impl Controller {
     }
 
     /// What is seen of the house.
-    fn sight(&self) -> Sight {
-        Sight::default()
+    fn sight(&self, house: &House) -> Sight {
+        Sight::of(house, &self.reports.all(), now_us())
     }
 
     /// What would be moved in a pool now.
@@ -129,7 +132,8 @@ impl Controller {
     /// # Errors
     /// There is no such pool, or the house was never read.
     pub fn propose(&self, pool: &str, now: Moment) -> Allowed<Proposal> {
-        placing::propose(&*self.state()?, pool, &self.sight(), now)
+        let state = self.state()?;
+        placing::propose(&state, pool, &self.sight(&state.house), now)
     }
 
     /// How far the drain, or its end, of an uplink or of a gateway's uplinks is.
@@ -145,7 +149,8 @@ impl Controller {
         };
         let uplinks = placing::uplinks_of(&state.house, kind, name);
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(placing::progress(&state, &uplinks, draining, &mut tags, |_| None::<Said>))
+        let said = |host: &str| self.reports.of(host).map(|it| Said::of(&it.newest.report));
+        Ok(placing::progress(&state, &uplinks, draining, &mut tags, said))
     }
 
     /// One round of those pools that the controller rebalances by itself; the answers of what
@@ -154,7 +159,8 @@ impl Controller {
     /// # Errors
     /// The store refuses, or the house changed meanwhile; it is looked at again in the next round.
     pub fn rebalance(&self, now: Moment) -> Allowed<Vec<Answer>> {
-        let (state, sight) = (self.state()?, self.sight());
+        let state = self.state()?;
+        let sight = self.sight(&state.house);
         let mut auto = self.auto.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = auto.round(&state, &sight, now);
         drop(auto);

@@ -60,10 +60,14 @@ pub(crate) fn settle(
     if needs.is_empty() {
         return Ok(Settled::default());
     }
-    let mut known = Known::of(house, sight);
-    let tasks: Vec<Task> = needs.iter().filter_map(|need| task(&mut known, need)).collect();
-    let placement = place_these(&known.house, &tasks)
-        .map_err(|shortages| no_room(state, house, &known, &tasks, &shortages))?;
+    let mut tried = Tried::new(house, &needs, sight);
+    if !tried.is_good() && !sight.dead.is_empty() {
+        // A port without carrier comes back: better one of those than nothing.
+        tried = Tried::new(house, &needs, &Sight::default());
+    }
+    let Tried { known, tasks, placement } = tried;
+    let placement =
+        placement.map_err(|shortages| no_room(state, house, &known, &tasks, &shortages))?;
     let homeless = tasks.iter().find(|task| placement.homes[task.vnic.0].is_none());
     if let Some(task) = homeless {
         return Err(no_uplink(state, house, &known.house.vnics[task.vnic.0].name));
@@ -82,6 +86,30 @@ pub(crate) fn settle(
     }
     placed.retain(|name| !asked.contains(name));
     Ok(Settled { placed, notes })
+}
+
+/// Places for those who need one, as far as they were found.
+struct Tried<'h> {
+    known: Known<'h>,
+    tasks: Vec<Task>,
+    placement: Result<Placement, Vec<Shortage>>,
+}
+
+impl<'h> Tried<'h> {
+    fn new(house: &'h House, needs: &[Need], sight: &Sight) -> Self {
+        let mut known = Known::of(house, sight);
+        let tasks: Vec<Task> = needs.iter().filter_map(|need| task(&mut known, need)).collect();
+        let placement = place_these(&known.house, &tasks);
+        Self { known, tasks, placement }
+    }
+
+    /// All have a home, and those to whom something is promised a standby.
+    fn is_good(&self) -> bool {
+        self.placement.as_ref().is_ok_and(|placement| {
+            let has_home = |task: &Task| placement.homes[task.vnic.0].is_some();
+            placement.unprotected.is_empty() && self.tasks.iter().all(has_home)
+        })
+    }
 }
 
 /// What is left out stays as it is, as ids do.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 use wireonce_desired::{House, Kind, Uplink, render};
+use wireonce_ledger::report::HostReport;
 
 /// How far a drain, or the end of one, is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -37,6 +38,14 @@ pub(crate) struct Said {
     pub(crate) refused: Option<String>,
     /// How many vNICs are attached to its uplinks, if it says so.
     pub(crate) attached: BTreeMap<String, u64>,
+}
+
+impl Said {
+    /// What a report says of it.
+    pub(crate) fn of(report: &HostReport) -> Self {
+        let (tag, refused) = (report.tag.clone(), report.refused.clone());
+        Self { tag, refused, attached: BTreeMap::new() }
+    }
 }
 
 /// The tags of hosts' texts, made once for each house.

@@ -403,3 +403,26 @@ fn bandwidth_alone_asks_neither_placement_nor_the_daemons_reader() {
     let wrong = apply(&controller, &admin(), &grant_text("server-q", "1Gbit")).unwrap_err();
     assert_eq!(wrong.gate, Gate::House);
 }
+
+#[test]
+fn a_port_without_carrier_is_no_home_and_a_standby_only_if_there_is_no_other() {
+    use crate::{
+        change::{self, Standing},
+        placing::Sight,
+    };
+    let controller = three();
+    let given = |text: &str, dead: &[&str]| {
+        let sight =
+            Sight { dead: dead.iter().map(|it| (*it).to_owned()).collect(), ..Sight::default() };
+        let standing = Standing { sight: Some(&sight), ..Standing::default() };
+        let state = controller.state().unwrap();
+        let planned = change::plan(&state, &admin(), &put(text), standing, NOW).unwrap();
+        let Answer::Applied { difference, .. } = planned.answer else { panic!("no change") };
+        difference.to_string()
+    };
+    let promised = vnic_text(1, "policy = \"p100\"");
+    let said = given(&promised, &["east-1"]);
+    assert!(said.contains("home: \"east-2\"") && said.contains("standbys: [\"east-3\"]"), "{said}");
+    let said = given(&promised, &["east-1", "east-2"]);
+    assert!(!said.contains("standbys: []") && said.contains("standbys: ["), "{said}");
+}
