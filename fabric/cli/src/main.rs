@@ -70,9 +70,6 @@ enum Verb {
     /// vNICs
     #[command(subcommand)]
     Vnic(operator::VnicVerb),
-    /// Hosts: empty a gateway
-    #[command(subcommand)]
-    Host(operator::HostVerb),
     /// Grants: what servers may use of pools
     #[command(subcommand)]
     Grant(operator::GrantVerb),
@@ -87,9 +84,9 @@ enum Verb {
     /// Tokens: each lets one host in, once
     #[command(subcommand)]
     Token(operator::TokenVerb),
-    /// Hosts as members: list, revoke
+    /// Hosts: empty a gateway; list and revoke members
     #[command(subcommand)]
-    Host(operator::MemberVerb),
+    Host(operator::HostVerb),
     /// People who come over the network: make, list, revoke
     #[command(subcommand)]
     User(operator::UserVerb),
@@ -140,7 +137,6 @@ fn main() -> ExitCode {
         Verb::Request(verb) => operator::request(&verb),
         Verb::Join(args) => join::run(&args),
         Verb::Token(verb) => operator::token(&verb),
-        Verb::Host(verb) => operator::member(&verb),
         Verb::User(verb) => operator::user(&verb),
         Verb::Top(args) => operator::top(&args),
         Verb::Advise(args) => operator::advise(&args),

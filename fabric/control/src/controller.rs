@@ -255,7 +255,11 @@ impl Controller {
         if let Some(known) = known.filter(|known| known.house_version == version) {
             return Ok(Arc::clone(known));
         }
-        let fresh = Arc::new(State::read(&*self.store)?);
+        let fresh = match known {
+            Some(known) => known.followed(&*self.store)?,
+            None => State::read(&*self.store)?,
+        };
+        let fresh = Arc::new(fresh);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fresh));
         Ok(fresh)
     }

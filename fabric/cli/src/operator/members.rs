@@ -135,7 +135,7 @@ fn make(args: &MakeArgs) -> Result<(), Failure> {
         (_, Some(name)) => ("gateway", name),
         _ => return Err(Failure::Input("give --server NAME or --gateway NAME".to_owned())),
     };
-    let for_s = seconds_of(duration)?;
+    let for_s = seconds_of("--for", duration)?;
     let body = json!({"holder": holder, "name": name, "for_s": for_s, "rekey": rekey});
     let made: Made = ask.client().change(method("POST")?, "/v1/tokens", &JSON, body.to_string())?;
     ask.show(&made, || {

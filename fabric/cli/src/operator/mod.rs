@@ -19,7 +19,7 @@ pub(crate) use advise::{AdviseArgs, advise};
 pub(crate) use documents::{ApplyArgs, DiffArgs, ExportArgs, apply, backup, diff, export};
 pub(crate) use explain::{ExplainArgs, explain};
 pub(crate) use grants::GrantVerb;
-pub(crate) use members::{MemberVerb, TokenVerb, UserVerb, member, token, user};
+pub(crate) use members::{TokenVerb, UserVerb, token, user};
 pub(crate) use objects::{ObjectVerb, run as object};
 pub(crate) use placing::{HostVerb, PoolVerb, UplinkVerb, VnicVerb, host, pool, uplink, vnic};
 pub(crate) use requests::RequestVerb;

@@ -2,6 +2,7 @@
 
 use super::{
     ask::{Ask, escape, lines, query, seconds_of},
+    members::{self, MemberVerb},
     objects::{self, ObjectVerb},
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(crate) enum HostVerb {
     Drain(DrainArgs),
     /// Have a gateway's uplinks take vNICs again
     Undrain(DrainArgs),
+    #[command(flatten)]
+    Member(MemberVerb),
 }
 
 /// What can be done with pools.
@@ -149,6 +152,7 @@ pub(crate) fn host(verb: &HostVerb) -> Result<(), Failure> {
     let (args, draining) = match verb {
         HostVerb::Drain(args) => (args, true),
         HostVerb::Undrain(args) => (args, false),
+        HostVerb::Member(verb) => return members::member(verb),
     };
     let server = format!("/v1/servers/{}", escape(&args.name));
     let is_server = args.ask.client().text(&server).is_ok();

@@ -5,7 +5,7 @@ use crate::{
     caller::Caller,
     pki::{Credentials, Identity, Invitation},
     refusal::{Gate, Refusal},
-    store::{Entry, Range, Revision, Store},
+    store::{Entry, Event, Range, Revision, Store, StoreError},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +90,50 @@ impl State {
             state.take(&entry)?;
         }
         Ok(state)
+    }
+
+    /// The same with what changed since: parsing what is new costs less than everything.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds what this version does not understand.
+    pub fn followed(&self, store: &dyn Store) -> Allowed<Self> {
+        let events = match store.events("", self.revision) {
+            Ok(events) => events,
+            // Too much has changed for that.
+            Err(StoreError::Forgotten { .. }) => return Self::read(store),
+            Err(error) => return Err(error.into()),
+        };
+        let mut state = self.clone();
+        for Event { revision, key, value } in events {
+            state.revision = revision;
+            match value {
+                Some(value) => state.take(&Entry { key, value, version: revision })?,
+                None if state.forget(&key) => {}
+                None => return Self::read(store),
+            }
+        }
+        Ok(state)
+    }
+
+    /// Removes what a key kept, if the key says all of it.
+    fn forget(&mut self, key: &str) -> bool {
+        if let Some((kind, name)) = key.strip_prefix("object/").and_then(|it| it.split_once('/')) {
+            let Ok(kind) = kind.parse::<Kind>() else { return false };
+            self.versions.remove(&(kind, name.to_owned()));
+            self.house.remove(kind, name);
+        } else if let Some(grant) = key.strip_prefix("timer/") {
+            self.timers.remove(grant);
+        } else if let Some(vnic) = key.strip_prefix("moved/") {
+            self.moved.remove(vnic);
+        } else if let Some(hash) = key.strip_prefix("token/") {
+            self.invitations.remove(hash);
+        } else if let Some(number) = key.strip_prefix("request/") {
+            let Ok(number) = number.parse::<u64>() else { return false };
+            self.requests.remove(&number);
+        } else {
+            return false;
+        }
+        true
     }
 
     fn take(&mut self, entry: &Entry) -> Allowed<()> {

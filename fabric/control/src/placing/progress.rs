@@ -2,12 +2,12 @@
 
 use super::known::pool_of;
 use crate::{change::State, store::Revision};
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 use wireonce_desired::{House, Kind, Uplink, render};
 use wireonce_ledger::report::HostReport;
+use wireonce_member::text::tag_of;
 
 /// How far a drain, or the end of one, is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -63,13 +63,8 @@ impl Tags {
             self.known.clear();
         }
         let known = self.known.entry(host.to_owned());
-        known.or_insert_with(|| render(&state.house, host).map(|text| tag(&text))).clone()
+        known.or_insert_with(|| render(&state.house, host).map(|text| tag_of(&text))).clone()
     }
-}
-
-/// The SHA-256 of a text.
-fn tag(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How far it is with these uplinks.
@@ -141,7 +136,7 @@ mod tests {
     fn waits(said: impl Fn(&str, String) -> Option<Said>) -> Vec<(String, String)> {
         let state = state();
         let uplinks = uplinks_of(&state.house, Kind::Uplink, "east-1");
-        let current = |host: &str| render(&state.house, host).map(|text| tag(&text)).unwrap();
+        let current = |host: &str| render(&state.house, host).map(|text| tag_of(&text)).unwrap();
         let said = |host: &str| said(host, current(host));
         let progress = progress(&state, &uplinks, true, &mut Tags::default(), said);
         assert_eq!(progress.done, progress.waits_for.is_empty());

@@ -236,6 +236,9 @@ proptest! {
                 continue;
             }
             taken += 1;
+            // What was followed is what is there.
+            let read = crate::change::State::read(&**controller.store()).unwrap();
+            prop_assert_eq!(format!("{after:?}"), format!("{read:?}"));
             let broken = broken_promises(&after.house);
             prop_assert!(broken.is_empty(), "{broken:?} after {ask:?}");
             for uplink in after.house.uplinks().filter(|uplink| after.house.is_draining(uplink)) {
