@@ -90,7 +90,11 @@ pub(crate) fn propose(state: &State, pool: &str, sight: &Sight, now: Moment) -> 
     let mut notes = Vec::new();
     let silent = silent(state, pool, sight);
     if !silent.is_empty() {
-        notes.push(format!("there is no fresh report of {}: what their vNICs want is not known, and taken for what is promised to them", names(silent)));
+        notes.push(format!(
+            "there is no fresh report of {}: what their vNICs want is not known, and taken for what \
+             is promised to them",
+            names(silent)
+        ));
     }
     Ok(Proposal {
         pool: pool.to_owned(),
