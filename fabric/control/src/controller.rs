@@ -18,10 +18,12 @@ use crate::{
     store::{Event, Outcome, Range, Revision, Store},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use wireonce_desired::{House, Kind, Moment, Object};
+use wireonce_sight::View;
 
 /// How often a change is planned anew because somebody else was faster.
 const TRIES: usize = 16;
@@ -124,7 +126,8 @@ impl Controller {
 
     /// What is seen of the house.
     fn sight(&self, house: &House) -> Sight {
-        Sight::of(house, &self.reports.all(), now_us())
+        let (reports, tags) = (self.reports.all(), BTreeMap::new());
+        Sight::of(&View { house, reports: &reports, tags: &tags, now_us: now_us() })
     }
 
     /// What would be moved in a pool now.

@@ -26,7 +26,12 @@ impl House {
 
     /// Removes an object.
     pub fn remove(&mut self, kind: Kind, name: &str) -> Option<Object> {
-        self.objects.get_mut(&kind)?.remove(name)
+        let named = self.objects.get_mut(&kind)?;
+        let removed = named.remove(name);
+        if named.is_empty() {
+            self.objects.remove(&kind);
+        }
+        removed
     }
 
     /// All objects, by kind and name.

@@ -25,7 +25,8 @@ pub fn number(view: &View<'_>, sight: &Sight) -> House {
             gateways.insert(host.name.as_str(), GatewayIndex(placed.gateways.len()));
             // What goes up comes in at its fabric port.
             let port = Rates { up_bps: receive, down_bps: send };
-            placed.gateways.push(Gateway { name, machine, port, draining: false });
+            let draining = host.draining;
+            placed.gateways.push(Gateway { name, machine, port, draining });
         } else {
             servers.insert(host.name.as_str(), ServerIndex(placed.servers.len()));
             let port = Rates { up_bps: send, down_bps: receive };
@@ -42,7 +43,9 @@ pub fn number(view: &View<'_>, sight: &Sight) -> House {
             pool: PoolId(numbers.pool(&uplink.pool)),
             usable: usable(uplink),
             alive: !sight.dead.contains(&uplink.name),
-            draining: false,
+            // Nobody is placed here, only moved; placement is the controller's.
+            switch: None,
+            draining: uplink.draining,
         });
     }
     for vnic in house.vnics() {

@@ -349,7 +349,7 @@ mod tests {
         };
         assert_eq!(
             text(&plan),
-            "VNIC  FROM    TO      GAINS     FABRIC                CORES  DEPENDS ON\nvm-a  east-1  \
+            "VNIC  FROM    TO         GAINS                FABRIC  CORES  DEPENDS ON\nvm-a  east-1  \
              east-2  3Gbit up  8Gbit up, 1Gbit down   1.08  gateway-b\nvm-b is short of 1Gbit up, 1Gbit \
              down: no luck\nnote: well\n"
         );

@@ -19,7 +19,6 @@ mod moves;
 mod pace;
 mod progress;
 mod rebalance;
-mod sight;
 mod words;
 
 pub(crate) use admission::admit;
@@ -29,7 +28,7 @@ pub(crate) use moves::{drained, rehomed};
 pub(crate) use pace::pace;
 pub use progress::{Progress, Waiting};
 pub use rebalance::{Kept, PlannedMove, Proposal, Way};
-pub use sight::Sight;
+pub use wireonce_sight::Sight;
 
 pub(crate) use progress::{Said, Tags, progress, uplinks_of};
 pub(crate) use rebalance::propose;
