@@ -475,9 +475,12 @@ impl House {
         if !word.egress || frame.uplink != uplink_of(gateway) {
             return;
         }
+        let server = &self.servers[self.vnics[&frame.vnic].server].machine.server;
+        let going = server.standing(frame.vnic).and_then(|it| it.going);
         let seen = self.vnics.get_mut(&frame.vnic).unwrap();
         // What was under way when the vNIC left may come when it is back again.
-        let returned = seen.swaps.iter().skip(frame.swap + 1).any(|(_, to)| *to == gateway);
+        let returned = seen.swaps.iter().skip(frame.swap + 1).any(|(_, to)| *to == gateway)
+            || going.is_some_and(|way| way.peer == gateway);
         for (other, passed) in seen.passed.iter().filter(|(other, _)| **other != gateway) {
             let mut between = seen.swaps.iter().take(passed + 1).skip(frame.swap + 1);
             assert!(

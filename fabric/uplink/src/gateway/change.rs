@@ -113,6 +113,7 @@ impl Gateway {
         };
         let tables = NewTables {
             directory: Arc::clone(&directory),
+            attached: self.homes.change(config, numbers),
             uplinks: config.local_uplinks().filter_map(rights).collect(),
             moves: Arc::new(Moves::between(&self.directory, &directory)),
         };

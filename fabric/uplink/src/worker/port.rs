@@ -1,14 +1,14 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
 use super::{
-    NewRights,
+    NewRights, NewTables,
     downward::Downward,
     egress::{Egress, Leaving},
     snapshot::UplinkSnapshot,
-    tables::Moves,
 };
 use crate::{
     announce::{self, Announcer},
+    attached::Attached,
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
@@ -95,13 +95,26 @@ impl UplinkPort {
     }
 
     /// Tells those outside which vNICs are here since now.
-    pub(super) fn moved(&mut self, moves: &Moves, now_us: u64) {
+    pub(super) fn moved(&mut self, new: &NewTables, now_us: u64) {
         let Some(announcer) = &mut self.announcer else { return };
-        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&self.uplink.id).cloned();
+        let (id, moves) = (self.uplink.id, &new.moves);
+        let is_here = |vnic: &VnicId| {
+            new.directory.vnic(*vnic).is_some_and(|entry| new.attached.is_here(entry, id))
+        };
+        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&id).cloned();
         of(&moves.gone).into_iter().flatten().for_each(|vnic| announcer.stop(vnic));
         // Without a carrier nobody hears; when it comes, all are announced.
         let come = of(&moves.come).filter(|_| self.carrier);
-        come.into_iter().flatten().for_each(|vnic| announcer.start(vnic, now_us));
+        let come = come.into_iter().flatten().filter(is_here);
+        come.for_each(|vnic| announcer.start(vnic, now_us));
+    }
+
+    /// The vNIC was attached here.
+    pub(super) fn announce_now(&mut self, vnic: VnicId, now_us: u64) {
+        // Without a carrier nobody hears; when it comes, all are announced.
+        if let Some(announcer) = self.announcer.as_mut().filter(|_| self.carrier) {
+            announcer.start(vnic, now_us);
+        }
     }
 
     /// No table names the uplink any more: takes nothing more from outside. What is queued
@@ -316,6 +329,7 @@ impl UplinkPort {
         ring: &mut Ring,
         books: &mut Books,
         directory: &Directory,
+        attached: &Attached,
         now_us: u64,
     ) {
         if self.closing {
@@ -332,7 +346,7 @@ impl UplinkPort {
         if carrier {
             info!(uplink = name, mtu = self.driver.mtu(), "uplink has a carrier");
             self.compare_mtus(directory);
-            self.start_announcing(directory, now_us);
+            self.start_announcing(directory, attached, now_us);
         } else {
             warn!(uplink = name, "uplink has no carrier");
             self.announcer.iter_mut().for_each(Announcer::stop_all);
@@ -370,12 +384,10 @@ impl UplinkPort {
         vnics.filter(move |vnic| vnic.home.as_ref().is_some_and(|home| home.id == id))
     }
 
-    fn start_announcing(&mut self, directory: &Directory, now_us: u64) {
-        let vnics: Vec<VnicId> = self.at_home(directory).map(|vnic| vnic.id).collect();
+    fn start_announcing(&mut self, directory: &Directory, attached: &Attached, now_us: u64) {
         let Some(announcer) = &mut self.announcer else { return };
-        for id in vnics {
-            announcer.start(id, now_us);
-        }
+        let here = directory.vnics().filter(|entry| attached.is_here(entry, self.uplink.id));
+        here.for_each(|entry| announcer.start(entry.vnic.id, now_us));
     }
 
     fn book_kernel_drops(&mut self, books: &mut Books) {
