@@ -178,9 +178,16 @@ impl Gateway {
     /// A server has echoed the hello that was sent at `sent_us`, and none newer.
     pub fn echo(&mut self, now_us: u64, peer: usize, sent_us: u64) {
         let Some(view) = self.peers.get(&peer) else { return };
+        let mute = view.spoke_us.is_none() && view.up_us.is_some_and(|us| now_us >= us + MUTE_US);
+        let lease_us = view.lease_us.max(LEASE_MIN_US);
+        let broken = view.echoed_us.is_none_or(|us| now_us > us.saturating_add(lease_us));
         if view.lapsed_us.is_none() && now_us > view.until_us() {
             // Nothing passes any more, and nothing will by this echo.
             self.lapse(now_us, peer);
+        } else if broken && !mute {
+            // The server may have gone elsewhere meanwhile. What it claimed before is void, should it
+            // still be under way.
+            self.begin_term(now_us, peer);
         }
         let Some(view) = self.peers.get_mut(&peer) else { return };
         view.echoed_us = view.echoed_us.max(Some(sent_us));
@@ -200,14 +207,14 @@ impl Gateway {
             self.void(now_us, peer, |_| true);
         }
         let Some(view) = self.peers.get_mut(&peer) else { return };
+        let lease_us = u64::from(claims.lease_us).clamp(LEASE_MIN_US, LEASE_MAX_US);
+        if lease_us != view.lease_us {
+            view.lease_us = lease_us;
+            let until_us = view.until_us();
+            self.outputs.push_back(GatewayOutput::Fence(peer, until_us));
+        }
         let mut answers = Answers { life: view.life, term: view.term, records: Vec::new() };
         if claims.life == view.life && claims.term == view.term {
-            let lease_us = u64::from(claims.lease_us).clamp(LEASE_MIN_US, LEASE_MAX_US);
-            if lease_us != view.lease_us {
-                view.lease_us = lease_us;
-                let until_us = view.until_us();
-                self.outputs.push_back(GatewayOutput::Fence(peer, until_us));
-            }
             for claim in &claims.records {
                 let answer = self.claim(now_us, peer, claim);
                 answers.records.push(answer);

@@ -439,7 +439,7 @@ mod tests {
         let uplink = Arc::clone(&config.uplinks[0]);
         let storm = Arc::new(OutsideStorm::new(&config, &uplink));
         let mut port = UplinkPort::new(uplink, driver, storm, false);
-        port.refresh(ring, &mut Books::default(), &directory(), 0);
+        port.refresh(ring, &mut Books::default(), &directory(), &Attached::default(), 0);
         port
     }
 
