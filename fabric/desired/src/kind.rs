@@ -124,6 +124,7 @@ impl Kind {
                 "storm_frames_per_s",
                 "up",
                 "down",
+                "fail_back_s",
                 "switch",
             ],
             Self::Network => &["name", "vni", "mtu", "pool", "vlan"],

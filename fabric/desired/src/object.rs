@@ -82,6 +82,9 @@ pub struct Uplink {
     /// What it can carry from the outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<Rate>,
+    /// vNICs whose home it is come back to it by themselves when it was fit for so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_back_s: Option<u32>,
     /// The physical switch that it is plugged into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
