@@ -216,7 +216,12 @@ fn a_gateway_that_is_killed_is_left_for_the_standby_and_nothing_comes_twice() {
         println!("missing {} out, {} back of {sent}", missing(sent, &out), missing(sent, &back));
         assert!(out.iter().any(|(number, _)| *number == last), "the last one leaves");
         assert!(back.iter().any(|(number, _)| *number == last), "and comes back");
-        bed.cluster.must_close()?;
+        for host in [SERVER, GATEWAYS[1]] {
+            wait_until("closed books", LIMIT, || {
+                let status = bed.cluster.status(host)?;
+                Ok(status.closes().then_some(()))
+            })?;
+        }
         bed.end.must_run()
     };
     run().unwrap();

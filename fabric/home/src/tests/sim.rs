@@ -609,10 +609,11 @@ impl House {
         self.gateways[at].down_until_us = self.now_us + self.random.below(100_000);
         for server in 0..servers {
             self.servers[server].links[at] = Link { next_us: self.now_us, ..Link::default() };
+            // Hellos of a session that is over do not open.
+            self.servers[server].inbox.retain(|(gateway, _)| *gateway != at);
             self.servers[server].machine.server.session(at);
         }
         self.under_way.retain(|(_, to_gateway, _, gateway, message)| {
-            // Hellos of a session that is over do not open.
             *gateway != at || (*to_gateway && matches!(message, Message::Frame(_)))
         });
         self.give_tables(at);
@@ -639,6 +640,7 @@ impl House {
         self.servers[at].down_until_us = self.now_us + down_us;
         for gateway in 0..gateways {
             self.gateways[gateway].links[at] = Link { next_us: self.now_us, ..Link::default() };
+            self.gateways[gateway].inbox.retain(|(server, _)| *server != at);
         }
         self.under_way.retain(|(_, to_gateway, server, _, message)| {
             *server != at || (*to_gateway && matches!(message, Message::Frame(_)))
