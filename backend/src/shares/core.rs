@@ -132,6 +132,27 @@ impl Home {
         self.split(now_us);
     }
 
+    /// Whether a vNIC with this share uses it.
+    pub(super) fn has(&self, share: &Arc<VnicShare>) -> bool {
+        self.vnics.iter().any(|vnic| Arc::ptr_eq(&vnic.share, share))
+    }
+
+    /// A vNIC uses another one now.
+    pub(super) fn leave(&mut self, share: &Arc<VnicShare>, now_us: u64) {
+        if self.has(share) {
+            self.vnics.retain(|vnic| !Arc::ptr_eq(&vnic.share, share));
+            self.hurry();
+            self.split(now_us);
+        }
+    }
+
+    /// A vNIC uses this one now.
+    pub(super) fn join(&mut self, terms: Terms, share: Arc<VnicShare>, now_us: u64) {
+        self.vnics.push(HomeVnic::new(terms, share));
+        self.hurry();
+        self.split(now_us);
+    }
+
     /// Reads the meters, splits what there is anew, and returns the report, if one is due.
     pub(super) fn tick(&mut self, now_us: u64) -> Option<ReportMessage> {
         let passed_us = now_us.saturating_sub(self.read_us);

@@ -106,12 +106,6 @@ impl VnicShare {
         self.demand_bps.store(demand_bps, Relaxed);
     }
 
-    /// The home is not shaped any more: whatever waits may go at once, now and for ever.
-    pub(super) fn open(&self) {
-        let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
-        self.allow(any, 0);
-    }
-
     /// True if the home is not shaped any more.
     pub(crate) fn is_open(&self) -> bool {
         self.later_bps.load(Relaxed) == u64::MAX

@@ -184,7 +184,14 @@ impl Config {
     }
 
     fn same_host(&self, new: &Host, running: &Host) -> Result<(), ConfigError> {
-        let Host { name, private_key_file, workers, control_socket, metrics_address } = new;
+        let Host {
+            name,
+            private_key_file,
+            workers,
+            control_socket,
+            metrics_address,
+            state_directory,
+        } = new;
         let table = self.host_title();
         let path = |path: &std::path::Path| path.display().to_string();
         self.fixed(&table, "name", name, &running.name)?;
@@ -193,13 +200,15 @@ impl Config {
         self.fixed(&table, "workers", workers, &running.workers)?;
         let running_socket = path(&running.control_socket);
         self.fixed(&table, "control_socket", &path(control_socket), &running_socket)?;
+        let running_directory = path(&running.state_directory);
+        self.fixed(&table, "state_directory", &path(state_directory), &running_directory)?;
         let address = |address: Option<_>| address.map_or("none".to_owned(), |it| format!("{it}"));
         let running_address = address(running.metrics_address);
         self.fixed(&table, "metrics_address", &address(*metrics_address), &running_address)
     }
 
     fn same_fabric(&self, new: &Fabric, running: &Fabric) -> Result<(), ConfigError> {
-        let Fabric { address, port, paths, mtu, encryption } = new;
+        let Fabric { address, port, paths, mtu, encryption, failover } = new;
         let mtu_text = |mtu: &FabricMtu| match mtu {
             FabricMtu::Probe => "\"probe\"".to_owned(),
             FabricMtu::Fixed(mtu) => mtu.to_string(),
@@ -211,6 +220,8 @@ impl Config {
         fixed("port", port, &running.port)?;
         fixed("paths", paths, &running.paths)?;
         fixed("mtu", &mtu_text(mtu), &mtu_text(&running.mtu))?;
+        let (new, old) = (format!("{failover:?}"), format!("{:?}", running.failover));
+        fixed("failover", &new, &old)?;
         fixed("encryption", &format!("{encryption:?}"), &format!("{:?}", running.encryption))
     }
 
@@ -295,8 +306,18 @@ fn network_keys(before: &Network, after: &Network) -> Vec<&'static str> {
 }
 
 fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
-    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, draining, up_bps, down_bps, place } =
-        after;
+    let Uplink {
+        id: _,
+        name,
+        pool,
+        mtu,
+        storm_frames_per_s,
+        draining,
+        up_bps,
+        down_bps,
+        fail_back_s,
+        place,
+    } = after;
     let (old, new) = (uplink_place(&before.place), uplink_place(place));
     differing([
         ("name", *name != before.name),
@@ -307,6 +328,7 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         ("draining", *draining != before.draining),
         ("up", *up_bps != before.up_bps),
         ("down", *down_bps != before.down_bps),
+        ("fail_back_s", *fail_back_s != before.fail_back_s),
         ("driver", old.1.map(|port| port.driver) != new.1.map(|port| port.driver)),
         ("interface", old.1.map(|port| &port.interface) != new.1.map(|port| &port.interface)),
     ])

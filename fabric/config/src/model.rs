@@ -52,6 +52,8 @@ pub struct Host {
     pub control_socket: PathBuf,
     /// Where Prometheus finds `/metrics`; `None`: nowhere.
     pub metrics_address: Option<SocketAddr>,
+    /// Where the daemon keeps what its next life has to know.
+    pub state_directory: PathBuf,
 }
 
 /// A host's membership in a controller.
@@ -74,6 +76,17 @@ pub struct Fabric {
     pub mtu: FabricMtu,
     /// How datagrams are protected.
     pub encryption: Encryption,
+    /// How soon a vNIC of this host leaves a home that is lost.
+    pub failover: Failover,
+}
+
+/// How soon a vNIC leaves a home that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failover {
+    /// Within 35 ms.
+    Fast,
+    /// Within 350 ms.
+    Default,
 }
 
 /// How large an IP packet of the fabric may be.
@@ -160,6 +173,9 @@ pub struct Uplink {
     pub up_bps: Option<u64>,
     /// What it carries from the outside, in bits a second; `None`: nothing downwards is shaped.
     pub down_bps: Option<u64>,
+    /// vNICs whose home it is come back by themselves when it was fit for so many seconds; `None`: the
+    /// operator brings them back.
+    pub fail_back_s: Option<u32>,
     /// Where it is.
     pub place: UplinkPlace,
 }

@@ -14,7 +14,7 @@ use crate::{
     reader::{At, File},
     schema::{
         CONTROL_SOCKET_DIR, RawConfig, RawFabric, RawHost, RawNetwork, RawPeer, RawUplink,
-        WORKER_PORTS,
+        STATE_DIRECTORY, WORKER_PORTS,
     },
     unique::{Unique, unknown},
 };
@@ -47,6 +47,9 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             workers: host.workers,
             control_socket,
             metrics_address: host.metrics_address.map(|at| at.value),
+            state_directory: host
+                .state_directory
+                .map_or_else(|| STATE_DIRECTORY.into(), |at| at.value),
         },
         fabric: Fabric {
             address: fabric.address.value,
@@ -54,6 +57,7 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             paths: fabric.paths,
             mtu: fabric.mtu,
             encryption: fabric.encryption,
+            failover: fabric.failover,
         },
         control: control.map(|directory| Control { directory: directory.value }),
         peers,
@@ -273,6 +277,7 @@ impl<'a> Resolver<'a> {
             draining: raw.draining,
             up_bps: raw.up.map(|rate| rate.0),
             down_bps: raw.down.map(|rate| rate.0),
+            fail_back_s: raw.fail_back_s,
             place,
         });
         let pool = self.uplinks.pools.entry(uplink.pool.clone()).or_insert_with(|| Pool {

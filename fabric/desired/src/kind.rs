@@ -135,6 +135,7 @@ impl Kind {
                 "up",
                 "down",
                 "draining",
+                "fail_back_s",
                 "switch",
             ],
             Self::Network => &["name", "vni", "mtu", "pool", "vlan"],

@@ -102,6 +102,9 @@ pub struct Uplink {
     /// Nothing new goes there, and what is there leaves; until then it carries it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub draining: bool,
+    /// vNICs whose home it is come back to it by themselves when it was fit for so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_back_s: Option<u32>,
     /// The physical switch that it is plugged into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,

@@ -68,6 +68,8 @@ struct UplinkTable<'h> {
     up: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     down: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fail_back_s: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -285,6 +287,7 @@ fn uplink_table<'h>(house: &'h House, uplink: &'h Uplink, own: bool) -> UplinkTa
         draining: house.is_draining(uplink),
         up: uplink.up,
         down: uplink.down,
+        fail_back_s: uplink.fail_back_s,
     }
 }
 

@@ -122,6 +122,12 @@ reasons! {
     /// The daemon ended, or the uplink was closed, while the frame waited for its turn.
     Stopped = "stopped",
 
+    // Homes.
+    /// The gateway's lease for the server ran out: it may be elsewhere already. At the server: the vNIC is attached nowhere yet.
+    HomeLost = "home-lost",
+    /// The vNIC is attached to another uplink: the frame was under way to the one that it has left.
+    StaleHome = "stale-home",
+
     // At the uplink.
     /// The uplink's queue was full.
     UplinkBusy = "uplink-busy",

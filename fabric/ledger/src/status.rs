@@ -111,6 +111,31 @@ pub struct VnicStatus {
     pub rx: Amount,
     /// What it may send to its home; `None`: the home is not shaped.
     pub share: Option<VnicShareStatus>,
+    /// Which uplink it uses; `None`: its network has none.
+    pub home: Option<VnicHomeStatus>,
+}
+
+/// Which uplink a vNIC uses, and how it came there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VnicHomeStatus {
+    /// The uplink that the tables want.
+    pub desired: String,
+    /// The uplink that its frames use; `None`: it is attached nowhere yet.
+    pub now: Option<String>,
+    /// The gateway has said yes to the newest claim.
+    pub confirmed: bool,
+    /// The uplink that it is about to use.
+    pub going: Option<String>,
+    /// Orders the claims of the vNIC; it only grows.
+    pub epoch: u64,
+    /// Why it is where it is: `start`, `home-silent`, `home-unheard`, `home-sick`, `home-gone`,
+    /// `home-draining`, `desired` or `fail-back`.
+    pub why: String,
+    /// How long ago it came there, in microseconds; `None`: it has not.
+    pub moved_ago_us: Option<u64>,
+    /// How often it went from one uplink to another since the daemon started.
+    pub swaps: u64,
 }
 
 /// What a vNIC's VMM and guest are doing.
@@ -207,6 +232,12 @@ pub struct UplinkStatus {
     pub outward: Amount,
     /// Frames that the kernel dropped before we could read them.
     pub kernel_drops: u64,
+    /// `alive`, `draining`, `sick` or `gone`.
+    pub health: String,
+    /// Why, if it is not alive; the least bad first.
+    pub causes: Vec<String>,
+    /// vNICs that are attached to it.
+    pub attached: u64,
 }
 
 /// What one server has of one uplink, upwards. A backend shows its own, a gateway all.

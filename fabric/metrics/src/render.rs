@@ -138,7 +138,17 @@ fn vnics(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     };
     let states = [VnicState::Down, VnicState::Connected, VnicState::Running];
     let help = "1 for the state that the vNIC is in";
-    page.gauges("vnic_state", help, None, states.into_iter().flat_map(of))
+    page.gauges("vnic_state", help, None, states.into_iter().flat_map(of))?;
+    let homes = || status.vnics.iter().filter_map(|vnic| Some((vnic, vnic.home.as_ref()?)));
+    let away = homes().map(|(vnic, home)| {
+        let labels = vec![label("vnic", &vnic.name), label("desired", &home.desired)];
+        (labels, flag(home.now.as_ref() != Some(&home.desired)))
+    });
+    let help = "1 while the vNIC does not use the uplink that the tables want";
+    page.gauges("vnic_away_from_home", help, None, away)?;
+    let swaps = homes().map(|(vnic, home)| (vec![label("vnic", &vnic.name)], home.swaps));
+    let help = "How often the vNIC went from one uplink to another";
+    page.counters("vnic_home_swaps", help, None, swaps)
 }
 
 fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
@@ -152,6 +162,18 @@ fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     let designated = all.clone().map(|at| (labels(at), flag(status.uplinks[at].designated)));
     let help = "1 while it lets broadcast from outside in, for at least one network";
     page.gauges("uplink_designated", help, None, designated)?;
+    let attached = all.clone().map(|at| (labels(at), status.uplinks[at].attached as f64));
+    let help = "vNICs that are attached to the uplink";
+    page.gauges("uplink_attached_vnics", help, None, attached)?;
+    let states = ["alive", "draining", "sick", "gone"];
+    let health = all.clone().flat_map(|at| {
+        states.into_iter().map(move |state| {
+            let mut labels = labels(at);
+            labels.push(label("state", state));
+            (labels, flag(status.uplinks[at].health == state))
+        })
+    });
+    page.gauges("uplink_health", "1 for how the uplink is", None, health)?;
     let drops = all.map(|at| (labels(at), status.uplinks[at].kernel_drops));
     let help = "Frames that the kernel dropped before they could be read";
     page.counters("uplink_kernel_dropped_frames", help, None, drops)
@@ -275,7 +297,7 @@ mod tests {
     use std::collections::BTreeMap;
     use wireonce_ledger::{
         Account, DropReason, Stage,
-        status::{UplinkStatus, VnicStatus},
+        status::{UplinkStatus, VnicHomeStatus, VnicStatus},
     };
 
     fn status() -> Status {
@@ -289,6 +311,12 @@ mod tests {
             vnics: vec![VnicStatus {
                 name: "vm-a".to_owned(),
                 state: VnicState::Running,
+                home: Some(VnicHomeStatus {
+                    desired: "east-1".to_owned(),
+                    now: Some("east-2".to_owned()),
+                    swaps: 3,
+                    ..VnicHomeStatus::default()
+                }),
                 ..VnicStatus::default()
             }],
             links: vec![LinkStatus {
@@ -298,7 +326,12 @@ mod tests {
                 sent_bytes: 99,
                 ..LinkStatus::default()
             }],
-            uplinks: vec![UplinkStatus { name: "east-1".to_owned(), ..UplinkStatus::default() }],
+            uplinks: vec![UplinkStatus {
+                name: "east-1".to_owned(),
+                health: "alive".to_owned(),
+                attached: 2,
+                ..UplinkStatus::default()
+            }],
             down: vec![DownStatus {
                 uplink: "east-1".to_owned(),
                 vnic: "vm-a".to_owned(),
@@ -327,6 +360,10 @@ mod tests {
             "wireonce_down_waiting_bytes{uplink=\"east-1\",vnic=\"vm-a\"} 0.0",
             "wireonce_down_wire_bytes_total{uplink=\"east-1\",vnic=\"vm-a\"} 100",
             "wireonce_down_dropped_frames_total{uplink=\"east-1\",vnic=\"vm-a\"} 3",
+            "wireonce_uplink_attached_vnics{uplink=\"east-1\",interface=\"\"} 2.0",
+            "wireonce_uplink_health{uplink=\"east-1\",interface=\"\",state=\"alive\"} 1.0",
+            "wireonce_vnic_away_from_home{vnic=\"vm-a\",desired=\"east-1\"} 1.0",
+            "wireonce_vnic_home_swaps_total{vnic=\"vm-a\"} 3",
             "wireonce_link_up{peer=\"gateway-a\"} 1.0",
             "wireonce_link_round_trip_seconds{peer=\"gateway-a\"} 0.00025",
             "wireonce_link_sent_bytes_total{peer=\"gateway-a\"} 99",

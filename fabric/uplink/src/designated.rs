@@ -4,20 +4,14 @@
 //!   broadcast ──┬─▶ uplink A (designated) ──▶ every server of the network
 //!               └─▶ uplink B              ──▶ drop
 //!   unicast to vNIC 1, ──┬─▶ uplink A           ──▶ drop
-//!   flooded by a switch  └─▶ uplink B (its home) ──▶ vNIC 1
+//!   flooded by a switch  └─▶ uplink B (its home) ──▶ vNIC 1     ([`crate::attached`])
 //! ```
 
-use wireonce_config::{Network, Vnic};
+use wireonce_config::Network;
 use wireonce_wire::UplinkId;
 
 /// True if `uplink` lets broadcast and multicast from outside into `network`.
 #[must_use]
 pub fn lets_groups_in(network: &Network, uplink: UplinkId) -> bool {
     network.outside.as_ref().is_some_and(|outside| outside.designated.id == uplink)
-}
-
-/// True if `uplink` lets frames from outside through to `vnic`: only its home does.
-#[must_use]
-pub fn lets_unicast_in(vnic: &Vnic, uplink: UplinkId) -> bool {
-    vnic.home.as_ref().is_some_and(|home| home.id == uplink)
 }

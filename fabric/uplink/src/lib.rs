@@ -1,6 +1,7 @@
 //! The gateway: uplink drivers, reflection filter, announcements, and its worker loop.
 
 pub mod announce;
+pub mod attached;
 pub mod books;
 pub mod designated;
 mod down;
@@ -8,6 +9,7 @@ pub mod driver;
 pub mod forward;
 mod gateway;
 pub mod health;
+mod homes;
 pub mod link_control;
 pub mod reflection;
 #[cfg(test)]

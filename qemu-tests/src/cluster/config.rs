@@ -38,6 +38,7 @@ fn host_table(cluster: &Cluster, host: &Host) -> Value {
         ("private_key_file", path(&cluster.key_path(&host.name))),
         ("workers", i64::from(cluster.plan.workers).into()),
         ("control_socket", path(&cluster.control_socket(host))),
+        ("state_directory", path(cluster.dir())),
     ])
 }
 
@@ -47,6 +48,7 @@ fn fabric_table(cluster: &Cluster, host: &Host) -> Value {
         ("address", host.address.to_string().into()),
         ("paths", i64::from(cluster.plan.paths).into()),
         ("encryption", encryption.into()),
+        ("failover", cluster.plan.failover.into()),
     ])
 }
 
@@ -111,6 +113,8 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
     ];
     if cluster.plan.gateways > 0 {
         entries.push(("home", uplink_name(vm.home + 1).into()));
+        let standbys = vm.standbys.iter().map(|gateway| uplink_name(gateway + 1).into());
+        entries.push(("standbys", Value::Array(standbys.collect())));
     }
     if vm.limit.or(vm.down_limit).is_some() {
         entries.push(("policy", vm.name.as_str().into()));

@@ -21,14 +21,24 @@ pub struct VmPlan {
     pub limit: Option<&'static str>,
     /// The most that it may get from its home.
     pub down_limit: Option<&'static str>,
+    /// The gateways that its standbys are on, in order.
+    pub standbys: Vec<usize>,
 }
 
 impl VmPlan {
     /// A VM with one queue pair and its home on the first gateway.
     #[must_use]
     pub fn new(name: &str, server: usize, number: u8) -> Self {
-        let name = name.to_owned();
-        Self { name, server, number, queue_pairs: 1, home: 0, limit: None, down_limit: None }
+        Self {
+            name: name.to_owned(),
+            server,
+            number,
+            queue_pairs: 1,
+            home: 0,
+            limit: None,
+            down_limit: None,
+            standbys: Vec::new(),
+        }
     }
 
     /// Its address.
@@ -98,6 +108,8 @@ pub struct Plan {
     pub shares: Vec<i64>,
     /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
     pub rogue: Option<usize>,
+    /// How soon a lost home is left: `default` or `fast`.
+    pub failover: &'static str,
     /// Daemons run as `nobody` with [`Self::capabilities`] and no others; else as the caller.
     pub unprivileged: bool,
 }
@@ -125,6 +137,7 @@ impl Plan {
             down: None,
             shares: Vec::new(),
             rogue: None,
+            failover: "default",
             unprivileged: false,
         }
     }

@@ -55,8 +55,17 @@ pub(crate) enum ObjectVerb {
 /// Keys whose value is a list.
 const LISTS: &[&str] = &["addresses", "standbys", "allow"];
 /// Keys whose value is a number.
-const NUMBERS: &[&str] =
-    &["id", "port", "mtu", "vni", "vlan", "queue_pairs", "storm_frames_per_s", "shares"];
+const NUMBERS: &[&str] = &[
+    "id",
+    "port",
+    "mtu",
+    "vni",
+    "vlan",
+    "queue_pairs",
+    "storm_frames_per_s",
+    "shares",
+    "fail_back_s",
+];
 
 /// Does it.
 pub(crate) fn run(kind: Kind, verb: &ObjectVerb) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
     let clock = Clock::between(now, before);
     let mut page = header(now);
     section(&mut page, &vnics(now, before, clock));
+    section(&mut page, &homes(now));
     section(&mut page, &links(now, before, clock));
     section(&mut page, &uplinks(now, before, clock));
     section(&mut page, &shares::servers(now, before, clock));
@@ -176,6 +177,25 @@ fn vnics(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String 
     table.render()
 }
 
+/// Which uplink each vNIC uses, and how it came there.
+fn homes(now: &Status) -> String {
+    let mut table = Table::new(["VNIC", "HOME", "DESIRED", "EPOCH", "WHY", "SINCE", "SWAPS"]);
+    for (vnic, home) in now.vnics.iter().filter_map(|vnic| Some((vnic, vnic.home.as_ref()?))) {
+        let here = home.now.clone().unwrap_or_else(|| "NOWHERE".to_owned());
+        let to = home.going.as_ref().map_or(String::new(), |to| format!(" (to {to})"));
+        table.row([
+            vnic.name.clone(),
+            here + &to,
+            home.desired.clone(),
+            home.epoch.to_string(),
+            home.why.clone(),
+            home.moved_ago_us.map_or(String::new(), |us| duration(us / 1_000_000)),
+            home.swaps.to_string(),
+        ]);
+    }
+    table.render()
+}
+
 fn links(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String {
     let mut table = Table::new([
         "LINK",
@@ -243,6 +263,8 @@ fn uplinks(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> Strin
         "TO OUTSIDE",
         "",
         "KERNEL DROPS",
+        "HEALTH",
+        "VNICS",
     ]);
     let yes = |flag| if flag { "yes" } else { "no" }.to_owned();
     for uplink in &now.uplinks {
@@ -262,9 +284,19 @@ fn uplinks(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> Strin
             outward,
             outward_packets,
             uplink.kernel_drops.to_string(),
+            health(uplink),
+            uplink.attached.to_string(),
         ]);
     }
     table.render()
+}
+
+/// How an uplink is, and why, if it is not alive.
+fn health(uplink: &UplinkStatus) -> String {
+    if uplink.causes.is_empty() {
+        return uplink.health.clone();
+    }
+    format!("{}: {}", uplink.health, uplink.causes.join(", "))
 }
 
 /// The books in frames, exact, so that anyone can add them up.
@@ -408,6 +440,7 @@ mod tests {
             tx,
             rx: Amount::ZERO,
             share: None,
+            home: None,
         };
         Status {
             role: "backend".to_owned(),

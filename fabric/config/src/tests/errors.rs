@@ -33,7 +33,7 @@ refused! {
     unknown_key_of_offload: [("guest_tso", "guest_tos")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: key `guest_tos`: unknown key; did you mean `guest_tso`?";
     missing_host_table: [("[host]", ""), ("name = \"server-a\"\n", ""), ("private_key_file = \"/etc/wireonce/server-a.key\"\n", ""), ("workers = 2", "")] =>
-        ": there is no table `[host]`; add it; it has the keys name, private_key_file, workers, control_socket, metrics_address";
+        ": there is no table `[host]`; add it; it has the keys name, private_key_file, workers, control_socket, metrics_address, state_directory";
     host_is_a_list: [("[host]", "[[host]]")] =>
         ":1: [host]: is a list, not a table; start it with a line `[host]`";
     peer_is_a_table: [("[[peer]]\nname = \"server-b\"\naddress = \"10.77.0.2\"\npublic_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\"\n", ""), ("[[peer]]", "[peer]")] =>

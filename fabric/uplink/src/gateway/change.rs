@@ -8,7 +8,7 @@
 //!      └▶ uplinks that are gone: what is queued goes out, then they are closed
 //! ```
 
-use super::Gateway;
+use super::{Gateway, note_draining};
 use crate::{
     storm::OutsideStorm,
     worker::{Command, LocalUplink, Moves, NewRights, NewTables},
@@ -103,6 +103,7 @@ impl Gateway {
                 self.storms.insert(uplink.id, Arc::new(OutsideStorm::new(config, uplink)));
             }
         }
+        note_draining(config, &self.health);
         self.shares.change(config, numbers, self.now_us());
         self.shares_thread.changed();
         self.downwards.change(config, self.now_us());
@@ -113,6 +114,7 @@ impl Gateway {
         };
         let tables = NewTables {
             directory: Arc::clone(&directory),
+            attached: self.homes.change(config, numbers),
             uplinks: config.local_uplinks().filter_map(rights).collect(),
             moves: Arc::new(Moves::between(&self.directory, &directory)),
         };

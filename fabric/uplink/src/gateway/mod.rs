@@ -13,6 +13,8 @@ use crate::{
     books::{Books, Owner},
     down::{DownThread, Downwards},
     driver::DriverError,
+    health::{Cause, Health},
+    homes::Homes,
     shares::{Shares, SharesThread},
     storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
@@ -21,7 +23,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, mpsc::Sender},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 use wireonce_config::{Config, Driver, Port, Uplink};
 use wireonce_directory::{Directory, PeerNumbers};
@@ -33,6 +36,11 @@ use wireonce_ledger::{
 use wireonce_link::FabricError;
 use wireonce_ring::RingError;
 use wireonce_wire::{Endpoint, UplinkId};
+
+/// A gateway that ends waits so long for vNICs to go elsewhere.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// And looks so often whether they have.
+const LEAVE_POLL: Duration = Duration::from_millis(2);
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +90,9 @@ pub struct Gateway {
     shares_thread: SharesThread,
     downwards: Downwards,
     down_thread: DownThread,
+    /// How the uplinks are.
+    health: Health,
+    homes: Homes,
     host: FabricHost,
     workers: Workers<Worker>,
     /// What the outside may send to everybody, for each uplink.
@@ -89,6 +100,14 @@ pub struct Gateway {
     /// Names of what is gone and still has accounts, by endpoint.
     names: HashMap<u64, String>,
     started: Instant,
+}
+
+/// What the operator wants of each uplink is part of its health.
+fn note_draining(config: &Config, health: &Health) {
+    for (uplink, _) in config.local_uplinks() {
+        let note = if uplink.draining { Health::set } else { Health::clear };
+        note(health, uplink.id, Cause::Draining);
+    }
 }
 
 impl Gateway {
@@ -100,7 +119,11 @@ impl Gateway {
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
         let count = config.host.workers.max(1);
         let started = Instant::now();
-        let shares = Shares::new(config, &PeerNumbers::in_order(config), 0);
+        let numbers = PeerNumbers::in_order(config);
+        let shares = Shares::new(config, &numbers, 0);
+        let health = Health::default();
+        note_draining(config, &health);
+        let homes = Homes::new(&health, started);
         let downwards = Downwards::new(config, 0);
         let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
             police: shares.police(uplink.id),
@@ -114,17 +137,23 @@ impl Gateway {
             return Err(GatewayError::NoUplinks { origin, host });
         }
         let directory = Arc::new(Directory::new(config));
+        let attached = homes.change(config, &numbers);
         let workers = Workers::start("gateway", count, failed, |seat| {
             let settings = WorkerConfig {
                 fabric: FabricHost::worker_config(config, seat.number, FABRIC_TOKEN_KIND),
                 directory: Arc::clone(&directory),
+                attached: Arc::clone(&attached),
                 uplinks: uplinks.clone(),
                 clock: started,
             };
             move || Worker::new(&settings, seat)
         })?;
         let (ears, inbox) = Shares::ears(workers.postman());
-        let host = FabricHost::start(config, Box::new(ears))?;
+        if let Some(announcer) = workers.mailbox(0) {
+            homes.set_announcer(announcer.clone());
+        }
+        let host = FabricHost::start(config, Box::new(homes.ears(ears)), started)?;
+        homes.set_agent(host.agent());
         let shares_thread = shares
             .start(inbox, host.agent(), started)
             .map_err(|source| GatewayError::System { action: "start the shares thread", source })?;
@@ -140,6 +169,8 @@ impl Gateway {
             shares_thread,
             downwards,
             down_thread,
+            health,
+            homes,
             host,
             workers,
             storms,
@@ -151,6 +182,21 @@ impl Gateway {
     /// This process's clock.
     pub(super) fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets vNICs that can go elsewhere go, and says goodbye for the uplinks.
+    fn send_away(&self) {
+        let set = |cause| {
+            for (uplink, _) in self.config.local_uplinks() {
+                self.health.set(uplink.id, cause);
+            }
+        };
+        set(Cause::GoneSoon);
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        while self.homes.movable() > 0 && Instant::now() < deadline {
+            thread::sleep(LEAVE_POLL);
+        }
+        set(Cause::Stopping);
     }
 
     /// The name and number of an account.
@@ -193,6 +239,9 @@ impl Gateway {
             down_bps: uplink.down_bps,
             outward,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
+            health: self.health.state(uplink.id).name().to_owned(),
+            causes: self.health.causes(uplink.id).iter().map(|it| it.name().to_owned()).collect(),
+            attached: self.homes.attached(uplink.id) as u64,
         }
     }
 }
@@ -241,6 +290,7 @@ impl Daemon for Gateway {
     }
 
     fn stop(self) {
+        self.send_away();
         // Peers hear no more hellos first, then the workers end.
         self.host.stop();
         drop(self.shares_thread);

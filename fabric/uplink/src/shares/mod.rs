@@ -180,7 +180,7 @@ impl Shares {
     }
 }
 
-/// Meters of all vNICs whose home is `uplink`; those from `before` go on.
+/// Meters of all vNICs whose home or standby is `uplink`; those from `before` go on.
 fn police_of(
     config: &Config,
     numbers: &PeerNumbers,
@@ -191,8 +191,7 @@ fn police_of(
 ) -> Police {
     let mut police = Police::default();
     for vnic in &config.vnics {
-        let at_home = vnic.home.as_ref().is_some_and(|home| home.id == uplink.id);
-        if let (true, VnicPlace::Peer(peer)) = (at_home, &vnic.place)
+        if let (true, VnicPlace::Peer(peer)) = (vnic.may_attach(uplink), &vnic.place)
             && let Some(peer) = numbers.get(peer)
         {
             police.add(before, vnic.id, peer, vnic.terms(Direction::Up).limit_bps);

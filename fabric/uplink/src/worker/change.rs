@@ -73,10 +73,11 @@ impl Worker {
             let port = self.uplinks.get_mut(*place).and_then(Option::as_mut);
             if let Some((port, rights)) = port.zip(new.uplinks.get(id)) {
                 port.change(rights.clone());
-                port.moved(&new.moves, now_us);
+                port.moved(&new, now_us);
             }
         }
         self.directory = new.directory;
+        self.attached = new.attached;
         self.next_refresh_us = 0;
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
-use super::{
-    NewRights, downward::Downward, egress::Egress, snapshot::UplinkSnapshot, tables::Moves,
-};
+use super::{NewRights, NewTables, downward::Downward, egress::Egress, snapshot::UplinkSnapshot};
 use crate::{
     announce::{self, Announcer},
+    attached::Attached,
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
@@ -90,13 +89,26 @@ impl UplinkPort {
     }
 
     /// Tells those outside which vNICs are here since now.
-    pub(super) fn moved(&mut self, moves: &Moves, now_us: u64) {
+    pub(super) fn moved(&mut self, new: &NewTables, now_us: u64) {
         let Some(announcer) = &mut self.announcer else { return };
-        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&self.uplink.id).cloned();
+        let (id, moves) = (self.uplink.id, &new.moves);
+        let is_here = |vnic: &VnicId| {
+            new.directory.vnic(*vnic).is_some_and(|entry| new.attached.is_here(entry, id))
+        };
+        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&id).cloned();
         of(&moves.gone).into_iter().flatten().for_each(|vnic| announcer.stop(vnic));
         // Without a carrier nobody hears; when it comes, all are announced.
         let come = of(&moves.come).filter(|_| self.carrier);
-        come.into_iter().flatten().for_each(|vnic| announcer.start(vnic, now_us));
+        let come = come.into_iter().flatten().filter(is_here);
+        come.for_each(|vnic| announcer.start(vnic, now_us));
+    }
+
+    /// The vNIC was attached here.
+    pub(super) fn announce_now(&mut self, vnic: VnicId, now_us: u64) {
+        // Without a carrier nobody hears; when it comes, all are announced.
+        if let Some(announcer) = self.announcer.as_mut().filter(|_| self.carrier) {
+            announcer.start(vnic, now_us);
+        }
     }
 
     /// No table names the uplink any more: takes nothing more from outside. What is queued
@@ -257,6 +269,7 @@ impl UplinkPort {
         ring: &mut Ring,
         books: &mut Books,
         directory: &Directory,
+        attached: &Attached,
         now_us: u64,
     ) {
         if self.closing {
@@ -273,7 +286,7 @@ impl UplinkPort {
         if carrier {
             info!(uplink = name, mtu = self.driver.mtu(), "uplink has a carrier");
             self.compare_mtus(directory);
-            self.start_announcing(directory, now_us);
+            self.start_announcing(directory, attached, now_us);
         } else {
             warn!(uplink = name, "uplink has no carrier");
             self.announcer.iter_mut().for_each(Announcer::stop_all);
@@ -311,12 +324,10 @@ impl UplinkPort {
         vnics.filter(move |vnic| vnic.home.as_ref().is_some_and(|home| home.id == id))
     }
 
-    fn start_announcing(&mut self, directory: &Directory, now_us: u64) {
-        let vnics: Vec<VnicId> = self.at_home(directory).map(|vnic| vnic.id).collect();
+    fn start_announcing(&mut self, directory: &Directory, attached: &Attached, now_us: u64) {
         let Some(announcer) = &mut self.announcer else { return };
-        for id in vnics {
-            announcer.start(id, now_us);
-        }
+        let here = directory.vnics().filter(|entry| attached.is_here(entry, self.uplink.id));
+        here.for_each(|entry| announcer.start(entry.vnic.id, now_us));
     }
 
     fn book_kernel_drops(&mut self, books: &mut Books) {
@@ -368,7 +379,7 @@ mod tests {
         let uplink = Arc::clone(&config.uplinks[0]);
         let storm = Arc::new(OutsideStorm::new(&config, &uplink));
         let mut port = UplinkPort::new(uplink, driver, storm, false);
-        port.refresh(ring, &mut Books::default(), &directory(), 0);
+        port.refresh(ring, &mut Books::default(), &directory(), &Attached::default(), 0);
         port
     }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     GatewayError,
+    attached::Attached,
     books::{Books, Owner},
     down::Down,
     driver::FanoutGroup,
@@ -23,7 +24,7 @@ use wireonce_host::workers::{Inbox, Mail, Reply, Seat, Side, Spin, Work};
 use wireonce_ledger::Stage;
 use wireonce_link::{Fabric, FabricConfig};
 use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
-use wireonce_wire::UplinkId;
+use wireonce_wire::{UplinkId, VnicId};
 
 /// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
 const MAIL: u8 = 1;
@@ -48,6 +49,7 @@ const REFRESH_US: u64 = 1_000_000;
 pub(crate) struct WorkerConfig {
     pub(crate) fabric: FabricConfig,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) attached: Arc<Attached>,
     /// This host's uplinks.
     pub(crate) uplinks: Vec<LocalUplink>,
     /// The clock of this process: microseconds since then.
@@ -78,6 +80,8 @@ pub(crate) enum Command {
     Abandon(Reply<()>),
     /// Forward by these tables.
     Tables(Box<NewTables>, Reply<()>),
+    /// The vNIC is behind the uplink since now.
+    Announce(UplinkId, VnicId),
 }
 
 /// One worker.
@@ -88,6 +92,7 @@ pub(crate) struct Worker {
     link_events: File,
     fabric: Fabric,
     pub(super) directory: Arc<Directory>,
+    pub(super) attached: Arc<Attached>,
     /// A place is not used again: tokens of the ring name it.
     pub(super) uplinks: Vec<Option<UplinkPort>>,
     pub(super) by_id: FxHashMap<UplinkId, usize>,
@@ -162,6 +167,7 @@ impl Worker {
             link_events,
             fabric,
             directory: Arc::clone(&config.directory),
+            attached: Arc::clone(&config.attached),
             uplinks: Vec::new(),
             by_id: FxHashMap::default(),
             opened: Vec::new(),
@@ -208,8 +214,8 @@ impl Worker {
     /// buffers of somebody's bulk are a millisecond for another's answer.
     fn serve_fabric(&mut self, now_us: u64) -> Result<(), RingError> {
         while let Some(completion) = self.arrived.pop_front() {
-            let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-            let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
+            let Self { ring, fabric, directory, attached, uplinks, by_id, books, .. } = self;
+            let mut outwards = Outwards { directory, attached, uplinks, by_id, books, now_us };
             fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))?;
             self.relieve()?;
             if self.now_us().saturating_sub(now_us) >= FABRIC_TURN_US {
@@ -237,24 +243,25 @@ impl Worker {
     }
 
     fn receive(&mut self, completion: &Completion, now_us: u64) -> Result<(), RingError> {
-        let Self { ring, fabric, directory, uplinks, books, .. } = self;
+        let Self { ring, fabric, directory, attached, uplinks, books, .. } = self;
         let place = uplinks.get_mut(completion.token.index as usize);
         let Some(port) = place.and_then(Option::as_mut) else { return Ok(()) };
         let UplinkPort { uplink, inward: passed, driver, storm, down, .. } = port;
         let uplink = uplink.id;
-        let mut inwards = Inwards { directory, fabric, books, uplink, storm, down, passed, now_us };
+        let mut inwards =
+            Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us };
         driver.receive(ring, completion, &mut |received| inwards.take(&received))
     }
 
     /// Reads on where a driver stopped at its bound. Returns whether one had.
     fn receive_more(&mut self, now_us: u64) -> bool {
-        let Self { fabric, directory, uplinks, books, .. } = self;
+        let Self { fabric, directory, attached, uplinks, books, .. } = self;
         let mut worked = false;
         for port in uplinks.iter_mut().flatten().filter(|port| port.driver.has_more()) {
             let UplinkPort { uplink, inward: passed, driver, storm, down, .. } = port;
             let uplink = uplink.id;
             let mut inwards =
-                Inwards { directory, fabric, books, uplink, storm, down, passed, now_us };
+                Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us };
             driver.receive_more(&mut |received| inwards.take(&received));
             worked = true;
         }
@@ -263,11 +270,13 @@ impl Worker {
 
     /// Sends what has waited for its vNIC's share and may go now.
     fn release_waiting(&mut self, now_us: u64) {
-        let Self { fabric, directory, uplinks, books, .. } = self;
+        let Self { fabric, directory, attached, uplinks, books, .. } = self;
         for port in uplinks.iter_mut().flatten().filter(|port| !port.down.is_empty()) {
             let UplinkPort { uplink, inward: passed, storm, down, .. } = port;
             let uplink = uplink.id;
-            Inwards { directory, fabric, books, uplink, storm, down, passed, now_us }.release();
+            let mut inwards =
+                Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us };
+            inwards.release();
         }
     }
 
@@ -318,13 +327,13 @@ impl Worker {
     }
 
     fn run_timers(&mut self, now_us: u64) {
-        let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-        let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
+        let Self { ring, fabric, directory, attached, uplinks, by_id, books, .. } = self;
+        let mut outwards = Outwards { directory, attached, uplinks, by_id, books, now_us };
         fabric.tick(now_us, &mut |inbound| outwards.take(&inbound));
         if now_us >= self.next_refresh_us {
             self.next_refresh_us = now_us + REFRESH_US;
             for port in uplinks.iter_mut().flatten() {
-                port.refresh(ring, books, directory, now_us);
+                port.refresh(ring, books, directory, attached, now_us);
             }
         }
         for port in uplinks.iter_mut().flatten() {
@@ -387,6 +396,13 @@ impl Worker {
             Command::Abandon(reply) => {
                 self.abandon_opened()?;
                 let _ = reply.try_send(());
+            }
+            Command::Announce(uplink, vnic) => {
+                let place = self.by_id.get(&uplink);
+                let port = place.and_then(|place| self.uplinks.get_mut(*place)?.as_mut());
+                if let Some(port) = port {
+                    port.announce_now(vnic, now_us);
+                }
             }
             Command::Tables(tables, reply) => {
                 self.take_tables(*tables, now_us)?;

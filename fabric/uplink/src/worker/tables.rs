@@ -1,6 +1,6 @@
 //! What a worker is told of another configuration, made where nobody waits.
 
-use crate::{down::Down, shares::Police, storm::OutsideStorm};
+use crate::{attached::Attached, down::Down, shares::Police, storm::OutsideStorm};
 use rustc_hash::FxHashMap;
 use std::{collections::BTreeMap, sync::Arc};
 use wireonce_config::{Uplink, Vnic};
@@ -11,6 +11,7 @@ use wireonce_wire::{UplinkId, VnicId};
 #[derive(Debug, Clone)]
 pub(crate) struct NewTables {
     pub(crate) directory: Arc<Directory>,
+    pub(crate) attached: Arc<Attached>,
     /// This host's uplinks.
     pub(crate) uplinks: FxHashMap<UplinkId, NewRights>,
     pub(crate) moves: Arc<Moves>,

@@ -7,9 +7,10 @@ use super::{
     port::UplinkPort,
 };
 use crate::{
+    attached::Attached,
     books::{Books, Owner},
     driver::Received,
-    forward::{self, In, Target},
+    forward::{self, In, Tables, Target},
     storm::OutsideStorm,
 };
 use rustc_hash::FxHashMap;
@@ -23,6 +24,7 @@ use wireonce_wire::{Endpoint, UplinkId, VnicId};
 /// What a frame from the fabric is dealt with.
 pub(super) struct Outwards<'a> {
     pub(super) directory: &'a Directory,
+    pub(super) attached: &'a Attached,
     pub(super) uplinks: &'a mut [Option<UplinkPort>],
     pub(super) by_id: &'a FxHashMap<UplinkId, usize>,
     pub(super) books: &'a mut Books,
@@ -33,7 +35,9 @@ impl Outwards<'_> {
     pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
         let Inbound { peer, frame, .. } = inbound;
         let (source, destination) = (inbound.source(), inbound.destination());
-        let verdict = forward::outward(self.directory, *peer, source, destination, frame);
+        let Self { directory, attached, now_us, .. } = *self;
+        let tables = Tables { directory, attached, now_us };
+        let verdict = forward::outward(tables, *peer, source, destination, frame);
         let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
         let way = verdict.decision.and_then(|out| {
             inbound.passable()?;
@@ -60,6 +64,7 @@ impl Outwards<'_> {
 /// What a frame from an uplink is dealt with.
 pub(super) struct Inwards<'a> {
     pub(super) directory: &'a Directory,
+    pub(super) attached: &'a Attached,
     pub(super) fabric: &'a mut Fabric,
     pub(super) books: &'a mut Books,
     pub(super) uplink: UplinkId,
@@ -71,7 +76,9 @@ pub(super) struct Inwards<'a> {
 
 impl Inwards<'_> {
     pub(super) fn take(&mut self, received: &Received<'_>) {
-        let verdict = forward::inward(self.directory, self.uplink, received);
+        let Self { directory, attached, now_us, .. } = *self;
+        let tables = Tables { directory, attached, now_us };
+        let verdict = forward::inward(tables, self.uplink, received);
         let owner = verdict.account.map_or(Owner::uplink(self.uplink), Owner::vnic);
         let amount = verdict.amount;
         self.books.at(owner, Stage::UplinkRx).input += amount;
@@ -217,6 +224,7 @@ mod tests {
         };
         let mut outwards = Outwards {
             directory: &directory,
+            attached: &Attached::default(),
             uplinks: &mut [],
             by_id: &FxHashMap::default(),
             books: &mut books,
