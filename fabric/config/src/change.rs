@@ -11,8 +11,9 @@
 //! storm limit has not changed.
 
 use crate::{
-    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside, Peer,
-    Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
+    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, NextHop,
+    Outside, Peer, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    error::Fault,
 };
 use std::{collections::HashMap, fmt::Display, hash::Hash, sync::Arc};
 
@@ -295,8 +296,21 @@ fn network_keys(before: &Network, after: &Network) -> Vec<&'static str> {
 }
 
 fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
-    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, draining, up_bps, down_bps, place } =
-        after;
+    let Uplink {
+        id: _,
+        name,
+        pool,
+        mtu,
+        storm_frames_per_s,
+        draining,
+        up_bps,
+        down_bps,
+        next_hop,
+        outside_probes,
+        place,
+    } = after;
+    let address = |hop: &Option<NextHop>| hop.map(|hop| hop.address);
+    let vlan = |hop: &Option<NextHop>| hop.and_then(|hop| hop.vlan);
     let (old, new) = (uplink_place(&before.place), uplink_place(place));
     differing([
         ("name", *name != before.name),
@@ -307,6 +321,9 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         ("draining", *draining != before.draining),
         ("up", *up_bps != before.up_bps),
         ("down", *down_bps != before.down_bps),
+        ("next_hop", address(next_hop) != address(&before.next_hop)),
+        ("next_hop_vlan", vlan(next_hop) != vlan(&before.next_hop)),
+        ("outside_probes", *outside_probes != before.outside_probes),
         ("driver", old.1.map(|port| port.driver) != new.1.map(|port| port.driver)),
         ("interface", old.1.map(|port| &port.interface) != new.1.map(|port| &port.interface)),
     ])

@@ -40,7 +40,8 @@ pub use host_file::HostFile;
 pub use lines::Lines;
 pub use model::{
     Allow, Config, Control, Driver, Encryption, Fabric, FabricMtu, Grant, Holder, Host, Network,
-    Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    NextHop, Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic,
+    VnicPlace,
 };
 pub use nearest::nearest;
 

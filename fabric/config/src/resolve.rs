@@ -273,6 +273,8 @@ impl<'a> Resolver<'a> {
             draining: raw.draining,
             up_bps: raw.up.map(|rate| rate.0),
             down_bps: raw.down.map(|rate| rate.0),
+            next_hop: raw.next_hop,
+            outside_probes: raw.outside_probes,
             place,
         });
         let pool = self.uplinks.pools.entry(uplink.pool.clone()).or_insert_with(|| Pool {

@@ -4,11 +4,11 @@
 
 use crate::{
     error::{ConfigError, Fault},
-    model::{Allow, Driver, Encryption, FabricMtu, SocketMode},
+    model::{Allow, Driver, Encryption, FabricMtu, NextHop, SocketMode},
     reader::{At, File, Section},
     values::{
         absolute_path, address_or_prefix, boolean, host_address, integer, interface,
-        listen_address, mac, name, one_of, public_key, quoted, rate, socket_path,
+        listen_address, mac, name, next_hop_address, one_of, public_key, quoted, rate, socket_path,
     },
 };
 use ipnet::IpNet;
@@ -130,6 +130,8 @@ pub(crate) struct RawUplink {
     pub(crate) draining: bool,
     pub(crate) up: Option<Rate>,
     pub(crate) down: Option<Rate>,
+    pub(crate) next_hop: Option<NextHop>,
+    pub(crate) outside_probes: Option<bool>,
 }
 
 pub(crate) struct RawPolicy {
@@ -279,6 +281,9 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
         "draining",
         "up",
         "down",
+        "next_hop",
+        "next_hop_vlan",
+        "outside_probes",
     ];
     let drivers = [("packet", Driver::Packet), ("tap", Driver::Tap)];
     let uplink = |section: Section<'_>| {
@@ -297,9 +302,26 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             draining: or(section.optional("draining", boolean)?, false),
             up: section.optional("up", rate(CAPACITY_MIN))?.map(|at| at.value),
             down: section.optional("down", rate(CAPACITY_MIN))?.map(|at| at.value),
+            next_hop: next_hop(&section)?,
+            outside_probes: section.optional("outside_probes", boolean)?.map(|at| at.value),
         })
     };
     root.tables("uplink", UPLINKS_MAX, KEYS)?.into_iter().map(uplink).collect()
+}
+
+/// Who is asked whether it answers, and on which VLAN.
+fn next_hop(section: &Section<'_>) -> Result<Option<NextHop>, ConfigError> {
+    let address = section.optional("next_hop", next_hop_address)?;
+    let vlan = section.optional("next_hop_vlan", integer(1..=4094))?.map(|at| at.value);
+    match (address, vlan) {
+        (Some(address), vlan) => Ok(Some(NextHop { address: address.value, vlan })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let message =
+                "nobody is asked on it; add `next_hop = \"..\"` or remove `next_hop_vlan`";
+            Err(section.contradiction("next_hop_vlan", message))
+        }
+    }
 }
 
 fn policies(root: &Section<'_>) -> Result<Vec<RawPolicy>, ConfigError> {

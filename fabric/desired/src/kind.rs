@@ -121,7 +121,7 @@ impl Kind {
                 "port_down",
                 "draining",
             ],
-            Self::Pool => &["name", "mtu", "rebalance"],
+            Self::Pool => &["name", "mtu", "outside_probes", "rebalance"],
             Self::Uplink => &[
                 "id",
                 "name",
@@ -135,6 +135,9 @@ impl Kind {
                 "up",
                 "down",
                 "draining",
+                "next_hop",
+                "next_hop_vlan",
+                "outside_probes",
                 "switch",
             ],
             Self::Network => &["name", "vni", "mtu", "pool", "vlan"],
