@@ -7,14 +7,10 @@
 //!   flooded by a switch  └─▶ uplink B (its home) ──▶ vNIC 1
 //! ```
 
-use wireonce_config::{Network, Vnic};
-use wireonce_wire::UplinkId;
+//! Which one is designated is not only configured: see [`crate::probe`].
 
-/// True if `uplink` lets broadcast and multicast from outside into `network`.
-#[must_use]
-pub fn lets_groups_in(network: &Network, uplink: UplinkId) -> bool {
-    network.outside.as_ref().is_some_and(|outside| outside.designated.id == uplink)
-}
+use wireonce_config::Vnic;
+use wireonce_wire::UplinkId;
 
 /// True if `uplink` lets frames from outside through to `vnic`: only its home does.
 #[must_use]

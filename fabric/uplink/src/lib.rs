@@ -1,6 +1,7 @@
 //! The gateway: uplink drivers, reflection filter, announcements, and its worker loop.
 
 pub mod announce;
+pub mod bond;
 pub mod books;
 pub mod designated;
 mod down;
@@ -9,6 +10,8 @@ pub mod forward;
 mod gateway;
 pub mod health;
 pub mod link_control;
+pub mod next_hop;
+pub mod probe;
 pub mod reflection;
 #[cfg(test)]
 pub(crate) mod sample;

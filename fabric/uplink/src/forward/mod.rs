@@ -12,9 +12,7 @@
 //! checked here as if nobody had checked it before.
 
 use crate::{
-    designated::{lets_groups_in, lets_unicast_in},
-    driver::Received,
-    link_control::is_link_control,
+    designated::lets_unicast_in, driver::Received, link_control::is_link_control, probe::Gate,
     reflection::is_reflection,
 };
 use wireonce_directory::{Directory, Host};
@@ -24,6 +22,7 @@ use wireonce_frame::{
     coalesce::Flow,
     ecn::{self, Ecn},
     flow_hash,
+    headers::ethertype,
     segment::{WireCost, segment_count, wire_cost},
 };
 use wireonce_ledger::{Amount, DropReason};
@@ -54,6 +53,8 @@ pub struct Out {
     pub flow: Option<Flow>,
     /// What it costs on the wire.
     pub cost: WireCost,
+    /// It is for a group: broadcast or multicast.
+    pub to_group: bool,
 }
 
 /// In to the fabric.
@@ -134,15 +135,19 @@ fn leave(
         return Err(DropReason::SourceMac);
     }
     check_link_layer(&headers.ethernet)?;
+    if headers.ethernet.ethertype == ethertype::PROBE {
+        return Err(DropReason::ProbeForged);
+    }
+    let to_group = headers.ethernet.destination.is_group();
     let vnet = frame.offload.to_vnet(head, OffloadFeatures::ALL);
     let flow = Flow::of(&headers, head, frame.frame_len(), &frame.offload);
     let cost = wire_cost(frame.frame_len(), &frame.offload, &headers);
-    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost })
+    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost, to_group })
 }
 
-/// Decides on a frame that came in through `uplink`.
+/// Decides on a frame that came in through the uplink that `gate` belongs to.
 #[must_use]
-pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) -> Verdict<In> {
+pub(crate) fn inward(directory: &Directory, gate: &Gate, received: &Received<'_>) -> Verdict<In> {
     let len = received.frame.len();
     let drop = |reason, segments| Verdict {
         amount: Amount::frame(len, segments),
@@ -157,7 +162,7 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
         Err(error) => return drop(offload_reason(error), 1),
     };
     let segments = segment_count(len, &offload, &headers);
-    match arrive(directory, uplink, received, &headers, &offload) {
+    match arrive(directory, gate, received, &headers, &offload) {
         Ok(target) => Verdict {
             amount: Amount::frame(len, segments),
             account: match target {
@@ -179,11 +184,12 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
 
 fn arrive(
     directory: &Directory,
-    uplink: UplinkId,
+    gate: &Gate,
     received: &Received<'_>,
     headers: &Headers,
     offload: &Offload,
 ) -> Result<Target, DropReason> {
+    let uplink = gate.uplink();
     let ethernet = &headers.ethernet;
     check_link_layer(ethernet)?;
     let vni = directory.network_by_vlan(uplink, received.vlan).ok_or(DropReason::UnknownVlan)?;
@@ -198,9 +204,7 @@ fn arrive(
         .check_parsed(headers, received.frame.len(), network.network.mtu)
         .map_err(offload_reason)?;
     if ethernet.destination.is_group() {
-        if !lets_groups_in(&network.network, uplink) {
-            return Err(DropReason::NotDesignated);
-        }
+        gate.lets_groups_in()?;
         let anybody = !network.member_peers.is_empty();
         return if anybody { Ok(Target::Flood(vni)) } else { Err(DropReason::NoRoute) };
     }

@@ -11,7 +11,8 @@ const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 
 fn goes_in(uplink: UplinkId, vlan: Option<u16>, bytes: &[u8]) -> Result<Target, DropReason> {
     let received = Received { vnet: PLAIN, vlan, frame: bytes };
-    inward(&directory(), uplink, &received).decision.map(|inward| inward.target)
+    let gate = Gate::deaf(uplink, UP_A);
+    inward(&directory(), &gate, &received).decision.map(|inward| inward.target)
 }
 
 fn goes_out(
@@ -95,7 +96,7 @@ fn the_kernels_offload_is_checked_against_the_frame() {
     let bytes = frame(mac(1), STRANGER, 100);
     let judge = |vnet| {
         let received = Received { vnet, vlan: None, frame: &bytes };
-        inward(&directory(), UP_A, &received).decision
+        inward(&directory(), &Gate::deaf(UP_A, UP_A), &received).decision
     };
     let open = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
     let offload = judge(open).unwrap().offload;
@@ -112,7 +113,10 @@ fn vnics_leave_through_their_home_on_their_networks_vlan() {
     let headers = Headers::parse(&out, out.len()).unwrap();
     let flow = Flow::of(&headers, &out, out.len(), &Offload::default());
     let cost = wire_cost(out.len(), &Offload::default(), &headers);
-    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost });
+    let through = |uplink, vlan| {
+        let to_group = false;
+        Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost, to_group })
+    };
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_A, &out), through(UP_A, None));
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::NetworkMismatch));
     let out = frame(STRANGER, mac(3), 100);

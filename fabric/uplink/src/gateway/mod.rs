@@ -13,6 +13,8 @@ use crate::{
     books::{Books, Owner},
     down::{DownThread, Downwards},
     driver::DriverError,
+    health::Health,
+    probe::{Probes, ProbesThread},
     shares::{Shares, SharesThread},
     storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
@@ -30,7 +32,7 @@ use wireonce_ledger::{
     Account, Amount, Stage, Status,
     status::{LedgerRow, UplinkStatus},
 };
-use wireonce_link::FabricError;
+use wireonce_link::{FabricError, StaticKey};
 use wireonce_ring::RingError;
 use wireonce_wire::{Endpoint, UplinkId};
 
@@ -82,6 +84,8 @@ pub struct Gateway {
     shares_thread: SharesThread,
     downwards: Downwards,
     down_thread: DownThread,
+    probes: Probes,
+    probes_thread: ProbesThread,
     host: FabricHost,
     workers: Workers<Worker>,
     /// What the outside may send to everybody, for each uplink.
@@ -98,21 +102,25 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
-        let count = config.host.workers.max(1);
-        let started = Instant::now();
-        let shares = Shares::new(config, &PeerNumbers::in_order(config), 0);
-        let downwards = Downwards::new(config, 0);
-        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
-            police: shares.police(uplink.id),
-            down: downwards.of(uplink.id),
-            ..Self::local_uplink(config, uplink, port, count.into())
-        };
-        let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         // With a controller they may come at any time.
-        if uplinks.is_empty() && config.control.is_none() {
+        if config.local_uplinks().next().is_none() && config.control.is_none() {
             let (origin, host) = (config.origin.clone(), config.host.name.clone());
             return Err(GatewayError::NoUplinks { origin, host });
         }
+        let count = config.host.workers.max(1);
+        let started = Instant::now();
+        let numbers = PeerNumbers::in_order(config);
+        let shares = Shares::new(config, &numbers, 0);
+        let downwards = Downwards::new(config, 0);
+        let health = Health::default();
+        let key = StaticKey::load(&config.host.private_key_file).map_err(HostError::from)?;
+        let (probes, probes_inbox) = Probes::new(config, &numbers, key, &health);
+        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
+            police: shares.police(uplink.id),
+            down: downwards.of(uplink.id),
+            ..Self::local_uplink(config, uplink, port, probes.gate(config, uplink), count.into())
+        };
+        let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         let directory = Arc::new(Directory::new(config));
         let workers = Workers::start("gateway", count, failed, |seat| {
             let settings = WorkerConfig {
@@ -124,7 +132,7 @@ impl Gateway {
             move || Worker::new(&settings, seat)
         })?;
         let (ears, inbox) = Shares::ears(workers.postman());
-        let host = FabricHost::start(config, Box::new(ears))?;
+        let host = FabricHost::start(config, Box::new(probes.ears(ears)))?;
         let shares_thread = shares
             .start(inbox, host.agent(), started)
             .map_err(|source| GatewayError::System { action: "start the shares thread", source })?;
@@ -132,6 +140,13 @@ impl Gateway {
             let action = "start the thread that divides bandwidth downwards";
             GatewayError::System { action, source }
         })?;
+        let bonds = shares.clone();
+        let part_changed = move |uplink, part| bonds.set_part(uplink, part);
+        let first = workers.mailbox(0).cloned();
+        let first = first.ok_or(HostError::Workers(count))?;
+        let probes_thread = probes
+            .start(probes_inbox, host.agent(), first, started, part_changed)
+            .map_err(|source| GatewayError::System { action: "start the probes thread", source })?;
         let storms = uplinks.iter().map(|it| (it.uplink.id, Arc::clone(&it.storm))).collect();
         Ok(Self {
             config: Arc::clone(config),
@@ -140,6 +155,8 @@ impl Gateway {
             shares_thread,
             downwards,
             down_thread,
+            probes,
+            probes_thread,
             host,
             workers,
             storms,
@@ -169,8 +186,15 @@ impl Gateway {
         }
     }
 
+    /// For at least one network, and now.
+    fn lets_broadcast_in(&self, uplink: &Uplink) -> bool {
+        let mut outsides = self.config.networks.iter().filter_map(|it| it.outside.as_ref());
+        outsides.any(|outside| outside.pool == uplink.pool) && self.probes.is_designated(uplink.id)
+    }
+
     fn uplink_status(&self, uplink: &Uplink, port: &Port, snapshots: &[Snapshot]) -> UplinkStatus {
         let mine = || snapshots.iter().flat_map(|s| &s.uplinks).filter(|u| u.id == uplink.id);
+        let (next_hop, members) = self.probes.of_uplink(uplink.id);
         let (mut inward, mut outward) = (Amount::ZERO, Amount::ZERO);
         for snapshot in mine() {
             inward += snapshot.inward;
@@ -185,13 +209,13 @@ impl Gateway {
             },
             interface: port.interface.clone(),
             carrier: mine().any(|snapshot| snapshot.carrier),
-            designated: self.config.networks.iter().any(|network| {
-                network.outside.as_ref().is_some_and(|o| o.designated.id == uplink.id)
-            }),
+            designated: self.lets_broadcast_in(uplink),
             inward,
-            up_bps: uplink.up_bps,
+            up_bps: self.shares.up_bps(uplink),
             down_bps: uplink.down_bps,
             outward,
+            next_hop,
+            members,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
         }
     }
@@ -215,7 +239,7 @@ impl Daemon for Gateway {
         count_uplinks(&mut counters, snapshots.iter().flat_map(|snapshot| &snapshot.uplinks));
         let elapsed = self.started.elapsed();
         let sampled_at_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        Status {
+        let mut status = Status {
             role: "gateway".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -233,7 +257,9 @@ impl Daemon for Gateway {
             ledger: accounts.into_iter().map(row).collect(),
             counters,
             ..Status::default()
-        }
+        };
+        self.probes.tell(&mut status);
+        status
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
@@ -242,6 +268,7 @@ impl Daemon for Gateway {
 
     fn stop(self) {
         // Peers hear no more hellos first, then the workers end.
+        drop(self.probes_thread);
         self.host.stop();
         drop(self.shares_thread);
         drop(self.down_thread);

@@ -8,6 +8,7 @@ use crate::{
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
+    probe::Gate,
     shares::Police,
     storm::OutsideStorm,
     sys::VNET_LEN,
@@ -40,6 +41,8 @@ pub(super) struct UplinkPort {
     pub(super) down: Downward,
     /// What came from servers and waits for the port.
     pub(super) egress: Egress,
+    /// Who lets broadcast in, and where probes go.
+    pub(super) gate: Arc<Gate>,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
@@ -60,6 +63,7 @@ impl UplinkPort {
         uplink: Arc<Uplink>,
         driver: Driver,
         storm: Arc<OutsideStorm>,
+        gate: Arc<Gate>,
         announces: bool,
     ) -> Self {
         Self {
@@ -69,6 +73,7 @@ impl UplinkPort {
             police: None,
             down: Downward::default(),
             egress: Egress::default(),
+            gate,
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -84,8 +89,8 @@ impl UplinkPort {
 
     /// The uplink has other keys, but the same port.
     pub(super) fn change(&mut self, rights: NewRights) {
-        let NewRights { uplink, storm, police, down } = rights;
-        (self.uplink, self.storm, self.police) = (uplink, storm, police);
+        let NewRights { uplink, storm, police, down, gate } = rights;
+        (self.uplink, self.storm, self.police, self.gate) = (uplink, storm, police, gate);
         self.down.change(down);
     }
 
@@ -230,20 +235,26 @@ impl UplinkPort {
 
     fn announce_vnic(&mut self, books: &mut Books, vnic: &Vnic) {
         let Some(outside) = &vnic.network.outside else { return };
-        let owner = Owner::uplink(self.uplink.id);
+        for bytes in announce::frames(vnic) {
+            self.emit(books, outside.vlan, &bytes);
+            self.announcements += 1;
+        }
+    }
+
+    /// Sends a frame of our own, booked on the uplink.
+    pub(super) fn emit(&mut self, books: &mut Books, vlan: Option<u16>, bytes: &[u8]) {
         let out = Out {
             uplink: self.uplink.id,
-            vlan: outside.vlan,
+            vlan,
             vnet: PLAIN,
             flow: None,
             cost: WireCost::SHORTEST,
+            to_group: true,
         };
-        for bytes in announce::frames(vnic) {
-            let parts = [&bytes[..]];
-            let frame = FrameRef::new(&parts, Offload::default());
-            self.send(books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
-            self.announcements += 1;
-        }
+        let parts = [bytes];
+        let frame = FrameRef::new(&parts, Offload::default());
+        let owner = Owner::uplink(self.uplink.id);
+        self.send(books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
     }
 
     /// When [`Self::announce`] is to be called next.
@@ -265,6 +276,10 @@ impl UplinkPort {
         self.refresh_driver(ring);
         self.book_kernel_drops(books);
         let carrier = self.driver.has_carrier();
+        // One worker tells it, each time: whoever missed it hears it in a second.
+        if self.announcer.is_some() {
+            self.gate.carrier(carrier);
+        }
         if carrier == self.carrier {
             return;
         }
@@ -367,7 +382,8 @@ mod tests {
         let config = config();
         let uplink = Arc::clone(&config.uplinks[0]);
         let storm = Arc::new(OutsideStorm::new(&config, &uplink));
-        let mut port = UplinkPort::new(uplink, driver, storm, false);
+        let gate = Arc::new(Gate::deaf(uplink.id, uplink.id));
+        let mut port = UplinkPort::new(uplink, driver, storm, gate, false);
         port.refresh(ring, &mut Books::default(), &directory(), 0);
         port
     }
@@ -448,6 +464,7 @@ mod tests {
                     vnet: PLAIN,
                     flow,
                     cost: WireCost::SHORTEST,
+                    to_group: false,
                 };
                 let parts = [bytes];
                 let frame = FrameRef::new(&parts, Offload::default());
@@ -493,7 +510,14 @@ mod tests {
                     &mut books,
                     owner,
                     amount,
-                    &Out { uplink: id, vlan, vnet, flow: None, cost: WireCost::SHORTEST },
+                    &Out {
+                        uplink: id,
+                        vlan,
+                        vnet,
+                        flow: None,
+                        cost: WireCost::SHORTEST,
+                        to_group: false,
+                    },
                     &frame,
                 );
                 port.driver.transmit().in_flight()
@@ -532,6 +556,7 @@ mod tests {
                 vnet: PLAIN,
                 flow: None,
                 cost: WireCost::SHORTEST,
+                to_group: false,
             };
             let parts = [&[0; 60][..]];
             let frame = FrameRef::new(&parts, Offload::default());
