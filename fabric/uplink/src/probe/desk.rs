@@ -153,9 +153,12 @@ impl Desk {
         self.heard.retain(|place| pools.iter().any(|pool| pool.knows(place)));
         let is_known = |peer| pools.iter().any(|pool| pool.has_peer(peer));
         self.peers.retain(|peer, _| is_known(*peer));
-        for pool in &self.pools {
-            for own in pool.own.iter().filter(|own| own.next_hop.is_none()) {
+        for own in self.pools.iter().flat_map(|pool| &pool.own) {
+            if own.next_hop_was != NextHopState::Silent {
                 self.health.clear(own.id, Cause::NextHopSilent);
+            }
+            if own.held_until_us.is_none() {
+                self.health.clear(own.id, Cause::Loop);
             }
         }
         self.untold = true;

@@ -43,19 +43,26 @@ pub(crate) enum Event {
 
 /// The designated uplink of one pool, as this gateway sees it.
 #[derive(Debug)]
-pub(crate) struct Designated(AtomicU32);
+pub(crate) struct Designated {
+    pool: String,
+    uplink: AtomicU32,
+}
 
 impl Designated {
-    pub(crate) fn new(uplink: UplinkId) -> Self {
-        Self(AtomicU32::new(uplink.0))
+    pub(crate) fn new(pool: &str, uplink: UplinkId) -> Self {
+        Self { pool: pool.to_owned(), uplink: AtomicU32::new(uplink.0) }
+    }
+
+    pub(super) fn is_of(&self, pool: &str) -> bool {
+        self.pool == pool
     }
 
     pub(crate) fn get(&self) -> UplinkId {
-        UplinkId(self.0.load(Ordering::Relaxed))
+        UplinkId(self.uplink.load(Ordering::Relaxed))
     }
 
     pub(super) fn set(&self, uplink: UplinkId) {
-        self.0.store(uplink.0, Ordering::Relaxed);
+        self.uplink.store(uplink.0, Ordering::Relaxed);
     }
 }
 
@@ -71,7 +78,32 @@ pub(crate) struct Unheard {
 struct Ear {
     events: SyncSender<Event>,
     unheard: Arc<Unheard>,
-    limit: Mutex<StormMeter>,
+    /// Probes a second, and what is left of them.
+    limit: Mutex<(u32, StormMeter)>,
+}
+
+impl Ear {
+    fn admits(&self, now_us: u64) -> bool {
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = limit.1.admits(MacAddr::BROADCAST, 1, now_us);
+        drop(limit);
+        if !admitted {
+            self.unheard.limited.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    fn tell(&self, frame: &[u8], event: impl FnOnce(Vec<u8>) -> Event) {
+        let frame = frame.get(..FRAME_LEN_MAX).unwrap_or(frame);
+        if self.events.try_send(event(frame.to_vec())).is_err() {
+            self.unheard.limited.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn meter(per_s: u32) -> (u32, StormMeter) {
+    let limit = StormLimit::per_second(per_s);
+    (per_s, StormMeter::new(limit, limit, 0))
 }
 
 /// One uplink's gate.
@@ -96,8 +128,7 @@ impl Gate {
         unheard: Arc<Unheard>,
         probes_per_s: u32,
     ) -> Self {
-        let limit = StormLimit::per_second(probes_per_s);
-        let limit = Mutex::new(StormMeter::new(limit, limit, 0));
+        let limit = Mutex::new(meter(probes_per_s));
         let ear = Some(Ear { events, unheard, limit });
         Self { uplink, designated, held: AtomicBool::new(false), mac, ear }
     }
@@ -106,7 +137,7 @@ impl Gate {
     /// listens behind it.
     #[cfg(test)]
     pub(crate) fn deaf(uplink: UplinkId, designated: UplinkId) -> Self {
-        let designated = Arc::new(Designated::new(designated));
+        let designated = Arc::new(Designated::new("outside", designated));
         Self {
             uplink,
             designated,
@@ -151,12 +182,9 @@ impl Gate {
     /// A probe came in: it goes no further than to the thread that waits for it.
     pub(crate) fn probe(&self, received: &Received<'_>, now_us: u64) {
         let Some(ear) = &self.ear else { return };
-        let mut limit = ear.limit.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = limit.admits(MacAddr::BROADCAST, 1, now_us);
-        drop(limit);
-        let event = |frame| Event::Probe { at: self.uplink, vlan: received.vlan, frame };
-        if !admitted || !self.tell(received.frame, event) {
-            ear.unheard.limited.fetch_add(1, Ordering::Relaxed);
+        if ear.admits(now_us) {
+            let event = |frame| Event::Probe { at: self.uplink, vlan: received.vlan, frame };
+            ear.tell(received.frame, event);
         }
     }
 
@@ -164,14 +192,20 @@ impl Gate {
     pub(crate) fn answer(&self, received: &Received<'_>, now_us: u64) -> bool {
         let ours = MacAddr::from_slice(received.frame) == Some(self.mac);
         let Some(ear) = self.ear.as_ref().filter(|_| ours) else { return false };
-        let mut limit = ear.limit.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = limit.admits(MacAddr::BROADCAST, 1, now_us);
-        drop(limit);
-        let event = |frame| Event::Answer { at: self.uplink, vlan: received.vlan, frame };
-        if !admitted || !self.tell(received.frame, event) {
-            ear.unheard.limited.fetch_add(1, Ordering::Relaxed);
+        if ear.admits(now_us) {
+            let event = |frame| Event::Answer { at: self.uplink, vlan: received.vlan, frame };
+            ear.tell(received.frame, event);
         }
         true
+    }
+
+    /// The pool has another number of uplinks.
+    pub(super) fn limit_to(&self, probes_per_s: u32) {
+        let Some(ear) = &self.ear else { return };
+        let mut limit = ear.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit.0 != probes_per_s {
+            *limit = meter(probes_per_s);
+        }
     }
 
     /// How the port's link is; said again each second.
@@ -180,11 +214,6 @@ impl Gate {
             // If there is no room, the next second will do.
             let _ = ear.events.try_send(Event::Carrier(self.uplink, carrier));
         }
-    }
-
-    fn tell(&self, frame: &[u8], event: impl FnOnce(Vec<u8>) -> Event) -> bool {
-        let frame = frame.get(..FRAME_LEN_MAX).unwrap_or(frame);
-        self.ear.as_ref().is_some_and(|ear| ear.events.try_send(event(frame.to_vec())).is_ok())
     }
 }
 
@@ -212,7 +241,7 @@ mod tests {
     fn a_flood_of_probes_costs_so_many_a_second_and_is_counted() {
         let (events, inbox) = mpsc::sync_channel(1_000);
         let unheard = Arc::new(Unheard::default());
-        let designated = Arc::new(Designated::new(UP));
+        let designated = Arc::new(Designated::new("outside", UP));
         let gate = Gate::new(UP, designated, MAC, events, Arc::clone(&unheard), 100);
         let frame = [[0xff; 6].as_slice(), &MAC.0, &[0x88, 0xb5], &[0; 5_000]].concat();
         let received = Received { vnet: [0; VNET_HEADER_LEN], vlan: Some(20), frame: &frame };
@@ -233,7 +262,7 @@ mod tests {
     #[test]
     fn only_frames_to_the_uplink_itself_are_answers() {
         let (events, inbox) = mpsc::sync_channel(10);
-        let designated = Arc::new(Designated::new(UP));
+        let designated = Arc::new(Designated::new("outside", UP));
         let gate = Gate::new(UP, designated, MAC, events, Arc::default(), 100);
         let frame =
             |to: MacAddr| [to.0.as_slice(), &[2, 0, 0, 0, 0, 1], &[8, 6], &[0; 46]].concat();

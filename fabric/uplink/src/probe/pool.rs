@@ -111,7 +111,13 @@ impl Pool {
             let at = old_others.iter().position(|other| other.id == view.id);
             Other::new(view, at.map(|at| old_others.swap_remove(at)), now_us)
         });
-        let (own, others) = (own.collect(), others.collect());
+        let (own, others): (Vec<Own>, Vec<Other>) = (own.collect(), others.collect());
+        let own_probes = |id| own.iter().any(|own| own.id == id && own.probes);
+        let other_probes = |id| own_probes(id) || others.iter().any(|it| it.id == id && it.probes);
+        let mut verdicts = verdicts;
+        verdicts.retain(|pair, _| {
+            own_probes(pair.own) && other_probes(pair.other) && vlans.contains(&pair.vlan)
+        });
         Self { name, configured, vlans, turn, keys, own, others, verdicts, next_us }
     }
 
@@ -201,6 +207,10 @@ impl Own {
         own.name.clone_from(&view.name);
         own.interface.clone_from(&view.interface);
         (own.probes, own.gate) = (view.probes, gate);
+        if !own.probes {
+            // Nobody would look whether the loop is still there.
+            (own.held_until_us, own.looking) = (None, false);
+        }
         own.gate.hold(own.held_until_us.is_some());
         own
     }

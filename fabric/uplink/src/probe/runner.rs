@@ -137,25 +137,27 @@ impl Probes {
     /// The gate of an uplink of this host; the same one as long as it stays in its pool.
     pub(crate) fn gate(&self, config: &Config, uplink: &Uplink) -> Arc<Gate> {
         let mut gates = lock(&self.gates);
-        let of_pool = |id: &UplinkId| config.uplink(*id).is_some_and(|it| it.pool == uplink.pool);
-        let neighbour = gates.iter().find(|(id, _)| of_pool(id)).map(|(_, gate)| gate);
+        let pool = &uplink.pool;
+        let neighbour = gates.values().find(|gate| gate.designated().is_of(pool));
         let designated = neighbour.map_or_else(
-            || Arc::new(Designated::new(view::configured(config, &uplink.pool))),
+            || Arc::new(Designated::new(pool, view::configured(config, pool))),
             |gate| Arc::clone(gate.designated()),
         );
+        let members = u32::try_from(config.uplinks_of(&uplink.pool).count()).unwrap_or(u32::MAX);
+        let probes_per_s = PROBES_PER_S.saturating_mul(members);
         if let Some(gate) = gates.get(&uplink.id)
             && Arc::ptr_eq(gate.designated(), &designated)
         {
+            gate.limit_to(probes_per_s);
             return Arc::clone(gate);
         }
-        let members = u32::try_from(config.uplinks_of(&uplink.pool).count()).unwrap_or(u32::MAX);
         let gate = Arc::new(Gate::new(
             uplink.id,
             designated,
             own_mac(&self.key, uplink.id.0),
             self.events.clone(),
             Arc::clone(&self.unheard),
-            PROBES_PER_S.saturating_mul(members),
+            probes_per_s,
         ));
         gates.insert(uplink.id, Arc::clone(&gate));
         gate

@@ -165,6 +165,23 @@ fn a_loop_holds_broadcast_for_ten_seconds_and_until_a_look_finds_none() {
 }
 
 #[test]
+fn where_probes_are_switched_off_nothing_is_held_and_the_configured_uplink_is_designated() {
+    let mut bed = Bed::new();
+    bed.seconds(3);
+    bed.reflects = true;
+    bed.seconds(1);
+    assert!(bed.gateways[0].gate.is_held());
+    bed.switch_off(0);
+    assert!(!bed.gateways[0].gate.is_held(), "nobody would look again");
+    assert_eq!(bed.gateways[0].health.state(UP_A), HealthState::Alive);
+    bed.sent_since_last();
+    bed.fabric = false;
+    bed.seconds(20);
+    assert_eq!(bed.designated(0), UP_A);
+    assert_eq!(bed.verdicts(0), []);
+}
+
+#[test]
 fn what_comes_twice_is_a_loop_and_unicast_and_broadcast_go_on() {
     let mut bed = Bed::new();
     bed.seconds(3);

@@ -14,9 +14,6 @@ use std::collections::BTreeMap;
 use wireonce_link::PeerId;
 use wireonce_wire::UplinkId;
 
-/// Lines of one-way hearing that one gateway is told.
-const ONE_WAY_MAX: usize = super::news::ONE_WAY_MAX;
-
 impl Desk {
     /// When [`Self::tick`] has something to do.
     pub(crate) fn next_due_us(&self) -> Option<u64> {
@@ -41,9 +38,7 @@ impl Desk {
         }
         self.elect(now_us);
         if std::mem::take(&mut self.untold) {
-            for at in 0..self.pools.len() {
-                self.tell(at, now_us);
-            }
+            self.tell(now_us);
         }
     }
 
@@ -80,7 +75,7 @@ impl Desk {
         }
         self.send(at, now_us);
         self.judge_pairs(at, now_us);
-        self.tell(at, now_us);
+        self.untold = true;
     }
 
     fn send(&mut self, at: usize, now_us: u64) {
@@ -189,30 +184,37 @@ impl Desk {
         Some(Partner { up, since_us: it.since_us, peer: it.peer })
     }
 
-    /// Tells the gateways of a pool how our uplinks are.
-    fn tell(&mut self, at: usize, now_us: u64) {
-        let Some(pool) = self.pools.get(at).filter(|pool| pool.probes()) else { return };
-        let mut peers: Vec<PeerId> = pool.others.iter().filter_map(|other| other.peer).collect();
+    /// Tells the gateways of our pools how our uplinks are. One message has all that a gateway is
+    /// told, since the newest replaces those before.
+    fn tell(&mut self, now_us: u64) {
+        let pools = || self.pools.iter().filter(|pool| pool.probes());
+        let others = pools().flat_map(|pool| &pool.others);
+        let mut peers: Vec<PeerId> = others.filter_map(|other| other.peer).collect();
         peers.sort_unstable_by_key(|peer| peer.0);
         peers.dedup();
-        let uplinks: Vec<_> =
-            pool.own.iter().map(|own| (own.id, self.health.state(own.id))).collect();
         for peer in peers {
-            let of_peer = |id| pool.others.iter().any(|it| it.id == id && it.peer == Some(peer));
-            let heard_only = |pair: &Pair| {
-                let place = Place { at: pair.own, vlan: pair.vlan, from: pair.other };
-                let entry = self.heard.get(&place);
-                entry.is_some_and(|entry| {
-                    now_us.saturating_sub(entry.heard_us) <= pool.window_us()
-                        && !entry.hears.contains(&pair.own)
-                })
-            };
-            let pairs = pool.verdicts.keys().filter(|pair| of_peer(pair.other) && heard_only(pair));
-            let line = |pair: &Pair| OneWay { heard: pair.other, by: pair.own, vlan: pair.vlan };
-            let one_way = pairs.map(line).take(ONE_WAY_MAX).collect();
-            let news = News { life: self.life, uplinks: uplinks.clone(), one_way };
+            let mut news = News { life: self.life, ..News::default() };
+            for pool in pools().filter(|pool| pool.has_peer(peer)) {
+                let own = pool.own.iter().map(|own| (own.id, self.health.state(own.id)));
+                news.uplinks.extend(own);
+                news.one_way.extend(self.heard_only(pool, peer, now_us));
+            }
             self.output.messages.push((peer, news.emit()));
         }
+    }
+
+    /// Which uplinks of `peer` ours hear that do not hear ours.
+    fn heard_only(&self, pool: &Pool, peer: PeerId, now_us: u64) -> impl Iterator<Item = OneWay> {
+        let of_peer = move |id| pool.others.iter().any(|it| it.id == id && it.peer == Some(peer));
+        let heard_only = move |pair: &&Pair| {
+            let place = Place { at: pair.own, vlan: pair.vlan, from: pair.other };
+            self.heard.get(&place).is_some_and(|entry| {
+                now_us.saturating_sub(entry.heard_us) <= pool.window_us()
+                    && !entry.hears.contains(&pair.own)
+            })
+        };
+        let pairs = pool.verdicts.keys().filter(move |pair| of_peer(pair.other)).filter(heard_only);
+        pairs.map(|pair| OneWay { heard: pair.other, by: pair.own, vlan: pair.vlan })
     }
 
     /// Chooses each pool's designated uplink by what is heard now.

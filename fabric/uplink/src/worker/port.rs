@@ -222,7 +222,9 @@ impl UplinkPort {
 
     /// Queues the announcements that are due.
     pub(super) fn announce(&mut self, books: &mut Books, directory: &Directory, now_us: u64) {
-        let Some(announcer) = &mut self.announcer else { return };
+        let Some(announcer) = self.announcer.as_mut().filter(|_| !self.gate.is_held()) else {
+            return;
+        };
         let frames_of = |id| directory.vnic(id).map_or(1, |e| announce::frames(&e.vnic).len());
         let mut due: Vec<VnicId> = Vec::new();
         while let Some(id) = announcer.next(now_us, frames_of) {
@@ -259,7 +261,8 @@ impl UplinkPort {
 
     /// When [`Self::announce`] is to be called next.
     pub(super) fn next_announcement_us(&self) -> Option<u64> {
-        self.announcer.as_ref()?.next_due_us()
+        // While broadcast is held back they wait; the next second looks again.
+        self.announcer.as_ref().filter(|_| !self.gate.is_held())?.next_due_us()
     }
 
     /// Looks at what changes by itself: interface, carrier, the kernel's drop count.

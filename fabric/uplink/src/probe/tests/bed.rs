@@ -178,6 +178,11 @@ impl Bed {
         desk.change(vec![view.clone()], |_| Some(Arc::clone(gate)), now_us);
     }
 
+    pub(super) fn switch_off(&mut self, gateway: usize) {
+        self.gateways[gateway].view.own[0].probes = false;
+        self.reconfigure(gateway);
+    }
+
     pub(super) fn without_others(&mut self, gateway: usize) {
         self.gateways[gateway].view.others.clear();
         self.reconfigure(gateway);
@@ -206,7 +211,7 @@ impl Gateway {
     fn new(key: StaticKey, view: PoolView, life: u64, now_us: u64) -> Self {
         let id = view.own[0].id;
         let health = Health::default();
-        let designated = Arc::new(Designated::new(UP_A));
+        let designated = Arc::new(Designated::new("outside", UP_A));
         let (events, _) = mpsc::sync_channel(1);
         let mac = own_mac(&key, id.0);
         let gate = Arc::new(Gate::new(id, designated, mac, events, Arc::default(), 100));
