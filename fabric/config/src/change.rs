@@ -11,8 +11,9 @@
 //! storm limit has not changed.
 
 use crate::{
-    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside, Peer,
-    Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
+    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, NextHop,
+    Outside, Peer, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    error::Fault,
 };
 use std::{collections::HashMap, fmt::Display, hash::Hash, sync::Arc};
 
@@ -316,8 +317,12 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         up_bps,
         down_bps,
         fail_back_s,
+        next_hop,
+        outside_probes,
         place,
     } = after;
+    let address = |hop: &Option<NextHop>| hop.map(|hop| hop.address);
+    let vlan = |hop: &Option<NextHop>| hop.and_then(|hop| hop.vlan);
     let (old, new) = (uplink_place(&before.place), uplink_place(place));
     differing([
         ("name", *name != before.name),
@@ -329,6 +334,9 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         ("up", *up_bps != before.up_bps),
         ("down", *down_bps != before.down_bps),
         ("fail_back_s", *fail_back_s != before.fail_back_s),
+        ("next_hop", address(next_hop) != address(&before.next_hop)),
+        ("next_hop_vlan", vlan(next_hop) != vlan(&before.next_hop)),
+        ("outside_probes", *outside_probes != before.outside_probes),
         ("driver", old.1.map(|port| port.driver) != new.1.map(|port| port.driver)),
         ("interface", old.1.map(|port| &port.interface) != new.1.map(|port| &port.interface)),
     ])

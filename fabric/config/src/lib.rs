@@ -40,8 +40,8 @@ pub use host_file::HostFile;
 pub use lines::Lines;
 pub use model::{
     Allow, Config, Control, Driver, Encryption, Fabric, FabricMtu, Failover, Grant, Holder, Host,
-    Network, Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic,
-    VnicPlace,
+    Network, NextHop, Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket,
+    Vnic, VnicPlace,
 };
 pub use nearest::nearest;
 

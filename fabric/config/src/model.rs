@@ -176,8 +176,21 @@ pub struct Uplink {
     /// vNICs whose home it is come back by themselves when it was fit for so many seconds; `None`: the
     /// operator brings them back.
     pub fail_back_s: Option<u32>,
+    /// Who is asked each second whether it answers; `None`: nobody.
+    pub next_hop: Option<NextHop>,
+    /// Whether it sends probes outside, if that is said; see [`Config::probes_outside`].
+    pub outside_probes: Option<bool>,
     /// Where it is.
     pub place: UplinkPlace,
+}
+
+/// The router behind an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// Its address.
+    pub address: IpAddr,
+    /// The VLAN that it is on, 1 to 4094; `None` is untagged.
+    pub vlan: Option<u16>,
 }
 
 /// Where an uplink is.
@@ -351,6 +364,14 @@ impl Config {
             }
         }
         self.peers.iter().zip(member).filter_map(|(peer, is)| is.then_some(peer)).collect()
+    }
+
+    /// Whether `uplink` sends probes on the outside network. Unless it is said, it does if its
+    /// pool has another uplink to be heard by.
+    #[must_use]
+    pub fn probes_outside(&self, uplink: &Uplink) -> bool {
+        let several = || self.uplinks_of(&uplink.pool).nth(1).is_some();
+        uplink.outside_probes.unwrap_or_else(several)
     }
 
     /// The one uplink that lets a network's broadcast from outside in; `None` for a

@@ -278,6 +278,8 @@ impl<'a> Resolver<'a> {
             up_bps: raw.up.map(|rate| rate.0),
             down_bps: raw.down.map(|rate| rate.0),
             fail_back_s: raw.fail_back_s,
+            next_hop: raw.next_hop,
+            outside_probes: raw.outside_probes,
             place,
         });
         let pool = self.uplinks.pools.entry(uplink.pool.clone()).or_insert_with(|| Pool {

@@ -4,11 +4,11 @@
 
 use crate::{
     error::{ConfigError, Fault},
-    model::{Allow, Driver, Encryption, FabricMtu, Failover, SocketMode},
+    model::{Allow, Driver, Encryption, FabricMtu, Failover, NextHop, SocketMode},
     reader::{At, File, Section},
     values::{
         absolute_path, address_or_prefix, boolean, host_address, integer, interface,
-        listen_address, mac, name, one_of, public_key, quoted, rate, socket_path,
+        listen_address, mac, name, next_hop_address, one_of, public_key, quoted, rate, socket_path,
     },
 };
 use ipnet::IpNet;
@@ -137,6 +137,8 @@ pub(crate) struct RawUplink {
     pub(crate) up: Option<Rate>,
     pub(crate) down: Option<Rate>,
     pub(crate) fail_back_s: Option<u32>,
+    pub(crate) next_hop: Option<NextHop>,
+    pub(crate) outside_probes: Option<bool>,
 }
 
 pub(crate) struct RawPolicy {
@@ -296,6 +298,9 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
         "up",
         "down",
         "fail_back_s",
+        "next_hop",
+        "next_hop_vlan",
+        "outside_probes",
     ];
     let drivers = [("packet", Driver::Packet), ("tap", Driver::Tap)];
     let uplink = |section: Section<'_>| {
@@ -317,9 +322,26 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             fail_back_s: section
                 .optional("fail_back_s", integer(1..=FAIL_BACK_S_MAX))?
                 .map(|at| at.value),
+            next_hop: next_hop(&section)?,
+            outside_probes: section.optional("outside_probes", boolean)?.map(|at| at.value),
         })
     };
     root.tables("uplink", UPLINKS_MAX, KEYS)?.into_iter().map(uplink).collect()
+}
+
+/// Who is asked whether it answers, and on which VLAN.
+fn next_hop(section: &Section<'_>) -> Result<Option<NextHop>, ConfigError> {
+    let address = section.optional("next_hop", next_hop_address)?;
+    let vlan = section.optional("next_hop_vlan", integer(1..=4094))?.map(|at| at.value);
+    match (address, vlan) {
+        (Some(address), vlan) => Ok(Some(NextHop { address: address.value, vlan })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let message =
+                "nobody is asked on it; add `next_hop = \"..\"` or remove `next_hop_vlan`";
+            Err(section.contradiction("next_hop_vlan", message))
+        }
+    }
 }
 
 fn policies(root: &Section<'_>) -> Result<Vec<RawPolicy>, ConfigError> {

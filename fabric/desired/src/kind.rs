@@ -121,7 +121,7 @@ impl Kind {
                 "port_down",
                 "draining",
             ],
-            Self::Pool => &["name", "mtu", "rebalance"],
+            Self::Pool => &["name", "mtu", "outside_probes", "rebalance"],
             Self::Uplink => &[
                 "id",
                 "name",
@@ -136,6 +136,9 @@ impl Kind {
                 "down",
                 "draining",
                 "fail_back_s",
+                "next_hop",
+                "next_hop_vlan",
+                "outside_probes",
                 "switch",
             ],
             Self::Network => &["name", "vni", "mtu", "pool", "vlan"],

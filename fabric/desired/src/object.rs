@@ -53,6 +53,9 @@ pub struct Pool {
     /// Who moves its vNICs to where there is more bandwidth; `off` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
+    /// Whether those of its uplinks that do not say so themselves send probes outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_probes: Option<bool>,
 }
 
 /// Who moves a pool's vNICs to where there is more bandwidth.
@@ -105,6 +108,17 @@ pub struct Uplink {
     /// vNICs whose home it is come back to it by themselves when it was fit for so many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_back_s: Option<u32>,
+    /// The router behind it, which is asked each second whether it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "192.0.2.1"))]
+    pub next_hop: Option<IpAddr>,
+    /// The VLAN that the router is on; untagged if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop_vlan: Option<u16>,
+    /// Whether it sends probes on the outside network; if left out, as its pool says, and if that
+    /// does not, whenever the pool has another uplink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_probes: Option<bool>,
     /// The physical switch that it is plugged into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,

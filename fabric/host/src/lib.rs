@@ -43,6 +43,10 @@ const DATAGRAM_LEN_MAX: u16 = 9_216 - 28;
 /// The channel of bandwidth reports and leases (`wireonce_shares::Message`).
 pub const BANDWIDTH_CHANNEL: u8 = 1;
 
+/// The channel on which gateways of a pool tell each other how their uplinks are
+/// (`wireonce_uplink::probe::news`).
+pub const OUTSIDE_CHANNEL: u8 = 4;
+
 /// Why the fabric side of a daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {

@@ -64,6 +64,8 @@ reasons! {
     RouterAdvertisement = "router-advertisement",
     /// A link-local control protocol of bridges: 01-80-C2-00-00-00 to 0F (BPDU, LACP, LLDP, PAUSE), or CDP.
     LinkControl = "link-control",
+    /// A frame of ethertype 88B5: the gateways' own probes on the outside network, in which a vNIC has no part.
+    ProbeForged = "probe-forged",
     /// A VLAN tag on a port that is not a trunk.
     VlanTag = "vlan-tag",
     /// Headers too short or too contradictory to judge.
@@ -137,6 +139,8 @@ reasons! {
     Reflection = "reflection",
     /// Broadcast or multicast from outside on an uplink that is not the designated one.
     NotDesignated = "not-designated",
+    /// Broadcast or multicast at an uplink that hears its own probes come back: there is a loop outside.
+    OutsideLoop = "outside-loop",
     /// More broadcast or multicast came in from outside than the uplink's storm limit lets into a network.
     OutsideStorm = "outside-storm",
     /// A frame from outside on a VLAN that no network uses.

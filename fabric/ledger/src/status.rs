@@ -36,6 +36,8 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// This host's uplinks.
     pub uplinks: Vec<UplinkStatus>,
+    /// How this host's uplinks are joined with the others of their pools, outside.
+    pub outside: Vec<OutsidePairStatus>,
     /// Who may send how much through which uplink, where that is shaped.
     pub shares: Vec<ShareStatus>,
     /// What comes from outside for which vNIC, at uplinks where that is shaped.
@@ -238,6 +240,51 @@ pub struct UplinkStatus {
     pub causes: Vec<String>,
     /// vNICs that are attached to it.
     pub attached: u64,
+    /// The router behind it, if it is asked whether it answers.
+    pub next_hop: Option<NextHopStatus>,
+    /// Its ports, if it is a bond.
+    pub members: Vec<MemberStatus>,
+}
+
+/// The router behind an uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NextHopStatus {
+    /// Its address.
+    pub address: String,
+    /// The VLAN that it is asked on; `None` is untagged.
+    pub vlan: Option<u16>,
+    /// `answers`, `silent`, or `unknown` while it is too early to say.
+    pub state: String,
+}
+
+/// One port of an uplink that is a bond.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberStatus {
+    /// The network interface.
+    pub interface: String,
+    /// It has a link.
+    pub carrier: bool,
+    /// In Mbit/s, if the port says so.
+    pub speed_mbps: Option<u64>,
+}
+
+/// How two uplinks of a pool are joined outside, on one VLAN, by what this host's uplink hears.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutsidePairStatus {
+    /// The uplink of this host.
+    pub uplink: String,
+    /// The other one; itself if it hears its own probes.
+    pub other: String,
+    /// `None` is untagged.
+    pub vlan: Option<u16>,
+    /// `joined`, `one-way`, `vlan-missing`, `apart`, `loop`, or why nothing can be said: `waiting`,
+    /// `down`, `unknown`.
+    pub state: String,
+    /// What to look at, if something is wrong outside.
+    pub look: Option<String>,
 }
 
 /// What one server has of one uplink, upwards. A backend shows its own, a gateway all.

@@ -176,7 +176,38 @@ fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     page.gauges("uplink_health", "1 for how the uplink is", None, health)?;
     let drops = all.map(|at| (labels(at), status.uplinks[at].kernel_drops));
     let help = "Frames that the kernel dropped before they could be read";
-    page.counters("uplink_kernel_dropped_frames", help, None, drops)
+    page.counters("uplink_kernel_dropped_frames", help, None, drops)?;
+    outside(page, status)
+}
+
+/// What is known of the network outside the uplinks.
+fn outside(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let vlan = |vlan: Option<u16>| vlan.map_or("untagged".to_owned(), |vlan| vlan.to_string());
+    let pairs = status.outside.iter().map(|pair| {
+        let labels = vec![
+            label("uplink", &pair.uplink),
+            label("other", &pair.other),
+            label("vlan", &vlan(pair.vlan)),
+            label("state", &pair.state),
+        ];
+        (labels, 1.0)
+    });
+    let help = "1 for the state in which two uplinks of a pool are joined outside";
+    page.gauges("outside_pair_state", help, None, pairs)?;
+    let hops = status.uplinks.iter().filter_map(|uplink| {
+        let hop = uplink.next_hop.as_ref()?;
+        let labels = vec![label("uplink", &uplink.name), label("next_hop", &hop.address)];
+        Some((labels, flag(hop.state != "silent")))
+    });
+    page.gauges("uplink_next_hop_answers", "0 while the next hop is silent", None, hops)?;
+    let members = status.uplinks.iter().flat_map(|uplink| {
+        uplink.members.iter().map(|member| {
+            let labels = vec![label("uplink", &uplink.name), label("member", &member.interface)];
+            (labels, flag(member.carrier))
+        })
+    });
+    let help = "1 while a port of the uplink's bond has a link";
+    page.gauges("uplink_member_carrier", help, None, members)
 }
 
 /// What vNICs get from the outside, where that is shaped: at gateways.
@@ -297,7 +328,10 @@ mod tests {
     use std::collections::BTreeMap;
     use wireonce_ledger::{
         Account, DropReason, Stage,
-        status::{UplinkStatus, VnicHomeStatus, VnicStatus},
+        status::{
+            MemberStatus, NextHopStatus, OutsidePairStatus, UplinkStatus, VnicHomeStatus,
+            VnicStatus,
+        },
     };
 
     fn status() -> Status {
@@ -330,7 +364,24 @@ mod tests {
                 name: "east-1".to_owned(),
                 health: "alive".to_owned(),
                 attached: 2,
+                next_hop: Some(NextHopStatus {
+                    address: "192.0.2.1".to_owned(),
+                    state: "silent".to_owned(),
+                    ..NextHopStatus::default()
+                }),
+                members: vec![MemberStatus {
+                    interface: "eth1".to_owned(),
+                    carrier: true,
+                    ..MemberStatus::default()
+                }],
                 ..UplinkStatus::default()
+            }],
+            outside: vec![OutsidePairStatus {
+                uplink: "east-1".to_owned(),
+                other: "east-2".to_owned(),
+                vlan: Some(20),
+                state: "vlan-missing".to_owned(),
+                look: None,
             }],
             down: vec![DownStatus {
                 uplink: "east-1".to_owned(),
@@ -364,6 +415,9 @@ mod tests {
             "wireonce_uplink_health{uplink=\"east-1\",interface=\"\",state=\"alive\"} 1.0",
             "wireonce_vnic_away_from_home{vnic=\"vm-a\",desired=\"east-1\"} 1.0",
             "wireonce_vnic_home_swaps_total{vnic=\"vm-a\"} 3",
+            "wireonce_outside_pair_state{uplink=\"east-1\",other=\"east-2\",vlan=\"20\",state=\"vlan-missing\"} 1.0",
+            "wireonce_uplink_next_hop_answers{uplink=\"east-1\",next_hop=\"192.0.2.1\"} 0.0",
+            "wireonce_uplink_member_carrier{uplink=\"east-1\",member=\"eth1\"} 1.0",
             "wireonce_link_up{peer=\"gateway-a\"} 1.0",
             "wireonce_link_round_trip_seconds{peer=\"gateway-a\"} 0.00025",
             "wireonce_link_sent_bytes_total{peer=\"gateway-a\"} 99",

@@ -2,8 +2,8 @@
 
 pub mod announce;
 pub mod attached;
+pub mod bond;
 pub mod books;
-pub mod designated;
 mod down;
 pub mod driver;
 pub mod forward;
@@ -11,6 +11,8 @@ mod gateway;
 pub mod health;
 mod homes;
 pub mod link_control;
+pub mod next_hop;
+pub mod probe;
 pub mod reflection;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -18,7 +18,9 @@ pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
     file.insert("fabric".to_owned(), fabric_table(cluster, host));
     let others = cluster.hosts.iter().filter(|other| other.name != host.name);
     file.insert("peer".to_owned(), Value::Array(others.map(peer).collect()));
-    file.insert("network".to_owned(), Value::Array(vec![network(cluster)]));
+    let vlans = cluster.plan.vlans.iter().map(|vlan| vlan_network(*vlan));
+    let networks = std::iter::once(network(cluster)).chain(vlans);
+    file.insert("network".to_owned(), Value::Array(networks.collect()));
     let gateways = cluster.hosts.iter().filter(|other| other.role == Role::Gateway);
     let uplinks = (1..).zip(gateways).map(|(id, gateway)| uplink(cluster, host, id, gateway));
     file.insert("uplink".to_owned(), Value::Array(uplinks.collect()));
@@ -70,6 +72,18 @@ fn network(cluster: &Cluster) -> Value {
         entries.push(("pool", POOL.into()));
     }
     table(entries)
+}
+
+fn vlan_network(vlan: u16) -> Value {
+    let vlan = i64::from(vlan);
+    let vni = VNI + vlan;
+    let name = format!("vlan-{vlan}");
+    table([
+        ("name", name.into()),
+        ("vni", vni.into()),
+        ("pool", POOL.into()),
+        ("vlan", vlan.into()),
+    ])
 }
 
 fn uplink(cluster: &Cluster, host: &Host, id: usize, gateway: &Host) -> Value {

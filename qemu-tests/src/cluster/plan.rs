@@ -100,6 +100,8 @@ pub struct Plan {
     pub backend_listens: bool,
     /// How gateways reach the outside.
     pub driver: UplinkDriver,
+    /// VLANs of the pool besides the untagged network of the VMs, each a network without vNICs.
+    pub vlans: Vec<u16>,
     /// What each uplink carries towards the outside, such as `200Mbit`; `None`: it is not shaped.
     pub up: Option<&'static str>,
     /// What each uplink carries from the outside; `None`: it is not shaped.
@@ -133,6 +135,7 @@ impl Plan {
             paths: 1,
             backend_listens: true,
             driver: UplinkDriver::Packet,
+            vlans: Vec::new(),
             up: None,
             down: None,
             shares: Vec::new(),

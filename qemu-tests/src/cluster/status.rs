@@ -38,6 +38,9 @@ pub struct Status {
     /// Its uplinks, as they come.
     #[serde(default)]
     pub uplinks: Vec<Value>,
+    /// How its uplinks are joined with others outside, as it comes.
+    #[serde(default)]
+    pub outside: Vec<Value>,
 }
 
 /// Which configuration a daemon serves, and what became of the newest one.

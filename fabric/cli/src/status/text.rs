@@ -1,6 +1,6 @@
 //! A status as tables, and the sentence that says whether the ledger closes.
 
-use super::shares;
+use super::{outside, shares};
 use crate::output::{Table, duration, scaled};
 use std::{
     fmt::Write,
@@ -22,6 +22,9 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
     section(&mut page, &homes(now));
     section(&mut page, &links(now, before, clock));
     section(&mut page, &uplinks(now, before, clock));
+    section(&mut page, &outside::next_hops(now));
+    section(&mut page, &outside::members(now));
+    section(&mut page, &outside::pairs(now));
     section(&mut page, &shares::servers(now, before, clock));
     section(&mut page, &shares::vnics(now));
     section(&mut page, &shares::down(now, before, clock));

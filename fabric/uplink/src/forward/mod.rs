@@ -12,8 +12,8 @@
 //! checked here as if nobody had checked it before.
 
 use crate::{
-    attached::Attached, designated::lets_groups_in, driver::Received,
-    link_control::is_link_control, reflection::reflected,
+    attached::Attached, driver::Received, link_control::is_link_control, probe::Gate,
+    reflection::reflected,
 };
 use wireonce_directory::{Directory, Host};
 use wireonce_frame::{
@@ -22,6 +22,7 @@ use wireonce_frame::{
     coalesce::Flow,
     ecn::{self, Ecn},
     flow_hash,
+    headers::ethertype,
     segment::{WireCost, segment_count, wire_cost},
 };
 use wireonce_ledger::{Amount, DropReason};
@@ -52,6 +53,8 @@ pub struct Out {
     pub flow: Option<Flow>,
     /// What it costs on the wire.
     pub cost: WireCost,
+    /// It is for a group: broadcast or multicast.
+    pub to_group: bool,
 }
 
 /// In to the fabric.
@@ -146,15 +149,19 @@ fn leave(
         return Err(DropReason::SourceMac);
     }
     check_link_layer(&headers.ethernet)?;
+    if headers.ethernet.ethertype == ethertype::PROBE {
+        return Err(DropReason::ProbeForged);
+    }
+    let to_group = headers.ethernet.destination.is_group();
     let vnet = frame.offload.to_vnet(head, OffloadFeatures::ALL);
     let flow = Flow::of(&headers, head, frame.frame_len(), &frame.offload);
     let cost = wire_cost(frame.frame_len(), &frame.offload, &headers);
-    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost })
+    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost, to_group })
 }
 
-/// Decides on a frame that came in through `uplink`.
+/// Decides on a frame that came in through the uplink that `gate` belongs to.
 #[must_use]
-pub fn inward(tables: Tables<'_>, uplink: UplinkId, received: &Received<'_>) -> Verdict<In> {
+pub(crate) fn inward(tables: Tables<'_>, gate: &Gate, received: &Received<'_>) -> Verdict<In> {
     let len = received.frame.len();
     let drop = |reason, segments| Verdict {
         amount: Amount::frame(len, segments),
@@ -169,7 +176,7 @@ pub fn inward(tables: Tables<'_>, uplink: UplinkId, received: &Received<'_>) -> 
         Err(error) => return drop(offload_reason(error), 1),
     };
     let segments = segment_count(len, &offload, &headers);
-    match arrive(tables, uplink, received, &headers, &offload) {
+    match arrive(tables, gate, received, &headers, &offload) {
         Ok(target) => Verdict {
             amount: Amount::frame(len, segments),
             account: match target {
@@ -191,12 +198,13 @@ pub fn inward(tables: Tables<'_>, uplink: UplinkId, received: &Received<'_>) -> 
 
 fn arrive(
     tables: Tables<'_>,
-    uplink: UplinkId,
+    gate: &Gate,
     received: &Received<'_>,
     headers: &Headers,
     offload: &Offload,
 ) -> Result<Target, DropReason> {
     let Tables { directory, attached, now_us } = tables;
+    let uplink = gate.uplink();
     let ethernet = &headers.ethernet;
     check_link_layer(ethernet)?;
     let vni = directory.network_by_vlan(uplink, received.vlan).ok_or(DropReason::UnknownVlan)?;
@@ -212,9 +220,7 @@ fn arrive(
         .check_parsed(headers, received.frame.len(), network.network.mtu)
         .map_err(offload_reason)?;
     if ethernet.destination.is_group() {
-        if !lets_groups_in(&network.network, uplink) {
-            return Err(DropReason::NotDesignated);
-        }
+        gate.lets_groups_in()?;
         let anybody = !network.member_peers.is_empty();
         return if anybody { Ok(Target::Flood(vni)) } else { Err(DropReason::NoRoute) };
     }

@@ -9,9 +9,9 @@ use wireonce_frame::{ChecksumRequest, Headers, MacAddr, Offload, VNET_HEADER_LEN
 
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 
-fn judge_in(uplink: UplinkId, received: &Received<'_>) -> Verdict<In> {
+fn judge_in(gate: &Gate, received: &Received<'_>) -> Verdict<In> {
     let (directory, attached) = (directory(), Attached::default());
-    inward(Tables { directory: &directory, attached: &attached, now_us: 0 }, uplink, received)
+    inward(Tables { directory: &directory, attached: &attached, now_us: 0 }, gate, received)
 }
 
 fn judge_out(
@@ -27,7 +27,7 @@ fn judge_out(
 
 fn goes_in(uplink: UplinkId, vlan: Option<u16>, bytes: &[u8]) -> Result<Target, DropReason> {
     let received = Received { vnet: PLAIN, vlan, frame: bytes };
-    judge_in(uplink, &received).decision.map(|inward| inward.target)
+    judge_in(&Gate::deaf(uplink, UP_A), &received).decision.map(|inward| inward.target)
 }
 
 fn goes_out(
@@ -111,7 +111,7 @@ fn the_kernels_offload_is_checked_against_the_frame() {
     let bytes = frame(mac(1), STRANGER, 100);
     let judge = |vnet| {
         let received = Received { vnet, vlan: None, frame: &bytes };
-        judge_in(UP_A, &received).decision
+        judge_in(&Gate::deaf(UP_A, UP_A), &received).decision
     };
     let open = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
     let offload = judge(open).unwrap().offload;
@@ -128,7 +128,10 @@ fn vnics_leave_through_their_home_on_their_networks_vlan() {
     let headers = Headers::parse(&out, out.len()).unwrap();
     let flow = Flow::of(&headers, &out, out.len(), &Offload::default());
     let cost = wire_cost(out.len(), &Offload::default(), &headers);
-    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost });
+    let through = |uplink, vlan| {
+        let to_group = false;
+        Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost, to_group })
+    };
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_A, &out), through(UP_A, None));
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::StaleHome));
     let out = frame(STRANGER, mac(3), 100);

@@ -10,6 +10,7 @@
 
 use super::{Gateway, note_draining};
 use crate::{
+    probe::Gate,
     storm::OutsideStorm,
     worker::{Command, LocalUplink, Moves, NewRights, NewTables},
 };
@@ -52,6 +53,7 @@ impl Gateway {
         config: &Config,
         uplink: &Arc<Uplink>,
         port: &Port,
+        gate: Arc<Gate>,
         workers: usize,
     ) -> LocalUplink {
         LocalUplink {
@@ -62,12 +64,14 @@ impl Gateway {
             // Its tables will say.
             police: None,
             down: None,
+            gate,
         }
     }
 
     fn open_uplinks(&mut self, config: &Config, change: &Change) -> Result<(), String> {
         for (uplink, port) in change.uplinks_to_open() {
-            let local = Self::local_uplink(config, uplink, port, self.workers.count());
+            let gate = self.probes.gate(config, uplink);
+            let local = Self::local_uplink(config, uplink, port, gate, self.workers.count());
             let answers = self
                 .workers
                 .ask_all(|_, reply| Some(Command::Open(Box::new(local.clone()), reply)));
@@ -107,10 +111,13 @@ impl Gateway {
         self.shares.change(config, numbers, self.now_us());
         self.shares_thread.changed();
         self.downwards.change(config, self.now_us());
+        self.probes.change(config, numbers, self.now_us());
         let rights = |(uplink, _): (&Arc<Uplink>, &Port)| {
             let storm = Arc::clone(self.storms.get(&uplink.id)?);
             let (police, down) = (self.shares.police(uplink.id), self.downwards.of(uplink.id));
-            Some((uplink.id, NewRights { uplink: Arc::clone(uplink), storm, police, down }))
+            let gate = self.probes.gate(config, uplink);
+            let uplink = Arc::clone(uplink);
+            Some((uplink.id, NewRights { uplink, storm, police, down, gate }))
         };
         let tables = NewTables {
             directory: Arc::clone(&directory),

@@ -15,6 +15,7 @@ use crate::{
     driver::DriverError,
     health::{Cause, Health},
     homes::Homes,
+    probe::{Probes, ProbesThread},
     shares::{Shares, SharesThread},
     storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
@@ -33,7 +34,7 @@ use wireonce_ledger::{
     Account, Amount, Stage, Status,
     status::{LedgerRow, UplinkStatus},
 };
-use wireonce_link::FabricError;
+use wireonce_link::{FabricError, StaticKey};
 use wireonce_ring::RingError;
 use wireonce_wire::{Endpoint, UplinkId};
 
@@ -93,6 +94,8 @@ pub struct Gateway {
     /// How the uplinks are.
     health: Health,
     homes: Homes,
+    probes: Probes,
+    probes_thread: ProbesThread,
     host: FabricHost,
     workers: Workers<Worker>,
     /// What the outside may send to everybody, for each uplink.
@@ -117,25 +120,27 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
+        // With a controller they may come at any time.
+        if config.local_uplinks().next().is_none() && config.control.is_none() {
+            let (origin, host) = (config.origin.clone(), config.host.name.clone());
+            return Err(GatewayError::NoUplinks { origin, host });
+        }
         let count = config.host.workers.max(1);
         let started = Instant::now();
         let numbers = PeerNumbers::in_order(config);
         let shares = Shares::new(config, &numbers, 0);
+        let downwards = Downwards::new(config, 0);
         let health = Health::default();
         note_draining(config, &health);
         let homes = Homes::new(&health, started);
-        let downwards = Downwards::new(config, 0);
+        let key = StaticKey::load(&config.host.private_key_file).map_err(HostError::from)?;
+        let (probes, probes_inbox) = Probes::new(config, &numbers, key, &health);
         let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
             police: shares.police(uplink.id),
             down: downwards.of(uplink.id),
-            ..Self::local_uplink(config, uplink, port, count.into())
+            ..Self::local_uplink(config, uplink, port, probes.gate(config, uplink), count.into())
         };
         let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
-        // With a controller they may come at any time.
-        if uplinks.is_empty() && config.control.is_none() {
-            let (origin, host) = (config.origin.clone(), config.host.name.clone());
-            return Err(GatewayError::NoUplinks { origin, host });
-        }
         let directory = Arc::new(Directory::new(config));
         let attached = homes.change(config, &numbers);
         let workers = Workers::start("gateway", count, failed, |seat| {
@@ -152,7 +157,7 @@ impl Gateway {
         if let Some(announcer) = workers.mailbox(0) {
             homes.set_announcer(announcer.clone());
         }
-        let host = FabricHost::start(config, Box::new(homes.ears(ears)), started)?;
+        let host = FabricHost::start(config, Box::new(probes.ears(homes.ears(ears))), started)?;
         homes.set_agent(host.agent());
         let shares_thread = shares
             .start(inbox, host.agent(), started)
@@ -161,6 +166,13 @@ impl Gateway {
             let action = "start the thread that divides bandwidth downwards";
             GatewayError::System { action, source }
         })?;
+        let bonds = shares.clone();
+        let part_changed = move |uplink, part| bonds.set_part(uplink, part);
+        let first = workers.mailbox(0).cloned();
+        let first = first.ok_or(HostError::Workers(count))?;
+        let probes_thread = probes
+            .start(probes_inbox, host.agent(), first, started, part_changed)
+            .map_err(|source| GatewayError::System { action: "start the probes thread", source })?;
         let storms = uplinks.iter().map(|it| (it.uplink.id, Arc::clone(&it.storm))).collect();
         Ok(Self {
             config: Arc::clone(config),
@@ -171,6 +183,8 @@ impl Gateway {
             down_thread,
             health,
             homes,
+            probes,
+            probes_thread,
             host,
             workers,
             storms,
@@ -215,8 +229,15 @@ impl Gateway {
         }
     }
 
+    /// For at least one network, and now.
+    fn lets_broadcast_in(&self, uplink: &Uplink) -> bool {
+        let mut outsides = self.config.networks.iter().filter_map(|it| it.outside.as_ref());
+        outsides.any(|outside| outside.pool == uplink.pool) && self.probes.is_designated(uplink.id)
+    }
+
     fn uplink_status(&self, uplink: &Uplink, port: &Port, snapshots: &[Snapshot]) -> UplinkStatus {
         let mine = || snapshots.iter().flat_map(|s| &s.uplinks).filter(|u| u.id == uplink.id);
+        let (next_hop, members) = self.probes.of_uplink(uplink.id);
         let (mut inward, mut outward) = (Amount::ZERO, Amount::ZERO);
         for snapshot in mine() {
             inward += snapshot.inward;
@@ -231,13 +252,13 @@ impl Gateway {
             },
             interface: port.interface.clone(),
             carrier: mine().any(|snapshot| snapshot.carrier),
-            designated: self.config.networks.iter().any(|network| {
-                network.outside.as_ref().is_some_and(|o| o.designated.id == uplink.id)
-            }),
+            designated: self.lets_broadcast_in(uplink),
             inward,
-            up_bps: uplink.up_bps,
+            up_bps: self.shares.up_bps(uplink),
             down_bps: uplink.down_bps,
             outward,
+            next_hop,
+            members,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
             health: self.health.state(uplink.id).name().to_owned(),
             causes: self.health.causes(uplink.id).iter().map(|it| it.name().to_owned()).collect(),
@@ -264,7 +285,7 @@ impl Daemon for Gateway {
         count_uplinks(&mut counters, snapshots.iter().flat_map(|snapshot| &snapshot.uplinks));
         let elapsed = self.started.elapsed();
         let sampled_at_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        Status {
+        let mut status = Status {
             role: "gateway".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -282,7 +303,9 @@ impl Daemon for Gateway {
             ledger: accounts.into_iter().map(row).collect(),
             counters,
             ..Status::default()
-        }
+        };
+        self.probes.tell(&mut status);
+        status
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
@@ -292,6 +315,7 @@ impl Daemon for Gateway {
     fn stop(self) {
         self.send_away();
         // Peers hear no more hellos first, then the workers end.
+        drop(self.probes_thread);
         self.host.stop();
         drop(self.shares_thread);
         drop(self.down_thread);

@@ -9,6 +9,7 @@ mod clear_text;
 mod downwards;
 mod inward;
 mod pool;
+mod probes;
 mod server;
 
 use super::*;

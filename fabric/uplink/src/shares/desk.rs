@@ -3,6 +3,7 @@
 //! A report is answered with a lease. What a server wants counts while its reports come; of
 //! one that is silent or idle the share is lent to others, but for its starter.
 
+use crate::bond::Part;
 use wireonce_config::{Config, Direction, Holder, Uplink};
 use wireonce_directory::PeerNumbers;
 use wireonce_link::PeerId;
@@ -22,6 +23,9 @@ const COMPUTE_US: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) uplink: u32,
+    /// What is usable while all members of a bond are there.
+    whole_bps: u64,
+    part: Part,
     usable_bps: u64,
     servers: Vec<Server>,
     lessor: Lessor,
@@ -70,6 +74,8 @@ impl Desk {
         let lessor = Lessor::new(usable_bps, &[], LeaseTiming::default(), first_epoch, now_us);
         let mut desk = Self {
             uplink: uplink.id.0,
+            whole_bps: usable_bps,
+            part: Part::WHOLE,
             usable_bps,
             servers: Vec::new(),
             lessor,
@@ -83,9 +89,8 @@ impl Desk {
     /// who has less now is cut first, who has more is raised when that has paid for it.
     pub(super) fn change(&mut self, config: &Config, numbers: &PeerNumbers, uplink: &Uplink) {
         let Some(usable_bps) = uplink.usable_bps(Direction::Up) else { return };
-        self.usable_bps = usable_bps;
-        self.lessor.set_usable(usable_bps);
-        self.computed_us = None;
+        self.whole_bps = usable_bps;
+        self.set_part(self.part);
         let holders = config.servers_on(uplink);
         let starter_bps = starter_bps(usable_bps, holders.len());
         for (at, server) in self.servers.iter_mut().enumerate() {
@@ -106,6 +111,14 @@ impl Desk {
                 self.lessor.add(starter_bps);
             }
         }
+    }
+
+    /// Only a part of the capacity is there: some members of a bond have no link. Starters stay.
+    pub(super) fn set_part(&mut self, part: Part) {
+        self.part = part;
+        self.usable_bps = part.of(self.whole_bps);
+        self.lessor.set_usable(self.usable_bps);
+        self.computed_us = None;
     }
 
     /// Forgets servers that left, when what they were promised has run out.

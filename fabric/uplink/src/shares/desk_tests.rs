@@ -137,6 +137,23 @@ fn a_server_that_wants_little_has_headroom_and_its_reservation_when_it_wants_it(
 }
 
 #[test]
+fn what_is_promised_follows_the_part_that_is_there() {
+    let (mut desk, mut servers) = (desk(GRANTS), [Tester::new(1), Tester::new(2)]);
+    let both = [Some(Demand::Unbounded); 2];
+    let mut now_us = 100_000;
+    run(&mut desk, &mut servers, both, &mut now_us, 4);
+    desk.set_part(Part { live: 1, all: 2 });
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 4), [74_250_000, 24_750_000]);
+    // Another configuration does not bring the lost half back.
+    let config = config(GRANTS);
+    let uplink = config.uplink(UplinkId(7)).unwrap();
+    desk.change(&config, &PeerNumbers::in_order(&config), uplink);
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 4), [74_250_000, 24_750_000]);
+    desk.set_part(Part::WHOLE);
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 4), [148_500_000, 49_500_000]);
+}
+
+#[test]
 fn a_peer_that_uses_no_uplink_here_gets_no_answer() {
     let mut desk = desk("");
     let report = Report { sent_us: 0, obeyed: 0 };

@@ -14,8 +14,10 @@ mod police;
 
 pub(crate) use police::Police;
 
+use crate::bond::Part;
 use desk::{Desk, Standing};
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
@@ -48,6 +50,8 @@ struct Counter {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shares {
     counters: Arc<Mutex<Vec<Counter>>>,
+    /// Of uplinks of which not all is there: bonds with members that have no link.
+    parts: Arc<Mutex<BTreeMap<UplinkId, Part>>>,
 }
 
 /// The running thread. It ends when this is dropped.
@@ -121,10 +125,32 @@ impl Shares {
         let desks: Vec<_> = desks.map(desk).zip(config.local_uplinks()).collect();
         for ((desk, before), (uplink, _)) in desks {
             let Some(desk) = desk else { continue };
+            let mut desk = desk;
+            desk.set_part(self.part(uplink.id));
             let police = police_of(config, numbers, uplink, &desk, before.as_deref(), now_us);
             let police = Arc::new(police);
             counters.push(Counter { desk, police });
         }
+    }
+
+    /// Only a part of what `uplink` carries is there, or all of it again. What is promised
+    /// follows at the next report; promises beyond it run out.
+    pub(crate) fn set_part(&self, uplink: UplinkId, part: Part) {
+        lock(&self.parts).insert(uplink, part);
+        let mut counters = lock(&self.counters);
+        let counter = counters.iter_mut().find(|counter| counter.desk.uplink == uplink.0);
+        if let Some(counter) = counter {
+            counter.desk.set_part(part);
+        }
+    }
+
+    /// What `uplink` can carry towards the outside now; `None`: it is not shaped.
+    pub(crate) fn up_bps(&self, uplink: &Uplink) -> Option<u64> {
+        uplink.up_bps.map(|bps| self.part(uplink.id).of(bps))
+    }
+
+    fn part(&self, uplink: UplinkId) -> Part {
+        lock(&self.parts).get(&uplink).copied().unwrap_or(Part::WHOLE)
     }
 
     /// What frames for an uplink have to pass; `None` if it is not shaped.
@@ -289,6 +315,6 @@ impl Drop for SharesThread {
 }
 
 /// Held by the shares thread for a report, and by the status server for a look.
-fn lock(counters: &Mutex<Vec<Counter>>) -> MutexGuard<'_, Vec<Counter>> {
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

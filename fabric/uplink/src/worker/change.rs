@@ -22,7 +22,7 @@ use super::run::{RECEIVE, SLOT_BITS, TRANSMIT};
 impl Worker {
     /// Opens an uplink in a place of its own, where no table names it yet.
     pub(super) fn open_uplink(&mut self, local: LocalUplink) -> Result<(), GatewayError> {
-        let LocalUplink { uplink, port, storm, group, police, down } = local;
+        let LocalUplink { uplink, port, storm, group, police, down, gate } = local;
         let number = u16::try_from(self.uplinks.len()).map_err(|_| GatewayError::Places)?;
         let port = Port {
             access: match port.driver {
@@ -36,7 +36,7 @@ impl Worker {
         };
         let driver = Driver::open(port, &mut self.ring)?;
         self.opened.push(self.uplinks.len());
-        let mut port = UplinkPort::new(uplink, driver, storm, self.announces);
+        let mut port = UplinkPort::new(uplink, driver, storm, gate, self.announces);
         port.police = police;
         port.down = Downward::new(down);
         self.uplinks.push(Some(port));

@@ -28,7 +28,7 @@ fn police(reserved_bps: [u64; 2], promised_bps: [u64; 2]) -> Police {
 fn leaving(server: PeerId, len: usize) -> Leaving {
     let owner = Owner::vnic(vnic(server.0 as u64 + 1));
     let cost = WireCost { segments: 1, bytes: len as u64 + 24 };
-    let out = Out { uplink: UP_A, vlan: None, vnet: [0; 12], flow: None, cost };
+    let out = Out { uplink: UP_A, vlan: None, vnet: [0; 12], flow: None, cost, to_group: false };
     let bytes = vec![0; len];
     let parts = [&bytes[..]];
     let frame = FrameRef::new(&parts, Offload::default());

@@ -12,6 +12,7 @@ use crate::{
     books::{Books, Owner},
     down::Down,
     driver::FanoutGroup,
+    probe::{Emission, Gate},
     shares::Police,
     storm::OutsideStorm,
     sys,
@@ -69,6 +70,8 @@ pub(crate) struct LocalUplink {
     pub(crate) police: Option<Arc<Police>>,
     /// What frames from outside have to wait for; `None`: it is not shaped downwards.
     pub(crate) down: Option<Arc<Down>>,
+    /// Who lets broadcast in, and where probes go.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// What a worker of the gateway can be asked, besides what every worker can.
@@ -82,6 +85,8 @@ pub(crate) enum Command {
     Tables(Box<NewTables>, Reply<()>),
     /// The vNIC is behind the uplink since now.
     Announce(UplinkId, VnicId),
+    /// Send these frames of our own.
+    Emit(Vec<Emission>),
 }
 
 /// One worker.
@@ -246,10 +251,20 @@ impl Worker {
         let Self { ring, fabric, directory, attached, uplinks, books, .. } = self;
         let place = uplinks.get_mut(completion.token.index as usize);
         let Some(port) = place.and_then(Option::as_mut) else { return Ok(()) };
-        let UplinkPort { uplink, inward: passed, driver, storm, down, .. } = port;
+        let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
         let uplink = uplink.id;
-        let mut inwards =
-            Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us };
+        let mut inwards = Inwards {
+            directory,
+            attached,
+            fabric,
+            books,
+            uplink,
+            storm,
+            down,
+            gate,
+            passed,
+            now_us,
+        };
         driver.receive(ring, completion, &mut |received| inwards.take(&received))
     }
 
@@ -258,10 +273,20 @@ impl Worker {
         let Self { fabric, directory, attached, uplinks, books, .. } = self;
         let mut worked = false;
         for port in uplinks.iter_mut().flatten().filter(|port| port.driver.has_more()) {
-            let UplinkPort { uplink, inward: passed, driver, storm, down, .. } = port;
+            let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
             let uplink = uplink.id;
-            let mut inwards =
-                Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us };
+            let mut inwards = Inwards {
+                directory,
+                attached,
+                fabric,
+                books,
+                uplink,
+                storm,
+                down,
+                gate,
+                passed,
+                now_us,
+            };
             driver.receive_more(&mut |received| inwards.take(&received));
             worked = true;
         }
@@ -272,10 +297,20 @@ impl Worker {
     fn release_waiting(&mut self, now_us: u64) {
         let Self { fabric, directory, attached, uplinks, books, .. } = self;
         for port in uplinks.iter_mut().flatten().filter(|port| !port.down.is_empty()) {
-            let UplinkPort { uplink, inward: passed, storm, down, .. } = port;
+            let UplinkPort { uplink, inward: passed, storm, down, gate, .. } = port;
             let uplink = uplink.id;
-            let mut inwards =
-                Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us };
+            let mut inwards = Inwards {
+                directory,
+                attached,
+                fabric,
+                books,
+                uplink,
+                storm,
+                down,
+                gate,
+                passed,
+                now_us,
+            };
             inwards.release();
         }
     }
@@ -407,6 +442,15 @@ impl Worker {
             Command::Tables(tables, reply) => {
                 self.take_tables(*tables, now_us)?;
                 let _ = reply.try_send(());
+            }
+            Command::Emit(emissions) => {
+                let Self { uplinks, by_id, books, .. } = self;
+                for Emission { uplink, vlan, frame } in emissions {
+                    let place = by_id.get(&uplink).and_then(|place| uplinks.get_mut(*place));
+                    if let Some(port) = place.and_then(Option::as_mut) {
+                        port.emit(books, vlan, &frame);
+                    }
+                }
             }
         }
         Ok(())

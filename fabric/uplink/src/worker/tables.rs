@@ -1,6 +1,6 @@
 //! What a worker is told of another configuration, made where nobody waits.
 
-use crate::{attached::Attached, down::Down, shares::Police, storm::OutsideStorm};
+use crate::{attached::Attached, down::Down, probe::Gate, shares::Police, storm::OutsideStorm};
 use rustc_hash::FxHashMap;
 use std::{collections::BTreeMap, sync::Arc};
 use wireonce_config::{Uplink, Vnic};
@@ -27,6 +27,8 @@ pub(crate) struct NewRights {
     pub(crate) police: Option<Arc<Police>>,
     /// What frames from outside have to wait for; `None`: it is not shaped downwards.
     pub(crate) down: Option<Arc<Down>>,
+    /// Who lets broadcast in, and where probes go.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// Which vNICs an uplink is home for since now, and which no more.

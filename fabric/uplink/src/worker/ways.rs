@@ -11,6 +11,7 @@ use crate::{
     books::{Books, Owner},
     driver::Received,
     forward::{self, In, Tables, Target},
+    probe::{Gate, frame::is_probe},
     storm::OutsideStorm,
 };
 use rustc_hash::FxHashMap;
@@ -54,6 +55,10 @@ impl Outwards<'_> {
                     let reason = DropReason::OverLease;
                     return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
                 }
+                if out.to_group && port.gate.is_held() {
+                    let reason = DropReason::OutsideLoop;
+                    return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
+                }
                 port.send_for(self.books, *peer, owner, verdict.amount, &out, frame);
             }
             Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
@@ -70,15 +75,25 @@ pub(super) struct Inwards<'a> {
     pub(super) uplink: UplinkId,
     pub(super) storm: &'a OutsideStorm,
     pub(super) down: &'a mut Downward,
+    pub(super) gate: &'a Gate,
     pub(super) passed: &'a mut Amount,
     pub(super) now_us: u64,
 }
 
 impl Inwards<'_> {
     pub(super) fn take(&mut self, received: &Received<'_>) {
+        // A probe is for the gateway alone: it is no frame of the network, and in no book.
+        if is_probe(received.frame) {
+            return self.gate.probe(received, self.now_us);
+        }
         let Self { directory, attached, now_us, .. } = *self;
         let tables = Tables { directory, attached, now_us };
-        let verdict = forward::inward(tables, self.uplink, received);
+        let verdict = forward::inward(tables, self.gate, received);
+        if let Err(DropReason::UnknownMac | DropReason::UnknownVlan) = verdict.decision
+            && self.gate.answer(received, self.now_us)
+        {
+            return;
+        }
         let owner = verdict.account.map_or(Owner::uplink(self.uplink), Owner::vnic);
         let amount = verdict.amount;
         self.books.at(owner, Stage::UplinkRx).input += amount;
