@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::{
     fs,
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -84,10 +84,11 @@ impl Place {
     fn write_host(&self, name: &str, port: u16) {
         let text = format!(
             "[host]\nname = {name:?}\nprivate_key_file = {:?}\ncontrol_socket = {:?}\n\
-             [fabric]\naddress = \"127.0.0.1\"\nport = {port}\n\
+             [fabric]\naddress = \"{}\"\nport = {port}\n\
              [control]\ndirectory = {:?}\n",
             self.path(&format!("{name}.key")),
             self.path(&format!("{name}.sock")),
+            own_address(),
             self.path(&format!("{name}.d")),
         );
         fs::write(self.path(&format!("{name}.toml")), text).unwrap();
@@ -150,6 +151,12 @@ impl Place {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// An address of this machine that no other process of this test has.
+fn own_address() -> Ipv4Addr {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 100 + (high >> 6), high & 63, low.clamp(1, 254))
 }
 
 fn error(output: &Output) -> String {
