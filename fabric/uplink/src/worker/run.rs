@@ -270,11 +270,12 @@ impl Worker {
 
     /// Sends what has waited for its vNIC's share and may go now.
     fn release_waiting(&mut self, now_us: u64) {
-        let Self { fabric, directory, uplinks, books, .. } = self;
+        let Self { fabric, directory, attached, uplinks, books, .. } = self;
         for port in uplinks.iter_mut().flatten().filter(|port| !port.down.is_empty()) {
             let UplinkPort { uplink, inward: passed, storm, down, .. } = port;
             let uplink = uplink.id;
-            Inwards { directory, fabric, books, uplink, storm, down, passed, now_us }.release();
+            Inwards { directory, attached, fabric, books, uplink, storm, down, passed, now_us }
+                .release();
         }
     }
 
