@@ -44,7 +44,9 @@ impl Said {
     /// What a report says of it.
     pub(crate) fn of(report: &HostReport) -> Self {
         let (tag, refused) = (report.tag.clone(), report.refused.clone());
-        Self { tag, refused, attached: BTreeMap::new() }
+        let uplinks = report.status.uplinks.iter();
+        let attached = uplinks.map(|uplink| (uplink.name.clone(), uplink.attached)).collect();
+        Self { tag, refused, attached }
     }
 }
 
