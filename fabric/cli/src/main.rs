@@ -165,6 +165,7 @@ mod tests {
             "wireonce grant set east/server-a up.limit=800Mbit",
             "wireonce policy set gold up.limit=1600Mbit",
             "wireonce grant use",
+            "wireonce vnic move vm-a --to east-2",
         ] {
             let parsed = Command::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

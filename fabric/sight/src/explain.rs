@@ -100,7 +100,10 @@ impl<'c> Case<'c> {
         let look = |host: &'c str| look_since(view, earlier, host);
         let gateways = uplinks.filter_map(|it| Some((it.host.as_str(), look(&it.host)?))).collect();
         let server = look(&vnic.host);
-        let home = vnic.home.as_deref().and_then(|home| view.house.uplink(home));
+        // The uplink that its frames use, if its server says so, or else the one that they should.
+        let status = server.as_ref().and_then(|look: &Look<'c>| look.vnic(&vnic.name));
+        let now = status.and_then(|(now, _)| now.home.as_ref()?.now.as_deref());
+        let home = now.or(vnic.home.as_deref()).and_then(|home| view.house.uplink(home));
         Some(Self { view: *view, vnic, home, server, gateways })
     }
 

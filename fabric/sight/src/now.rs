@@ -101,6 +101,8 @@ pub struct UplinkRow {
     pub heard: Heard,
     /// `alive`, `gone`, .., or `unknown` while its gateway is silent.
     pub state: String,
+    /// Why, if it is not alive.
+    pub causes: Vec<String>,
     /// Its interface has a link.
     pub carrier: Option<bool>,
     /// What it carries, as the network team says.
@@ -111,7 +113,7 @@ pub struct UplinkRow {
     pub promised: Both,
     /// What is leased to servers, upwards.
     pub leased_bps: Option<u64>,
-    /// How many vNICs use it; without word from their servers, how many are meant to.
+    /// How many vNICs use it; without word from its gateway, how many are meant to.
     pub attached: u64,
     /// What was dropped there in the last interval.
     pub drops: Vec<DropRow>,
@@ -298,6 +300,20 @@ mod tests {
             (pool.surplus[0].server.as_str(), pool.surplus[0].reserved_bps),
             ("server-a", 600 * MBIT)
         );
+    }
+
+    #[test]
+    fn homes_and_health_are_what_daemons_say() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.at_home("east-2", "home-silent"));
+        bed.gateway_a(|it| it.health("sick", &["next-hop-silent"]));
+        let now = now(&bed.view());
+        let vnic = now.vnics.iter().find(|row| row.name == "vm-a").unwrap();
+        let homes = (vnic.home.as_deref(), vnic.home_now.as_deref());
+        assert_eq!(homes, (Some("east-1"), Some("east-2")));
+        let uplink = now.uplinks.iter().find(|row| row.name == "east-1").unwrap();
+        assert_eq!((uplink.state.as_str(), uplink.attached), ("sick", 0));
+        assert_eq!(uplink.causes, ["next-hop-silent"]);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use wireonce_ledger::{
     Amount, DropReason, Stage, Status,
     report::{Arrival, HostReport, HostReports},
     status::{
-        LedgerRow, LinkState, LinkStatus, ShareStatus, UplinkStatus, VnicShareStatus, VnicState,
-        VnicStatus,
+        LedgerRow, LinkState, LinkStatus, ShareStatus, UplinkStatus, VnicHomeStatus,
+        VnicShareStatus, VnicState, VnicStatus,
     },
 };
 
@@ -217,6 +217,7 @@ impl Daemon {
             held: true,
             held_us: 900_000,
             queued_bytes,
+            served_bits: rate_bps,
             ..VnicShareStatus::default()
         })
     }
@@ -229,6 +230,20 @@ impl Daemon {
 
     pub(crate) fn state(mut self, state: VnicState) -> Self {
         self.now.vnics[0].state = state;
+        self
+    }
+
+    /// Its first vNIC uses this uplink, and why.
+    pub(crate) fn at_home(mut self, now: &str, why: &str) -> Self {
+        let (now, why) = (Some(now.to_owned()), why.to_owned());
+        self.now.vnics[0].home =
+            Some(VnicHomeStatus { now, why, swaps: 1, ..VnicHomeStatus::default() });
+        self
+    }
+
+    pub(crate) fn health(mut self, health: &str, causes: &[&str]) -> Self {
+        self.now.uplinks[0].health = health.to_owned();
+        self.now.uplinks[0].causes = causes.iter().map(|cause| (*cause).to_owned()).collect();
         self
     }
 

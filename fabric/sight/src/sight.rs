@@ -9,6 +9,8 @@ use wireonce_placement::Rates;
 
 /// Who waits in fewer of the steps is not short of bandwidth: a burst waits at any rate.
 const SHORT_PERCENT: u64 = 50;
+/// And who uses less of what it may send is not, either: its bursts wait, and all of them go out.
+const USED_PERCENT: u64 = 80;
 
 /// What is seen of the house, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -116,7 +118,11 @@ pub fn is_short(
     now: VnicShareStatus,
     before: Option<VnicShareStatus>,
 ) -> bool {
-    held_percent(look, now, before).map_or(now.held, |percent| percent >= SHORT_PERCENT)
+    let Some(percent) = held_percent(look, now, before) else { return now.held };
+    let served_bits = now.served_bits.saturating_sub(before.map_or(0, |old| old.served_bits));
+    let used_bps = u128::from(look.per_second(served_bits, 0).unwrap_or(0));
+    let uses_it = used_bps * 100 >= u128::from(now.rate_bps) * u128::from(USED_PERCENT);
+    percent >= SHORT_PERCENT && uses_it
 }
 
 /// In figures, for who wants more than is known: the share of the time in which nothing waited was
@@ -163,6 +169,27 @@ mod tests {
         assert_eq!(sight.wants["vm-a"].up_bps, 800 * MBIT);
         let wants = sight.wants["vm-b"].up_bps;
         assert!((54 * MBIT..=56 * MBIT).contains(&wants), "{wants}");
+    }
+
+    #[test]
+    fn bursts_that_wait_and_all_go_out_are_no_shortage() {
+        let mut bed = Bed::new();
+        let share = |served_bits| VnicShareStatus {
+            rate_bps: 170 * MBIT,
+            demand_bps: None,
+            held: true,
+            held_us: 900_000,
+            served_bits,
+            ..VnicShareStatus::default()
+        };
+        let mut wants = |served_bits| {
+            bed.server_a(|it| it.sends(100 * MBIT).shared(share(served_bits)));
+            let view = bed.view();
+            let vnic = view.house.vnic("vm-a").unwrap();
+            wants(&view.look("server-a").unwrap(), vnic, Direction::Up).unwrap().more
+        };
+        assert!(!wants(100 * MBIT), "six tenths of what it may");
+        assert!(wants(160 * MBIT));
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn server_a(at_s: u64) -> Value {
         "share": {
             "rate_bps": 300_000_000, "demand_bps": null, "held": true,
             "held_us": 950_000 * at_s, "queued_bytes": 64_000,
+            "served_bits": 300_000_000 * at_s,
         },
     }]);
     let kept = frames - 10 * at_s;

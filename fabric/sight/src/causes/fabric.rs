@@ -19,10 +19,47 @@ pub(super) fn uplink_down(case: &Case<'_>) -> Option<Found> {
         let what = format!("interface {} has no carrier", home.interface);
         return Some(Found::proved(place, what, Who::Network));
     }
+    let sick = look.uplink(&home.name).map(|(now, _)| now);
+    if let Some(now) = sick.filter(|now| matches!(now.health.as_str(), "sick" | "gone")) {
+        let what = format!("it is {}: {}", now.health, now.causes.join(", "));
+        return Some(Found::proved(place, what, Who::Network));
+    }
     let flow = look.flow(&case.vnic.name, Stage::UplinkTx)?;
     let drops = grown(flow, &[DropReason::UplinkFailed]);
     let what = format!("interface {} refused {} frames", home.interface, frames(&drops));
     (!drops.is_empty()).then(|| Found::proved(place, what, Who::Network))
+}
+
+/// It uses another uplink than it should: it failed over, or is on its way.
+pub(super) fn moved(case: &Case<'_>) -> Option<Found> {
+    let (now, _) = case.server.as_ref()?.vnic(&case.vnic.name)?;
+    let status = now.home.as_ref()?;
+    let (uses, should) = (status.now.as_deref()?, case.vnic.home.as_deref()?);
+    if uses == should {
+        return None;
+    }
+    let what = format!("it uses {uses} instead of {should}, because of {}", status.why);
+    let place = format!("{} on {}", case.vnic.name, case.vnic.host);
+    Some(Found::proved(place, what, Who::Network))
+}
+
+/// Frames that came to a gateway at which the vNIC is not at home, or not any more.
+pub(super) fn not_at_home(case: &Case<'_>) -> Option<Found> {
+    let stages = [Stage::FabricRx, Stage::UplinkTx, Stage::UplinkRx];
+    let (gateway, drops) = stages.into_iter().find_map(|stage| {
+        let mut flows = case.at_gateways(stage);
+        flows.find_map(|(gateway, flow)| {
+            let drops = grown(flow, reasons::HOME);
+            (!drops.is_empty()).then_some((gateway, drops))
+        })
+    })?;
+    let what = format!(
+        "{} frames came to {gateway} while the vNIC was not at home there: {}; more than a few \
+         are no swap but a link that comes and goes",
+        frames(&drops),
+        list(&drops)
+    );
+    Some(Found::proved(format!("fence at {gateway}"), what, Who::Network))
 }
 
 /// The gateway of its home does not answer its server.
@@ -99,6 +136,8 @@ mod tests {
         let it = found(&bed, "vm-a", uplink_down).unwrap();
         assert_eq!((it.place.as_str(), it.who), ("east-1 at gateway-a", Who::Network));
         assert_eq!(it.what, "interface eth1 has no carrier");
+        bed.gateway_a(|it| it.health("sick", &["next-hop-silent"]));
+        assert_eq!(found(&bed, "vm-a", uplink_down).unwrap().what, "it is sick: next-hop-silent");
         bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkTx, 4, &[(DropReason::UplinkFailed, 4)]));
         assert_eq!(
             found(&bed, "vm-a", uplink_down).unwrap().what,
@@ -110,6 +149,38 @@ mod tests {
     fn a_port_that_carries_is_not_down_and_neither_is_one_that_is_not_heard() {
         assert_eq!(found(&well(), "vm-a", uplink_down), None);
         assert_eq!(found(&Bed::new(), "vm-a", uplink_down), None);
+    }
+
+    #[test]
+    fn a_vnic_that_uses_another_uplink_is_found_with_the_reason() {
+        let mut bed = well();
+        bed.server_a(|it| it.sends(12 * MBIT).at_home("east-2", "home-silent"));
+        let it = found(&bed, "vm-a", moved).unwrap();
+        assert_eq!(it.what, "it uses east-2 instead of east-1, because of home-silent");
+    }
+
+    #[test]
+    fn a_vnic_at_its_home_has_not_moved() {
+        let mut bed = well();
+        assert_eq!(found(&bed, "vm-a", moved), None, "its server does not say");
+        bed.server_a(|it| it.at_home("east-1", "start"));
+        assert_eq!(found(&bed, "vm-a", moved), None);
+    }
+
+    #[test]
+    fn frames_for_a_home_that_is_lost_are_found() {
+        let mut bed = well();
+        bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkTx, 9, &[(DropReason::HomeLost, 9)]));
+        let it = found(&bed, "vm-a", not_at_home).unwrap();
+        assert_eq!(it.place, "fence at gateway-a");
+        assert!(it.what.starts_with("9 frames came to gateway-a while"), "{}", it.what);
+    }
+
+    #[test]
+    fn frames_that_a_gateway_drops_for_another_reason_are_at_home() {
+        let mut bed = well();
+        bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkTx, 9, &[(DropReason::UplinkBusy, 9)]));
+        assert_eq!(found(&bed, "vm-a", not_at_home), None);
     }
 
     #[test]

@@ -78,6 +78,7 @@ const ALL: &[(&str, Cause)] = &[
     ("no-vmm", guest::no_vmm),
     ("uplink-down", fabric::uplink_down),
     ("gateway-down", fabric::gateway_down),
+    ("not-at-home", fabric::not_at_home),
     ("own-limit", bandwidth::own_limit),
     ("grant-limit", bandwidth::grant_limit),
     ("uplink-full", bandwidth::uplink_full),
@@ -92,6 +93,7 @@ const ALL: &[(&str, Cause)] = &[
     ("storm-limit", guest::storm),
     ("mtu", guest::mtu),
     ("guest-takes-nothing", guest::takes_nothing),
+    ("home-moved", fabric::moved),
     ("host-behind", hosts::behind),
     ("not-heard", hosts::not_heard),
 ];
@@ -109,8 +111,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn verdicts(case: &Case<'_>) -> Vec<Verdict> {
     let named = |(name, cause): &(&str, Cause)| Some(cause(case)?.named(name));
     let mut verdicts: Vec<Verdict> = ALL.iter().filter_map(named).collect();
-    // A host that is behind explains no frame, and one that is silent even less.
-    let explains = |it: &Verdict| it.sure != Sure::Unknown && it.cause != "host-behind";
+    // A home elsewhere or a host that is behind explains no frame, and one that is silent even less.
+    let is_news = |cause: &str| matches!(cause, "host-behind" | "home-moved");
+    let explains = |it: &Verdict| it.sure != Sure::Unknown && !is_news(&it.cause);
     if !verdicts.iter().any(explains) {
         verdicts.extend(named(&NOTHING));
     }

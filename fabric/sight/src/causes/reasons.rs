@@ -41,9 +41,12 @@ pub(crate) const ROUTE: &[R] = &[
     R::SendFailed,
     R::HandoverFull,
     R::AnsweredHere,
+    R::HomeLost,
 ];
 /// Between the hosts.
 pub(crate) const LINK: &[R] = &[R::LostInFabric, R::FateUnknown];
+/// Not at home there, or not any more.
+pub(crate) const HOME: &[R] = &[R::HomeLost, R::StaleHome];
 /// The gateway's own hand.
 pub(crate) const POLICE: &[R] = &[R::OverLease];
 /// The uplink's queue.

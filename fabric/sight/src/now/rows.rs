@@ -36,6 +36,7 @@ pub(super) fn vnic_row(
     let Some(look) = looks.get(vnic.host.as_str()) else { return row };
     let Some((now, before)) = look.vnic(&vnic.name) else { return row };
     row.state = Some(state(now.state).to_owned());
+    row.home_now = now.home.as_ref().and_then(|home| home.now.clone());
     row.rate = Both {
         up_bps: before.and_then(|old| look.wire_bps(minus(now.tx, old.tx))),
         down_bps: before.and_then(|old| look.wire_bps(minus(now.rx, old.rx))),
@@ -86,7 +87,15 @@ pub(super) fn uplink_row(
     };
     let Some(look) = looks.get(uplink.host.as_str()) else { return row };
     let Some((now, before)) = look.uplink(&uplink.name) else { return row };
-    row.state = if now.carrier { "alive" } else { "gone" }.to_owned();
+    row.state = match now.health.as_str() {
+        "" if now.carrier => "alive".to_owned(),
+        "" => "gone".to_owned(),
+        health => health.to_owned(),
+    };
+    row.causes = now.causes.clone();
+    if !now.health.is_empty() {
+        row.attached = now.attached;
+    }
     row.carrier = Some(now.carrier);
     row.rate = Both {
         up_bps: before.and_then(|old| look.wire_bps(minus(now.outward, old.outward))),

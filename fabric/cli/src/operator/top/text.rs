@@ -101,7 +101,10 @@ fn uplinks(rows: &[UplinkRow]) -> String {
         table.row([
             row.name.clone(),
             row.gateway.clone(),
-            row.state.clone(),
+            match row.causes.as_slice() {
+                [] => row.state.clone(),
+                causes => format!("{} ({})", row.state, causes.join(", ")),
+            },
             heard(row.heard),
             rate(row.capacity.up_bps),
             rate(row.rate.up_bps),
