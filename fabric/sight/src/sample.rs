@@ -218,7 +218,6 @@ impl Daemon {
             held_us: 900_000,
             queued_bytes,
             served_bits: rate_bps,
-            ..VnicShareStatus::default()
         })
     }
 
