@@ -16,7 +16,7 @@ fn house() -> String {
     let key = |number: u32| {
         let digits: String =
             format!("{number:08}").chars().map(|c| if c == '0' { 'A' } else { c }).collect();
-        format!("{digits}QFBgcICQoLDA0ODxAREhMUFRYXGBkaGxA=")
+        format!("{digits}BgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
     };
     for at in 0..SERVERS + UPLINKS {
         let (kind, name) = if at < SERVERS { ("server", at) } else { ("gateway", at - SERVERS) };
