@@ -167,7 +167,7 @@ impl Bed {
     }
 
     /// An end sends to the outside until the bed is dropped.
-    fn send(&mut self, end: usize, limit: &str) -> Result<()> {
+    fn send(&mut self, end: usize, rate: &str) -> Result<()> {
         let port = 5_301 + u16::try_from(end).unwrap_or(0);
         let dir = self.cluster.dir().to_owned();
         let mut outside = self.cluster.outside();
@@ -178,7 +178,9 @@ impl Bed {
         let (_, netns) = self.ends.get(end).ok_or_else(|| Error::Unexpected("no end".into()))?;
         let to = self.cluster.outside_address().to_string();
         let mut client = netns.command("iperf3");
-        client.args(["-c", &to, "-p", &port.to_string(), "-t", "90", "-C", "cubic", "-b", limit]);
+        client.args(["-c", &to, "-p", &port.to_string(), "-t", "90", "-C", "cubic"]);
+        // Paced by the kernel: who was held back does not make up for it later.
+        client.args(["--fq-rate", rate]);
         self.loads.push(Process::start(&format!("iperf-client-{end}"), &dir, &mut client)?);
         Ok(())
     }
@@ -258,7 +260,6 @@ fn a_starved_server_is_seen_explained_and_cured_by_the_command_that_is_advised()
         for host in 0..=SERVERS {
             bed.cluster.reload(host)?;
         }
-        // The sender first makes up for what it could not send.
         let cured =
             |row: &Value| row["held"] == false && row["rate"]["up_bps"].as_u64() >= Some(80 * MBIT);
         bed.wait_vm_b("vm-b to have more than twice as much, and enough", cured)?;
