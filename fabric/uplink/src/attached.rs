@@ -39,13 +39,16 @@ pub struct Cell {
     word: AtomicU32,
     /// After it has left: somebody else has announced it.
     announced: AtomicBool,
+    /// While it is being prepared: a frame of it has left here, so switches outside know it here.
+    used: AtomicBool,
     fence: Arc<Fence>,
 }
 
 impl Cell {
     /// Nothing passes yet.
     pub(crate) fn new(fence: Arc<Fence>) -> Self {
-        Self { word: AtomicU32::new(0), announced: AtomicBool::new(false), fence }
+        let (announced, used) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { word: AtomicU32::new(0), announced, used, fence }
     }
 
     /// Whether that is its fence.
@@ -63,6 +66,9 @@ impl Cell {
         let before = self.word.load(Ordering::Relaxed);
         if before & LEAVING == 0 {
             self.announced.store(false, Ordering::Release);
+        }
+        if bits & EGRESS == 0 {
+            self.used.store(false, Ordering::Release);
         }
         self.word.store(bits, Ordering::Release);
     }
@@ -105,7 +111,15 @@ impl Attached {
         let Some(cell) = self.cells.get(&(entry.vnic.id, uplink)) else {
             return if is_home(entry, uplink) { Ok(()) } else { Err(DropReason::StaleHome) };
         };
-        if cell.word(now_us)? & EGRESS != 0 { Ok(()) } else { Err(DropReason::StaleHome) }
+        let word = cell.word(now_us)?;
+        if word & EGRESS == 0 {
+            return Err(DropReason::StaleHome);
+        }
+        if is_prepared(word) && !cell.used.load(Ordering::Relaxed) {
+            // The answer may come before the word that the vNIC is here.
+            cell.used.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Which server, if any, gets unicast for a vNIC from `uplink`.
@@ -123,7 +137,8 @@ impl Attached {
             Some(cell) => {
                 let word = cell.word(now_us)?;
                 let gone = word & LEAVING != 0 && cell.announced.load(Ordering::Acquire);
-                word & INWARD != 0 && !gone
+                let answered = is_prepared(word) && cell.used.load(Ordering::Acquire);
+                (word & INWARD != 0 && !gone) || answered
             }
         };
         if lets_in { Ok(entry.host) } else { Err(DropReason::NotDesignated) }
@@ -147,6 +162,11 @@ impl Attached {
             |cell| cell.word.load(Ordering::Acquire) & (INWARD | LEAVING) == INWARD,
         )
     }
+}
+
+/// Its frames may leave, and the server has not said yet that they do.
+fn is_prepared(word: u32) -> bool {
+    word & (EGRESS | INWARD | LEAVING) == EGRESS
 }
 
 /// Whether the tables say that it is there.
@@ -195,6 +215,22 @@ mod tests {
         assert_eq!(attached.server_of(entry, UP_B, 101), Err(DropReason::HomeLost));
         cell.show(Word { leased: false, ..HERE });
         assert_eq!(attached.egress(entry, UP_B, 101), Ok(()), "who goes nowhere needs no fence");
+    }
+
+    #[test]
+    fn a_home_that_is_prepared_lets_in_what_answers_a_frame_that_left_there() {
+        let directory = directory();
+        let entry = directory.vnic(vnic(1)).unwrap();
+        let (attached, cell, fence) = attached();
+        fence.set(100);
+        cell.show(Word { inward: false, ..HERE });
+        let not_yet = Err(DropReason::NotDesignated);
+        assert_eq!(attached.server_of(entry, UP_B, 0), not_yet, "the old home lets it in");
+        assert_eq!(attached.egress(entry, UP_B, 0), Ok(()));
+        assert!(attached.server_of(entry, UP_B, 0).is_ok());
+        cell.show(Word::default());
+        cell.show(Word { inward: false, ..HERE });
+        assert_eq!(attached.server_of(entry, UP_B, 0), not_yet, "another move");
     }
 
     #[test]
