@@ -54,7 +54,7 @@ impl Sight {
             let report = view.fresh(&uplink.host);
             let seen =
                 report.and_then(|it| it.status.uplinks.iter().find(|u| u.name == uplink.name));
-            if seen.is_some_and(|seen| !seen.carrier) {
+            if seen.is_some_and(|seen| !seen.carrier || seen.health == "gone") {
                 sight.dead.insert(uplink.name.clone());
             }
         }
@@ -201,6 +201,8 @@ mod tests {
         assert_eq!(sight.dead.iter().collect::<Vec<_>>(), ["east-1"]);
         assert_eq!(sight.silent.iter().collect::<Vec<_>>(), ["server-b"]);
         assert!(sight.wants.contains_key("vm-a") && !sight.wants.contains_key("vm-b"));
+        bed.gateway_a(|it| it.carrier(true).health("gone", &["stopping"]));
+        assert!(Sight::of(&bed.view()).dead.contains("east-1"), "its gateway says so");
         bed.wait_s(10);
         let sight = Sight::of(&bed.view());
         assert!(sight.wants.is_empty() && sight.dead.is_empty(), "what is old is not of now");
