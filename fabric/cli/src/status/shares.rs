@@ -154,8 +154,11 @@ mod tests {
             packets_held: true,
             ..held
         };
-        let (name, share) = ("vm-b".to_owned(), Some(by_packets));
-        let other = VnicStatus { name, share, ..VnicStatus::default() };
+        let other = VnicStatus {
+            name: "vm-b".to_owned(),
+            share: Some(by_packets),
+            ..VnicStatus::default()
+        };
         let status = Status {
             uplinks: vec![uplink],
             shares: vec![share, idle],
