@@ -146,6 +146,20 @@ fn a_guest_with_a_limit_in_packets_has_it_loses_nothing_and_wants_no_more_bandwi
 }
 
 #[test]
+fn a_guest_at_its_limit_in_packets_that_talks_to_others_is_not_stopped() {
+    let (mut shaped, share) = shaped(10_000 * MBIT);
+    allow_packets(&share, 10_000 * MBIT, Some(100));
+    let mut guest = Guest::default();
+    for step in 0..20_000 {
+        shaped.passed_by(step * 100);
+        assert_ne!(shaped.offer(60, step * 100), Offer::Wait);
+        guest.turn(&mut shaped, 60, step * 100);
+    }
+    assert!(guest.dropped > 1_000_000, "what does not fit is dropped by name");
+    assert!((200..=265).contains(&guest.sent_packets), "{}", guest.sent_packets);
+}
+
+#[test]
 fn a_limit_in_packets_changes_while_frames_wait() {
     let (mut shaped, share) = shaped(10_000 * MBIT);
     let mut guest = Guest::default();

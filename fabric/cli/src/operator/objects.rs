@@ -223,6 +223,8 @@ mod tests {
         assert_eq!(assigned(&["home=b"])["home"], "b");
         assert_eq!(assigned(&["home="]), json!({"up": {"shares": 1}}));
         assert_eq!(assigned(&["up.limit=1Gbit"])["up"], json!({"shares": 1, "limit": "1Gbit"}));
+        let packets = &["up.limit_packets_per_s=20000"];
+        assert_eq!(assigned(packets)["up"], json!({"shares": 1, "limit_packets_per_s": 20_000}));
         assert_eq!(assigned(&["standbys=x, y"])["standbys"], json!(["x", "y"]));
         assert_eq!(assigned(&["id=7", "trunk=true"])["id"], 7);
         assert_eq!(assigned(&["vlan=ten"])["vlan"], "ten");

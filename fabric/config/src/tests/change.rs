@@ -125,7 +125,7 @@ fn an_uplink_is_opened_anew_only_for_its_port() {
 fn terms_and_capacities_touch_only_tables() {
     let change = change(&[
         ("up = \"1Gbit\"", "up = \"3Gbit\""),
-        ("shares = 200", "shares = 300"),
+        ("limit_packets_per_s = 20000", "limit_packets_per_s = 30000"),
         ("600Mbit\", shares = 50", "500Mbit\", shares = 50"),
     ])
     .unwrap();

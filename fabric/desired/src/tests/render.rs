@@ -71,6 +71,22 @@ fn what_was_promised_arrives_where_it_is_kept() {
 }
 
 #[test]
+fn a_limit_in_packets_arrives_at_the_server_and_at_the_gateways() {
+    use wireonce_config::Direction;
+    let limit = |per_s| format!("limit = \"800Mbit\", limit_packets_per_s = {per_s} }}");
+    let limited = |per_s| changed("limit = \"800Mbit\" }", &limit(per_s)).unwrap();
+    let house = limited(20_000);
+    for host in ["server-a", "gateway-a", "gateway-b"] {
+        let config = config(&house, host);
+        let vnic = config.vnics.iter().find(|vnic| vnic.name == "vm-a").unwrap();
+        assert_eq!(vnic.terms(Direction::Up).limit_packets_per_s, Some(20_000), "{host}");
+        assert_eq!(vnic.terms(Direction::Down).limit_packets_per_s, None, "{host}");
+    }
+    let difference = crate::Difference::between(&house, &limited(40_000)).to_string();
+    assert_eq!(difference, "~ policy gold\n    up.limit_packets_per_s: 20000 -> 40000\n");
+}
+
+#[test]
 fn who_asks_and_who_probes_outside_arrives_where_it_is_needed() {
     let hop = "interface = \"eth1\"\nnext_hop = \"192.0.2.1\"\nnext_hop_vlan = 20";
     let house = changed("interface = \"eth1\"", hop).unwrap();
