@@ -93,6 +93,8 @@ pub struct Plan {
     pub shares: Vec<i64>,
     /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
     pub rogue: Option<usize>,
+    /// A controller keeps the house, and hosts are members of it; else each host reads a whole file.
+    pub controlled: bool,
     /// Daemons run as `nobody` with [`Self::capabilities`] and no others; else as the caller.
     pub unprivileged: bool,
 }
@@ -119,6 +121,7 @@ impl Plan {
             up: None,
             shares: Vec::new(),
             rogue: None,
+            controlled: false,
             unprivileged: false,
         }
     }
