@@ -25,6 +25,9 @@ impl Backend {
     pub(crate) fn change_to(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
         let change = config.change_from(&self.config)?;
         config.check_change(&change, &self.config, Serves::Vnics)?;
+        if let Some(refusal) = self.homes.refusal(config) {
+            return Err(ApplyError::Refused(refusal));
+        }
         let peers = self.host.begin_peers(&change)?;
         let sockets = match make_sockets(&change) {
             Ok(sockets) => sockets,
@@ -36,6 +39,10 @@ impl Backend {
         self.disconnect_vnics(&change);
         self.remember_names(&change);
         self.use_tables(config, peers.numbers());
+        if change.is_empty() {
+            // The operator has nothing to say but that everything be as the file has it.
+            self.homes.go_home();
+        }
         let troubles = self.connect_vnics(config, sockets);
         self.host.commit_peers(peers);
         self.config = Arc::clone(config);
@@ -69,8 +76,10 @@ impl Backend {
 
     fn use_tables(&mut self, config: &Config, numbers: &PeerNumbers) {
         let directory = Arc::new(Directory::numbered(config, numbers));
-        self.shares.change(config, numbers, self.now_us());
-        let tables = NewTables::for_workers(&directory, &self.shares, self.workers.count());
+        self.shares.change(config, numbers, &self.homes.in_use(), self.now_us());
+        self.homes.change(config, numbers, &self.shares);
+        let (homes, workers) = (&self.homes.cells, self.workers.count());
+        let tables = NewTables::for_workers(&directory, &self.shares, homes, workers);
         let mut tables = tables.into_iter();
         let answers =
             self.workers.ask_all(|_, reply| Some(Command::Tables(Box::new(tables.next()?), reply)));

@@ -8,6 +8,7 @@
 
 use crate::{
     feature_names::feature_names,
+    homes::Homes,
     shares::{Shares, SharesThread, VnicUse},
     vhost_user::{DeviceConfig, DeviceError, DeviceStatus, SocketMode, Supervisor},
     worker::{self, NewTables, Worker, WorkerConfig},
@@ -20,10 +21,11 @@ use std::{
 };
 use wireonce_config::{Config, Vnic};
 use wireonce_directory::{Directory, PeerNumbers};
+use wireonce_home::Way;
 use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Stage, Status,
-    status::{LedgerRow, VnicShareStatus, VnicState, VnicStatus},
+    status::{LedgerRow, VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus},
 };
 use wireonce_link::{
     FabricError,
@@ -40,6 +42,9 @@ pub enum BackendError {
     /// Keys, sessions or the control socket.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// What the next life has to know cannot be kept.
+    #[error("{0}")]
+    State(String),
     /// A vNIC's socket.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -61,6 +66,7 @@ pub struct Backend {
     pub(crate) supervisor: Supervisor,
     pub(crate) shares: Shares,
     shares_thread: SharesThread,
+    pub(crate) homes: Homes,
     pub(crate) host: FabricHost,
     pub(crate) workers: Workers<Worker>,
     /// Names of what is gone and still has accounts, by endpoint.
@@ -79,9 +85,16 @@ impl Backend {
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, BackendError> {
         let directory = Arc::new(Directory::new(config));
         let started = Instant::now();
-        let shares = Shares::new(config, &PeerNumbers::in_order(config), life()?);
+        let numbers = PeerNumbers::in_order(config);
+        let shares = Shares::new(config, &numbers, life()?);
+        let mut homes = Homes::new(config, started);
+        if let Some(refusal) = homes.refusal(config) {
+            return Err(BackendError::State(refusal));
+        }
+        homes.change(config, &numbers, &shares);
         let count = config.host.workers.max(1);
-        let mut tables = NewTables::for_workers(&directory, &shares, count.into()).into_iter();
+        let mut tables =
+            NewTables::for_workers(&directory, &shares, &homes.cells, count.into()).into_iter();
         let workers = Workers::start("worker", count, failed, |seat| {
             let fabric = FabricHost::worker_config(config, seat.number, worker::FABRIC_TOKEN_KIND);
             let tables = tables.next().unwrap_or_default();
@@ -89,7 +102,8 @@ impl Backend {
             move || Worker::new(&settings, seat).map_err(BackendError::from)
         })?;
         let (ears, inbox) = shares.ears(workers.postman());
-        let host = FabricHost::start(config, Box::new(ears))?;
+        let host = FabricHost::start(config, Box::new(homes.ears(ears)), started)?;
+        homes.set_agent(host.agent());
         let shares_thread = shares
             .start(inbox, host.agent(), started)
             .map_err(|source| BackendError::System { action: "start the shares thread", source })?;
@@ -104,6 +118,7 @@ impl Backend {
             supervisor,
             shares,
             shares_thread,
+            homes,
             host,
             workers,
             names: HashMap::new(),
@@ -119,6 +134,26 @@ impl Backend {
     /// This process's clock.
     pub(crate) fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Which uplink a vNIC of this host uses.
+    fn home_status(&self, vnic: &Vnic, now_us: u64) -> Option<VnicHomeStatus> {
+        let home = vnic.home.as_ref()?;
+        let name = |way: Way| {
+            let entry = self.directory.uplink(way.uplink);
+            entry.map_or_else(|| way.uplink.0.to_string(), |entry| entry.uplink.name.clone())
+        };
+        let standing = self.homes.standing(vnic.id)?;
+        Some(VnicHomeStatus {
+            desired: home.name.clone(),
+            now: standing.at.map(name),
+            confirmed: standing.confirmed,
+            going: standing.going.map(name),
+            epoch: standing.epoch,
+            why: standing.why.name().to_owned(),
+            moved_ago_us: standing.at.map(|_| now_us.saturating_sub(standing.moved_us)),
+            swaps: standing.swaps,
+        })
     }
 
     /// The name of what an account is for.
@@ -173,7 +208,9 @@ impl Daemon for Backend {
                 broken_rings += port.broken_rings;
                 let Some(entry) = self.directory.vnic(port.vnic) else { continue };
                 let device = devices.get(&entry.vnic.name);
-                status.vnics.push(vnic_status(&entry.vnic, port, device));
+                let mut vnic = vnic_status(&entry.vnic, port, device);
+                vnic.home = self.home_status(&entry.vnic, sampled_at_us);
+                status.vnics.push(vnic);
                 for (stage, account) in &port.accounts {
                     let row = LedgerRow::new(&entry.vnic.name, port.vnic.get(), *stage, account);
                     status.ledger.push(row);
@@ -186,6 +223,7 @@ impl Daemon for Backend {
         }
         status.counters = self.host.counters(&fabric);
         status.counters.insert("broken_rings".to_owned(), broken_rings);
+        status.counters.insert("failover_stalls".to_owned(), self.homes.stalls());
         let sum = |count: fn(&worker::Snapshot) -> u64| snapshots.iter().map(count).sum();
         status.counters.insert("guest_kicks".to_owned(), sum(|s| s.signals.kicks));
         status.counters.insert("guest_calls".to_owned(), sum(|s| s.signals.calls));
@@ -245,7 +283,9 @@ fn share_status(share: VnicUse) -> VnicShareStatus {
         rate_bps: share.rate_bps,
         demand_bps: (share.demand_bps != u64::MAX).then_some(share.demand_bps),
         held: share.held,
+        held_us: share.held_us,
         queued_bytes: share.queued_bytes,
+        served_bits: share.served_bits,
     }
 }
 
@@ -272,5 +312,6 @@ fn vnic_status(
         tx: amounts(Stage::GuestTx).map(|(_, account)| account.input).unwrap_or_default(),
         rx: amounts(Stage::GuestRx).map(|(_, account)| account.output).unwrap_or_default(),
         share: port.share.map(share_status),
+        home: None,
     }
 }

@@ -21,6 +21,8 @@ const TAP: &str = "tap0";
 const MBIT: u64 = 1_000_000;
 /// What is leased of an uplink of 200 Mbit/s.
 const USABLE_BPS: u64 = 198 * MBIT;
+/// What is divided of it downwards.
+const USABLE_DOWN_BPS: u64 = 192 * MBIT;
 /// Two servers with one vNIC each, then the gateway.
 const GATEWAY: usize = 2;
 
@@ -29,6 +31,8 @@ const GATEWAY: usize = 2;
 enum Load {
     /// As fast as TCP may.
     Tcp,
+    /// The same, from the outside to the end.
+    TcpDown,
     /// So many megabits a second, whatever becomes of them.
     Udp(u32),
 }
@@ -79,6 +83,7 @@ impl Bed {
         client.args(["-c", &to, "-p", &port.to_string(), "-t", "60"]);
         match load {
             Load::Tcp => client.args(["-C", "cubic"]),
+            Load::TcpDown => client.args(["-C", "cubic", "-R"]),
             Load::Udp(mbit) => client.args(["-u", "-l", "1400", "-b", &format!("{mbit}M")]),
         };
         self.loads.push(Process::start(&format!("iperf-client-{end}"), &dir, &mut client)?);
@@ -111,7 +116,12 @@ struct Span {
 impl Span {
     /// What went out of a vNIC's, in wire bits.
     fn bits(&self, vnic: &str) -> u64 {
-        wire_bits(&self.after, vnic) - wire_bits(&self.before, vnic)
+        wire_bits(&self.after, vnic, "uplink-tx") - wire_bits(&self.before, vnic, "uplink-tx")
+    }
+
+    /// What came in for a vNIC, in wire bits.
+    fn bits_down(&self, vnic: &str) -> u64 {
+        wire_bits(&self.after, vnic, "uplink-rx") - wire_bits(&self.before, vnic, "uplink-rx")
     }
 
     /// So much at a rate, in the gateway's time.
@@ -135,8 +145,8 @@ fn lease_bps(status: &Status, server: &str) -> u64 {
 }
 
 /// As a wire counts them: each segment with headers of its own, and what is around a frame.
-fn wire_bits(status: &Status, vnic: &str) -> u64 {
-    let output = status.account(vnic, "uplink-tx").map(|row| row.output).unwrap_or_default();
+fn wire_bits(status: &Status, vnic: &str, stage: &str) -> u64 {
+    let output = status.account(vnic, stage).map(|row| row.output).unwrap_or_default();
     let headers = (output.segments - output.frames) * 66;
     (output.bytes + headers + output.segments * 24) * 8
 }
@@ -254,6 +264,78 @@ fn a_server_that_obeys_nobody_is_policed_and_takes_nothing_from_the_other() {
         assert!(over(&span.after) > over(&span.before));
         assert!(a >= span.at(USABLE_BPS) / 2);
         assert_eq!(drops(&span.after, "vm-a"), []);
+        Ok(())
+    };
+    run().unwrap();
+}
+
+/// What a gateway says of a vNIC's way down.
+fn down<'s>(status: &'s Status, vnic: &str) -> &'s serde_json::Value {
+    let found = status.down.iter().find(|it| it["vnic"] == vnic);
+    found.unwrap_or_else(|| panic!("nothing of {vnic}: {:?}", status.down))
+}
+
+#[test]
+fn the_outside_reaches_vms_by_shares_a_limit_holds_and_small_flows_pass_bulk() {
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("shad", |plan| {
+            (plan.up, plan.down, plan.shares) = (None, Some("200Mbit"), vec![300, 100]);
+            plan.workers = 2;
+        })?;
+        bed.send(0, Load::TcpDown)?;
+        bed.send(1, Load::TcpDown)?;
+        wait_until("both to be held back", LIMIT, || {
+            let status = bed.cluster.status(GATEWAY)?;
+            let rate = |vnic| down(&status, vnic)["rate_bps"].as_u64().unwrap_or(0);
+            Ok((rate("vm-a") == 144 * MBIT && rate("vm-b") == 48 * MBIT).then_some(()))
+        })?;
+        let before = bed.cluster.status(GATEWAY)?;
+        // Each has a queue that stands; what is small goes past it.
+        let outside = bed.cluster.outside_address();
+        for (_, netns) in &bed.ends {
+            let answers = netns.ping(outside, 100)?.len();
+            assert!(answers >= 95, "{answers} of 100 pings were answered");
+        }
+        let span = Span { before, after: bed.cluster.status(GATEWAY)? };
+        let (a, b) = (span.bits_down("vm-a"), span.bits_down("vm-b"));
+        println!("a {a}, b {b} of {} bits", span.at(USABLE_DOWN_BPS));
+        span.must_keep(a + b, USABLE_DOWN_BPS, 2);
+        assert!(a + b >= span.at(USABLE_DOWN_BPS) / 2, "most of the uplink is used");
+        assert!(a >= b * 2 && a <= b * 4, "three to one, about");
+        let names = ["vm-a", "vm-b"].map(|vnic| drops(&span.after, vnic));
+        let only_shaped = |drops: &Vec<(String, u64)>| drops.iter().all(|(why, _)| why == "shaped");
+        assert!(names.iter().all(only_shaped), "{names:?}");
+
+        // A limit while both receive: at once, and the other has what it leaves.
+        bed.cluster.change(&[GATEWAY, 0, 1], |plan| {
+            plan.vms.iter_mut().filter(|vm| vm.name == "vm-a").for_each(|vm| {
+                vm.down_limit = Some("20Mbit");
+            });
+        })?;
+        let span = bed.watch(Duration::from_secs(4))?;
+        let (a, b) = (span.bits_down("vm-a"), span.bits_down("vm-b"));
+        println!("a {a} of {} bits, b {b}", span.at(20 * MBIT));
+        span.must_keep(a, 20 * MBIT, 1);
+        span.must_keep(a + b, USABLE_DOWN_BPS, 2);
+        assert!(a >= span.at(20 * MBIT) / 100 * 60, "the limit is no less than it says");
+        assert!(b >= a * 4);
+        // The connections are those from before the change.
+        for load in &mut bed.loads {
+            load.must_be_alive()?;
+        }
+
+        // Nothing comes any more: what waited has gone, and the books close.
+        bed.loads.clear();
+        wait_until("books that close", LIMIT, || {
+            let status = bed.cluster.status(GATEWAY)?;
+            let closes = |vnic: &str| {
+                let row = status.account(vnic, "uplink-rx")?;
+                let dropped: u64 = row.drops.values().map(|amount| amount.frames).sum();
+                Some(row.input.frames == row.output.frames + dropped)
+            };
+            let closed = ["vm-a", "vm-b"].iter().all(|vnic| closes(vnic) == Some(true));
+            Ok((closed && down(&status, "vm-a")["queued_bytes"] == 0).then_some(()))
+        })?;
         Ok(())
     };
     run().unwrap();

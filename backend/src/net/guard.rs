@@ -18,6 +18,11 @@
 //! BPDU of a guest can make a switch shut the uplink down, and failover would
 //! carry it to the next.
 //!
+//! # No probes of gateways
+//! Frames of ethertype 0x88B5, with which gateways find out how the outside network is joined
+//! (`probe-forged`). They are sealed, so a guest's would convince nobody; it has no part in them all
+//! the same.
+//!
 //! # No VLAN tags, unless a trunk
 //! Neither way (`vlan-tag`); priority tags (VLAN 0) count, because receivers
 //! disagree about them (CVE-2021-27853). On a trunk all other rules look through
@@ -134,6 +139,7 @@ fn check_other(policy: &PortPolicy, headers: &Headers, head: &[u8]) -> Result<()
     const SNAP: [u8; 2] = [0xaa, 0xaa];
     match headers.ethernet.ethertype {
         ethertype::RARP => claims::check_rarp(policy, headers, head),
+        ethertype::PROBE => Err(DropReason::ProbeForged),
         // An IEEE 802.3 length: LLC follows. SNAP can hold any ethertype once more.
         length if length < ethertype::MIN && policy.judges_layer3() => {
             match chunk::<2>(head, headers.l3_offset()) {

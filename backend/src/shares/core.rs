@@ -68,6 +68,10 @@ impl HomeVnic {
             // It is known what it sends: what it may.
             Demand::Unbounded => 0,
         };
+        if now.held {
+            // A tick that comes late, or ends a long sleep, counts as one tick.
+            self.share.note_held(passed_us.min(TICK_US));
+        }
         self.demand = match now.held {
             true => Demand::Unbounded,
             false => Demand::Bps(sent_bps.max(before_bps / 8 * 7)),
@@ -124,6 +128,27 @@ impl Home {
         };
         self.vnics = vnics.into_iter().map(vnic).collect();
         (self.uplink, self.terms) = (uplink, terms);
+        self.hurry();
+        self.split(now_us);
+    }
+
+    /// Whether a vNIC with this share uses it.
+    pub(super) fn has(&self, share: &Arc<VnicShare>) -> bool {
+        self.vnics.iter().any(|vnic| Arc::ptr_eq(&vnic.share, share))
+    }
+
+    /// A vNIC uses another one now.
+    pub(super) fn leave(&mut self, share: &Arc<VnicShare>, now_us: u64) {
+        if self.has(share) {
+            self.vnics.retain(|vnic| !Arc::ptr_eq(&vnic.share, share));
+            self.hurry();
+            self.split(now_us);
+        }
+    }
+
+    /// A vNIC uses this one now.
+    pub(super) fn join(&mut self, terms: Terms, share: Arc<VnicShare>, now_us: u64) {
+        self.vnics.push(HomeVnic::new(terms, share));
         self.hurry();
         self.split(now_us);
     }

@@ -15,13 +15,14 @@
 mod core;
 mod vnic;
 
-pub(crate) use vnic::{Allowance, VnicShare, VnicUse, Waker};
+pub(crate) use vnic::{Allowance, VnicShare, VnicUse};
+pub(crate) use wireonce_host::Waker;
 
 use self::core::{Home, IDLE_US};
 use rustc_hash::FxHashMap;
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -31,7 +32,7 @@ use wireonce_host::{BANDWIDTH_CHANNEL, SessionListener};
 use wireonce_ledger::status::ShareStatus;
 use wireonce_link::{AgentHandle, PeerId, SessionEvent};
 use wireonce_shares::{Demand, LeaseMessage, Message, Terms, lease::starter_bps};
-use wireonce_wire::VnicId;
+use wireonce_wire::{UplinkId, VnicId};
 
 /// What workers and status server need of the shares thread.
 #[derive(Debug, Clone, Default)]
@@ -40,12 +41,19 @@ pub(crate) struct Shares {
     pub(crate) vnics: Arc<FxHashMap<VnicId, Arc<VnicShare>>>,
     pub(crate) waker: Arc<Waker>,
     homes: Arc<Mutex<Vec<Home>>>,
+    /// Whose leases count.
+    gateways: Gateways,
+    /// The terms of this server's vNICs.
+    terms: Arc<FxHashMap<VnicId, Terms>>,
     /// A number that tells this process from its earlier lives.
     life: u64,
     /// Those whose home is not shaped any more. Before workers know of the new one, they would
     /// send what waits to the old one, at any rate.
-    opening: Vec<Arc<VnicShare>>,
+    opening: Vec<(Arc<VnicShare>, Allowance)>,
 }
+
+/// The gateways of homes that are shaped.
+type Gateways = Arc<RwLock<Vec<PeerId>>>;
 
 /// The running thread. It ends when this is dropped.
 #[derive(Debug)]
@@ -69,11 +77,21 @@ pub(crate) struct Ears<L> {
     pub(crate) workers: L,
     news: mpsc::Sender<News>,
     waker: Arc<Waker>,
+    gateways: Gateways,
+}
+
+impl<L> Ears<L> {
+    /// Anybody may send us leases; only a home's gateway wakes the thread.
+    fn is_gateway(&self, peer: PeerId) -> bool {
+        self.gateways.read().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+    }
 }
 
 impl<L: SessionListener> SessionListener for Ears<L> {
     fn session(&self, event: SessionEvent) {
-        if let SessionEvent::Up(session) = &event {
+        if let SessionEvent::Up(session) = &event
+            && self.is_gateway(session.peer)
+        {
             let _ = self.news.send(News::Up(session.peer));
             self.waker.unpark();
         }
@@ -81,7 +99,7 @@ impl<L: SessionListener> SessionListener for Ears<L> {
     }
 
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
-        if channel != BANDWIDTH_CHANNEL {
+        if channel != BANDWIDTH_CHANNEL || !self.is_gateway(peer) {
             return;
         }
         if let Some(Message::Lease(lease)) = Message::parse(payload) {
@@ -95,22 +113,30 @@ impl Shares {
     /// The homes that `config` gives this host's vNICs, as far as they are shaped.
     pub(crate) fn new(config: &Config, numbers: &PeerNumbers, life: u64) -> Self {
         let mut shares = Self { life, ..Self::default() };
-        shares.change(config, numbers, 0);
+        shares.change(config, numbers, &FxHashMap::default(), 0);
+        // Nobody sends anything yet.
+        shares.tables_are_taken();
         shares
     }
 
-    /// Another configuration. Leases stay where uplink and gateway do. Workers are to use
-    /// [`Self::vnics`] from now on.
-    pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, now_us: u64) {
+    /// Another configuration, while vNICs use the uplinks `in_use`, or else their tables' homes. Leases
+    /// stay where uplink and gateway do. Workers are to use [`Self::vnics`] from now on.
+    pub(crate) fn change(
+        &mut self,
+        config: &Config,
+        numbers: &PeerNumbers,
+        in_use: &FxHashMap<VnicId, UplinkId>,
+        now_us: u64,
+    ) {
         let mut homes = lock(&self.homes);
         let mut before = std::mem::take(&mut *homes);
         let mut vnics = FxHashMap::default();
         for uplink in &config.uplinks {
             let Some((gateway, usable_bps)) = shaped_by(uplink, numbers) else { continue };
-            let at_home = home_vnics(config, uplink, &self.vnics, &mut vnics);
-            if at_home.is_empty() {
+            if !config.local_vnics().any(|(vnic, _)| vnic.may_attach(uplink)) {
                 continue;
             }
+            let at_home = home_vnics(config, uplink, in_use, &self.vnics, &mut vnics);
             let terms = config.terms_on(uplink, &Holder::Local, Direction::Up);
             let starter_bps = starter_bps(usable_bps, config.servers_on(uplink).len());
             let uplink = Arc::clone(uplink);
@@ -125,24 +151,47 @@ impl Shares {
             home.change(uplink, terms, starter_bps, at_home, now_us);
             homes.push(home);
         }
+        *self.gateways.write().unwrap_or_else(PoisonError::into_inner) =
+            homes.iter().map(|home| home.gateway).collect();
         drop(homes);
         self.opening = keep_unshaped(config, &self.vnics, &mut vnics);
+        let terms = config.local_vnics().map(|(vnic, _)| (vnic.id, vnic.terms(Direction::Up)));
+        self.terms = Arc::new(terms.collect());
         self.vnics = Arc::new(vnics);
+        self.waker.unpark();
+    }
+
+    /// A vNIC uses another uplink from now on: what it may send comes from there.
+    pub(crate) fn rehome(&self, vnic: VnicId, uplink: UplinkId, now_us: u64) {
+        let Some(share) = self.vnics.get(&vnic) else { return };
+        let terms = self.terms.get(&vnic).copied().unwrap_or_default();
+        let mut homes = lock(&self.homes);
+        let is_there = |home: &Home| home.uplink.id == uplink && home.has(share);
+        if homes.iter().any(is_there) {
+            return;
+        }
+        homes.iter_mut().for_each(|home| home.leave(share, now_us));
+        match homes.iter_mut().find(|home| home.uplink.id == uplink) {
+            Some(home) => home.join(terms, Arc::clone(share), now_us),
+            None => share.allow(WIDE, 0),
+        }
+        drop(homes);
         self.waker.unpark();
     }
 
     /// The workers have the tables that go with the last change.
     pub(crate) fn tables_are_taken(&mut self) {
-        for share in self.opening.drain(..) {
-            let any = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
-            share.allow(any, 0);
+        for (share, allowance) in self.opening.drain(..) {
+            share.allow(allowance, 0);
         }
     }
 
     /// For whoever hears of sessions, and the thread's mail.
     pub(crate) fn ears<L>(&self, workers: L) -> (Ears<L>, Inbox) {
         let (news, inbox) = mpsc::channel();
-        let ears = Ears { workers, news: news.clone(), waker: Arc::clone(&self.waker) };
+        let waker = Arc::clone(&self.waker);
+        let gateways = Arc::clone(&self.gateways);
+        let ears = Ears { workers, news: news.clone(), waker, gateways };
         (ears, Inbox { news, inbox })
     }
 
@@ -186,42 +235,62 @@ impl Shares {
     }
 }
 
+/// Where nothing is shaped.
+const ANY: Allowance = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
+
+/// The same for a vNIC that may go where it is shaped: workers keep what shapes it.
+const WIDE: Allowance =
+    Allowance { rate_bps: u64::MAX - 1, until_us: u64::MAX, later_bps: u64::MAX - 1 };
+
 /// The gateway of an uplink that is shaped, and what may be leased of it.
 fn shaped_by(uplink: &Uplink, numbers: &PeerNumbers) -> Option<(PeerId, u64)> {
     let UplinkPlace::Peer(gateway) = &uplink.place else { return None };
     Some((numbers.get(gateway)?, uplink.usable_bps(Direction::Up)?))
 }
 
-/// The vNICs of this host whose home is `uplink`, with the shares that they had `before`.
+/// The vNICs of this host that use `uplink`, with the shares that they had `before`.
 fn home_vnics(
     config: &Config,
     uplink: &Uplink,
+    in_use: &FxHashMap<VnicId, UplinkId>,
     before: &FxHashMap<VnicId, Arc<VnicShare>>,
     shares: &mut FxHashMap<VnicId, Arc<VnicShare>>,
 ) -> Vec<(Terms, Arc<VnicShare>)> {
-    let at_home = config
-        .local_vnics()
-        .map(|(vnic, _)| vnic)
-        .filter(|vnic| vnic.home.as_ref().is_some_and(|home| home.id == uplink.id));
+    let at_home = config.local_vnics().map(|(vnic, _)| vnic).filter(|vnic| {
+        let home = vnic.home.as_ref().map(|home| home.id);
+        in_use.get(&vnic.id).copied().or(home) == Some(uplink.id)
+    });
     let home_vnic = |vnic: &Arc<Vnic>| {
-        let share = before.get(&vnic.id).cloned().unwrap_or_default();
+        let share = before.get(&vnic.id).filter(|share| !share.is_open()).cloned();
+        let share = share.unwrap_or_default();
         shares.insert(vnic.id, Arc::clone(&share));
         (vnic.terms(Direction::Up), share)
     };
     at_home.map(home_vnic).collect()
 }
 
-/// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened.
+/// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened, until
+/// the next configuration: workers forget it when nothing waits any more. One of which a standby is
+/// shaped has a share that holds nothing back.
 fn keep_unshaped(
     config: &Config,
     before: &FxHashMap<VnicId, Arc<VnicShare>>,
     shares: &mut FxHashMap<VnicId, Arc<VnicShare>>,
-) -> Vec<Arc<VnicShare>> {
+) -> Vec<(Arc<VnicShare>, Allowance)> {
     let mut opening = Vec::new();
     for (vnic, _) in config.local_vnics() {
-        if let (Some(share), false) = (before.get(&vnic.id), shares.contains_key(&vnic.id)) {
-            shares.insert(vnic.id, Arc::clone(share));
-            opening.push(Arc::clone(share));
+        if shares.contains_key(&vnic.id) {
+            continue;
+        }
+        let shaped = |uplink: &Arc<Uplink>| uplink.usable_bps(Direction::Up).is_some();
+        let had = before.get(&vnic.id).filter(|share| !share.is_open()).cloned();
+        if vnic.standbys.iter().any(shaped) {
+            let share = had.unwrap_or_default();
+            shares.insert(vnic.id, Arc::clone(&share));
+            opening.push((share, WIDE));
+        } else if let Some(share) = had {
+            shares.insert(vnic.id, Arc::clone(&share));
+            opening.push((share, ANY));
         }
     }
     opening
@@ -352,7 +421,8 @@ mod tests {
     fn change(shares: &mut Shares, from: &str, to: &str) {
         assert!(FILE.contains(from), "{from}");
         let config = Config::parse(&FILE.replace(from, to), "a.toml").unwrap();
-        shares.change(&config, &PeerNumbers::in_order(&config), 1_000);
+        let in_use = FxHashMap::default();
+        shares.change(&config, &PeerNumbers::in_order(&config), &in_use, 1_000);
     }
 
     fn shares() -> Shares {
@@ -385,6 +455,32 @@ mod tests {
     }
 
     #[test]
+    fn a_share_follows_its_vnic_to_another_home_and_back() {
+        let mut shares = shares();
+        change(&mut shares, "home = 'u', socket", "home = 'u', standbys = ['w'], socket");
+        let (one, [u, w]) = (VnicId::new(1).unwrap(), [7, 8].map(UplinkId));
+        let before = share(&shares, 1).unwrap();
+        let starter_bps = before.allowed_bps(2_000);
+        shares.rehome(one, w, 2_000);
+        assert_eq!(before.allowed_bps(2_000), u64::MAX - 1, "the standby is not shaped");
+        assert!(!lock(&shares.homes)[0].has(&before));
+        shares.rehome(one, u, 3_000);
+        assert_eq!(before.allowed_bps(3_000), starter_bps);
+        assert!(lock(&shares.homes)[0].next_us() == 0, "it reports at once");
+    }
+
+    #[test]
+    fn a_vnic_with_a_shaped_standby_has_a_share_that_holds_nothing_back_before() {
+        let mut shares = shares();
+        change(&mut shares, "home = 'w', socket", "home = 'w', standbys = ['u'], socket");
+        let two = share(&shares, 2).unwrap();
+        shares.tables_are_taken();
+        assert!(two.allowed_bps(2_000) > u64::MAX / 2 && !two.is_open());
+        shares.rehome(VnicId::new(2).unwrap(), UplinkId(7), 2_000);
+        assert!(two.allowed_bps(2_000) < 1_000_000_000);
+    }
+
+    #[test]
     fn a_vnic_whose_home_is_not_shaped_any_more_sends_what_waits_at_any_rate() {
         let mut shares = shares();
         let before = share(&shares, 1).unwrap();
@@ -395,5 +491,40 @@ mod tests {
         shares.tables_are_taken();
         assert_eq!(before.allowed_bps(u64::MAX - 1), u64::MAX);
         assert!(lock(&shares.homes).is_empty());
+        // And the next change forgets it.
+        change(&mut shares, ", up = '1Gbit'", "");
+        assert!(share(&shares, 1).is_none());
+    }
+
+    #[test]
+    fn a_vnic_that_is_shaped_again_gets_a_share_of_its_own() {
+        let mut shares = shares();
+        let before = share(&shares, 1).unwrap();
+        change(&mut shares, ", up = '1Gbit'", "");
+        shares.tables_are_taken();
+        change(&mut shares, ", up = '1Gbit'", ", up = '2Gbit'");
+        let after = share(&shares, 1).unwrap();
+        assert!(!Arc::ptr_eq(&before, &after) && !after.is_open());
+        assert!(before.is_open(), "whoever still has it sends what waits");
+    }
+
+    #[derive(Default)]
+    struct Deaf;
+
+    impl SessionListener for Deaf {
+        fn session(&self, _: SessionEvent) {}
+    }
+
+    #[test]
+    fn only_a_home_s_gateway_wakes_the_thread() {
+        let shares = shares();
+        let (ears, Inbox { inbox, .. }) = shares.ears(Deaf);
+        let lease = wireonce_shares::Lease { epoch: 1, rate_bps: 1, answers_us: 0 };
+        let lease = LeaseMessage { uplink: 7, life: 9, lease, starter_bps: 0 };
+        let bytes = Message::Lease(lease).emit();
+        ears.message(PeerId(1), BANDWIDTH_CHANNEL, &bytes);
+        assert!(inbox.try_recv().is_err(), "that one's uplink is not shaped");
+        ears.message(PeerId(0), BANDWIDTH_CHANNEL, &bytes);
+        assert!(matches!(inbox.try_recv(), Ok(News::Lease(PeerId(0), _))));
     }
 }

@@ -8,21 +8,8 @@
 //! The numbers are written one by one. Whoever reads between two of them sees a rate with the
 //! expiry of the one before, for one turn at most.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    thread::Thread,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use wireonce_frame::segment::WireCost;
-
-/// Wakes the shares thread when it sleeps because nobody sends anything.
-#[derive(Debug, Default)]
-pub(crate) struct Waker {
-    asleep: AtomicBool,
-    thread: OnceLock<Thread>,
-}
 
 /// One vNIC whose home is shaped.
 #[derive(Debug, Default)]
@@ -30,6 +17,7 @@ pub(crate) struct VnicShare {
     served_bits: AtomicU64,
     packets: AtomicU64,
     held: AtomicBool,
+    held_us: AtomicU64,
     queued_bytes: AtomicU64,
     rate_bps: AtomicU64,
     until_us: AtomicU64,
@@ -63,36 +51,10 @@ pub(crate) struct VnicUse {
     /// `u64::MAX`: more than it may send.
     pub(crate) demand_bps: u64,
     pub(crate) held: bool,
+    /// All the time that it was, as far as ticks saw it.
+    pub(crate) held_us: u64,
     pub(crate) queued_bytes: u64,
-}
-
-impl Waker {
-    /// Called by the shares thread once, before anybody wakes it.
-    pub(super) fn set_thread(&self, thread: Thread) {
-        // Set once: there is one shares thread.
-        let _ = self.thread.set(thread);
-    }
-
-    /// The shares thread is about to sleep for long. It looks once more after this.
-    pub(super) fn fall_asleep(&self) {
-        self.asleep.store(true, Relaxed);
-    }
-
-    /// Wakes the thread if it sleeps for long.
-    #[inline]
-    pub(crate) fn wake(&self) {
-        if self.asleep.load(Relaxed) {
-            self.asleep.store(false, Relaxed);
-            self.unpark();
-        }
-    }
-
-    /// Wakes the thread, whatever it does.
-    pub(super) fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
+    pub(crate) served_bits: u64,
 }
 
 impl VnicShare {
@@ -132,6 +94,11 @@ impl VnicShare {
         }
     }
 
+    /// It was held back for so long, for people. Only the shares thread calls it.
+    pub(super) fn note_held(&self, us: u64) {
+        self.held_us.store(self.held_us.load(Relaxed).saturating_add(us), Relaxed);
+    }
+
     pub(crate) fn allow(&self, allowance: Allowance, demand_bps: u64) {
         self.later_bps.store(allowance.later_bps, Relaxed);
         self.rate_bps.store(allowance.rate_bps, Relaxed);
@@ -139,12 +106,19 @@ impl VnicShare {
         self.demand_bps.store(demand_bps, Relaxed);
     }
 
+    /// True if the home is not shaped any more.
+    pub(crate) fn is_open(&self) -> bool {
+        self.later_bps.load(Relaxed) == u64::MAX
+    }
+
     pub(crate) fn in_use(&self, now_us: u64) -> VnicUse {
         VnicUse {
             rate_bps: self.allowed_bps(now_us),
             demand_bps: self.demand_bps.load(Relaxed),
             held: self.held.load(Relaxed),
+            held_us: self.held_us.load(Relaxed),
             queued_bytes: self.queued_bytes.load(Relaxed),
+            served_bits: self.served_bits.load(Relaxed),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
 use std::sync::Arc;
 use tracing::warn;
 use wireonce_host::workers::Mail;
+use wireonce_ledger::DropReason;
 use wireonce_ring::RingError;
 use wireonce_wire::VnicId;
 
@@ -35,7 +36,10 @@ impl Worker {
                     let _ = reply.send(self.snapshot());
                 }
                 Mail::Own(command) => self.obey(command)?,
-                Mail::Stop => return Ok(false),
+                Mail::Stop => {
+                    self.ports.iter_mut().for_each(|port| port.give_up_shaped(DropReason::Stopped));
+                    return Ok(false);
+                }
             }
         }
         // Colleagues that hand frames over can write as fast as we read.

@@ -2,6 +2,7 @@
 
 use super::{cost, shaped::Shaped, waiting::Waiting};
 use crate::{
+    homes::HomeCell,
     net::{AddressSet, PortPolicy},
     vhost_user::RingStart,
     virtqueue::{GuestMemory, MappedMemory, RingConfig, RingError, RxRing, TxRing},
@@ -12,6 +13,7 @@ use std::{
 };
 use virtio_bindings::virtio_net as feature;
 use wireonce_config::Vnic;
+use wireonce_directory::{Directory, Route};
 use wireonce_frame::{OffloadFeatures, StormLimit, StormMeter};
 use wireonce_ledger::{Account, Amount, DropReason};
 
@@ -165,6 +167,8 @@ pub(super) struct Port {
     pub(super) books: Books,
     /// Its way to its home; `None` if that is not shaped.
     pub(super) shaped: Option<Box<Shaped>>,
+    /// Where its frames for the outside go; `None`: where the directory says.
+    pub(super) home: Option<Arc<HomeCell>>,
     /// CPU time that it may still use in this round, in nanoseconds.
     pub(super) credit_ns: i64,
     /// The same for frames to the guest, of which only unusual work is charged.
@@ -175,6 +179,15 @@ pub(super) struct Port {
     next_generation: u16,
     /// The memory of the rings that run.
     mapped: Weak<MappedMemory>,
+}
+
+/// Where frames of a vNIC for the outside go now.
+pub(super) fn way_outside(
+    home: Option<&Arc<HomeCell>>,
+    directory: &Directory,
+    vnic: &Vnic,
+) -> Route {
+    home.map_or_else(|| directory.route_outside(vnic), |cell| cell.route())
 }
 
 impl Port {
@@ -192,6 +205,7 @@ impl Port {
             rx: std::iter::repeat_with(|| None).take(pairs).collect(),
             books: Books::default(),
             shaped: None,
+            home: None,
             credit_ns: 0,
             rx_credit_ns: cost::QUANTUM_NS,
             next_pair: 0,
@@ -219,11 +233,16 @@ impl Port {
         self.tx.clear();
         self.rx.clear();
         self.next_pair = 0;
+        self.give_up_shaped(DropReason::PortDown);
+        (std::mem::take(&mut self.books), std::mem::take(&mut self.broken_rings))
+    }
+
+    /// Books what waits for the vNIC's share.
+    pub(super) fn give_up_shaped(&mut self, reason: DropReason) {
         if let Some(shaped) = self.shaped.take() {
             let guest_tx = &mut self.books.guest_tx;
-            shaped.give_up(&mut |frame| guest_tx.drop(DropReason::PortDown, frame.amount));
+            shaped.give_up(&mut |frame| guest_tx.drop(reason, frame.amount));
         }
-        (std::mem::take(&mut self.books), std::mem::take(&mut self.broken_rings))
     }
 
     /// Takes the place of another port: what the kernel still says of that one's rings

@@ -1,14 +1,15 @@
 //! Into a vNIC's shaper and out of it: what [`super::shaped`] decides, done and booked.
 
 use super::{
-    port::{Books, Port},
-    shaped::{Held, Offer, Shaped},
+    port::{Books, Port, way_outside},
+    shaped::{Offer, Shaped},
     transmit::{self, Verdict},
 };
 use wireonce_directory::{Directory, Route};
 use wireonce_frame::{FrameSource, SliceSource, segment::WireCost};
 use wireonce_ledger::DropReason;
 use wireonce_link::{Fabric, Outbound, PeerId};
+use wireonce_queue::Held;
 use wireonce_wire::Endpoint;
 
 /// A frame for a peer.
@@ -77,7 +78,7 @@ pub(super) fn drain(
     let mut frames = 0;
     if shaped.has_waiting() {
         // Asked now: the home may be another than when the frames came.
-        let way = directory.route_outside(&port.vnic);
+        let way = way_outside(port.home.as_ref(), directory, &port.vnic);
         let Books { guest_tx, fabric_tx, .. } = &mut port.books;
         loop {
             let next =
@@ -99,7 +100,9 @@ pub(super) fn drain(
                     transmit::send(fabric_tx, fabric, peer, &block, &mut source, now_us)
                 }
                 Route::Drop(reason) => Verdict::Drop(reason),
-                Route::LocalVnic(_) | Route::LocalUplink(_) => Verdict::Drop(DropReason::NoRoute),
+                Route::LocalVnic(_) | Route::LocalUplink(_) | Route::Outside => {
+                    Verdict::Drop(DropReason::NoRoute)
+                }
             };
             match verdict {
                 Verdict::Sent => {

@@ -19,6 +19,7 @@ use super::{
     transmit::Way,
 };
 use crate::{
+    homes::HomeCell,
     net::{Neighbour, Neighbours},
     shares::{Shares, VnicShare, Waker},
 };
@@ -40,6 +41,8 @@ pub(crate) struct NewTables {
     /// What those vNICs may send whose home is shaped, and who wakes when they do.
     shares: Arc<FxHashMap<VnicId, Arc<VnicShare>>>,
     waker: Arc<Waker>,
+    /// Where those that have a home go now; of others the directory says it.
+    homes: Arc<FxHashMap<VnicId, Arc<HomeCell>>>,
 }
 
 impl NewTables {
@@ -47,6 +50,7 @@ impl NewTables {
     pub(crate) fn for_workers(
         directory: &Arc<Directory>,
         shares: &Shares,
+        homes: &Arc<FxHashMap<VnicId, Arc<HomeCell>>>,
         workers: usize,
     ) -> Vec<Self> {
         let mut neighbours = Neighbours::default();
@@ -60,6 +64,7 @@ impl NewTables {
             ports: FxHashMap::default(),
             shares: Arc::clone(&shares.vnics),
             waker: Arc::clone(&shares.waker),
+            homes: Arc::clone(homes),
         };
         let mut each = vec![all; workers];
         for entry in directory.vnics().filter(|entry| entry.host == Host::Local) {
@@ -103,7 +108,7 @@ impl Retired {
 impl Worker {
     /// Uses `new` from the next frame on.
     pub(super) fn take_tables(&mut self, new: NewTables) -> Result<(), RingError> {
-        let NewTables { directory, neighbours, ports, shares, waker } = new;
+        let NewTables { directory, neighbours, ports, shares, waker, homes } = new;
         let here = self.by_vnic.keys();
         let gone: Vec<VnicId> = here.filter(|id| !ports.contains_key(id)).copied().collect();
         for id in gone {
@@ -117,18 +122,25 @@ impl Worker {
         }
         self.tables = Tables { directory, neighbours, last_pass: None, last_way: None };
         self.take_shares(&shares, &waker);
+        for (id, index) in &self.by_vnic {
+            self.ports[*index].home = homes.get(id).cloned();
+        }
         Ok(())
     }
 
-    /// Shapes the vNICs that have a share. One that has had it keeps it, and what waits.
+    /// Shapes the vNICs that have a share. One that has had one keeps what waits; without a share it
+    /// has had its last news, that it may send at any rate.
     fn take_shares(&mut self, shares: &FxHashMap<VnicId, Arc<VnicShare>>, waker: &Arc<Waker>) {
         let now_us = self.now_us();
         for (id, index) in &self.by_vnic {
             let Some(share) = shares.get(id) else { continue };
             let port = &mut self.ports[*index];
-            if port.shaped.is_none() {
-                let shaped = Shaped::new(Arc::clone(share), Arc::clone(waker), now_us);
-                port.shaped = Some(Box::new(shaped));
+            match &mut port.shaped {
+                Some(shaped) => shaped.use_share(Arc::clone(share)),
+                None => {
+                    let shaped = Shaped::new(Arc::clone(share), Arc::clone(waker), now_us);
+                    port.shaped = Some(Box::new(shaped));
+                }
             }
         }
         self.shapes = self.ports.iter().any(|port| port.shaped.is_some());

@@ -12,11 +12,12 @@
 use super::{
     cost,
     local::Arena,
-    port::{Books, Port, TxQueue},
+    port::{Books, Port, TxQueue, way_outside},
     shape::{self, Shapeable},
     shaped::Shaped,
 };
 use crate::{
+    homes::HomeCell,
     net::{self, Neighbours, PortPolicy},
     virtqueue::{Next, RingError, TxFrame},
 };
@@ -166,6 +167,7 @@ struct Sender<'p> {
     books: &'p mut Books,
     from_guest: OffloadFeatures,
     shaped: Option<&'p mut Shaped>,
+    home: Option<&'p Arc<HomeCell>>,
     /// The frame in the ring waits for the vNIC's share.
     waits: bool,
     /// CPU time that copies for peers took.
@@ -182,6 +184,7 @@ impl<'p> Sender<'p> {
             books: &mut port.books,
             from_guest: port.from_guest,
             shaped: port.shaped.as_deref_mut(),
+            home: port.home.as_ref(),
             waits: false,
             copies_ns: 0,
         };
@@ -206,7 +209,12 @@ impl<'p> Sender<'p> {
             self.flood(out, &headers, offload, amount);
             return Some(());
         }
-        let verdict = match out.route(self.vnic, headers.ethernet.destination) {
+        let route = match out.route(self.vnic, headers.ethernet.destination) {
+            // Asked for each frame: the home changes by itself.
+            Route::Outside => way_outside(self.home, out.directory, self.vnic),
+            route => route,
+        };
+        let verdict = match route {
             Route::LocalVnic(to) => {
                 if let Some(shaped) = &mut self.shaped {
                     shaped.passed_by(out.now_us);
@@ -233,7 +241,7 @@ impl<'p> Sender<'p> {
                 }
             }
             // Uplinks belong to gateways, which are processes of their own.
-            Route::LocalUplink(_) => Verdict::Drop(DropReason::NoRoute),
+            Route::LocalUplink(_) | Route::Outside => Verdict::Drop(DropReason::NoRoute),
             Route::Drop(reason) => Verdict::Drop(reason),
         };
         self.book(verdict, amount)
@@ -384,7 +392,7 @@ impl<'p> Sender<'p> {
         let ports = network.local_members.iter().filter(|id| **id != self.vnic.id);
         let mut targets: Vec<Target> = ports.map(|id| Target::Port(*id)).collect();
         targets.extend(network.member_peers.iter().map(|peer| Target::Peer(*peer, all)));
-        if let Route::Peer(peer, uplink) = directory.route_outside(self.vnic) {
+        if let Route::Peer(peer, uplink) = way_outside(self.home, directory, self.vnic) {
             targets.push(Target::Peer(peer, uplink));
         }
         targets

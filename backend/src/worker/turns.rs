@@ -111,9 +111,13 @@ impl Worker {
 
     /// Sends what waited for its vNIC's share of the home. Returns how many frames went.
     pub(super) fn serve_shaped(&mut self, now_us: u64) -> usize {
-        let mut frames = 0;
+        let (mut frames, mut over) = (0, false);
         for port in self.ports.iter_mut().filter(|port| port.shaped.is_some()) {
             frames += shape::drain(port, &mut self.fabric, &self.tables.directory, now_us);
+            over |= port.shaped.take_if(|shaped| shaped.is_over()).is_some();
+        }
+        if over {
+            self.shapes = self.ports.iter().any(|port| port.shaped.is_some());
         }
         frames
     }

@@ -47,6 +47,7 @@ pub fn house(size: Size, random: &mut Random) -> House {
             name: format!("uplink-{at}"),
             gateway: GatewayIndex(at),
             pool: pool(at % pools),
+            switch: None,
             usable: Rates::both(UPLINK_BPS),
             alive: true,
             draining,

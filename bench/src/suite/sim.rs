@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use wireonce_placement::{Limits, place, rebalance};
+use wireonce_placement::{Limits, breaches, place, rebalance};
 use wireonce_qemu_tests::{Error, Result};
 use wireonce_shares::Divider;
 
@@ -66,6 +66,7 @@ impl Contender for Simulation {
         let (placed, place_ms) = timed(|| place(&house));
         let placement = placed.map_err(|error| Error::Unexpected(error.to_string()))?;
         move_in(&mut house, &placement);
+        let (_, admit_ms) = timed(|| black_box(breaches(&house)));
         let (plan, rebalance_ms) = timed(|| rebalance(&house, &Limits::default()));
 
         let trees = trees(&house);
@@ -103,6 +104,7 @@ impl Contender for Simulation {
             facts: vec![
                 Fact::new("full uplinks used", utilisation * 100.0, "%"),
                 Fact::new("messages", messages as f64 / leases::seconds(), "a second"),
+                Fact::new("admission looks at all of it in", admit_ms, "ms"),
                 Fact::new("moves planned", plan.moves.len() as f64, ""),
                 Fact::new("they add", more as f64 / 1e9, "Gbit/s"),
             ],

@@ -32,7 +32,7 @@ use std::{
 use tracing::{error, info, warn};
 use wireonce_config::{Config, Encryption, Serves};
 use wireonce_host::Daemon;
-use wireonce_ledger::Status;
+use wireonce_ledger::{HostReport, Status};
 use wireonce_member::{Member, News, Start, Text, tls::Clock};
 
 /// The command line of a daemon.
@@ -215,13 +215,22 @@ fn ask_controller<D: Daemon + 'static>(
         events.send(Event::Text(text.clone(), answer)).map_err(|_| ending())?;
         answered.recv().unwrap_or_else(|_| Err(ending()))
     };
+    let status = server.source();
+    let report = move |news: &News| {
+        Some(HostReport {
+            tag: news.tag.clone(),
+            refused: news.refused.clone(),
+            certificate_until_s: Some(news.certificate_until_s),
+            status: status()?,
+        })
+    };
     let member = Member::start(Start {
         directory: joined.directory.clone(),
         name: config.host.name.clone(),
         served: joined.served.clone(),
         clock: Clock::of_the_machine(),
         take,
-        report: |_: &News| None::<()>,
+        report,
     });
     let member = member.map_err(|error| Failure::Runtime(error.to_string()))?;
     let member = Arc::new(member);

@@ -23,7 +23,7 @@ const TOKEN_LEN_MAX: u64 = 8 << 10;
 /// The command line.
 #[derive(Debug, Parser)]
 pub(crate) struct Args {
-    /// This host's file, with [host], [fabric] and [control]
+    /// This host's file, with its tables host, fabric and control
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// What `wireonce token make` printed at the controller; `-` reads it from standard input

@@ -16,6 +16,7 @@ mod gateway;
 mod join;
 mod keygen;
 mod logging;
+mod manual;
 mod operator;
 mod output;
 mod reload;
@@ -23,7 +24,7 @@ mod status;
 mod status_server;
 mod sys;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 use wireonce_desired::Kind;
 
@@ -56,10 +57,10 @@ enum Verb {
     Server(operator::ObjectVerb),
     /// Uplinks: ports of gateways
     #[command(subcommand)]
-    Uplink(operator::ObjectVerb),
+    Uplink(operator::UplinkVerb),
     /// Pools: uplinks that reach the same outside
     #[command(subcommand)]
-    Pool(operator::ObjectVerb),
+    Pool(operator::PoolVerb),
     /// Networks: layer-2 segments
     #[command(subcommand)]
     Network(operator::ObjectVerb),
@@ -68,7 +69,7 @@ enum Verb {
     Policy(operator::ObjectVerb),
     /// vNICs
     #[command(subcommand)]
-    Vnic(operator::ObjectVerb),
+    Vnic(operator::VnicVerb),
     /// Grants: what servers may use of pools
     #[command(subcommand)]
     Grant(operator::GrantVerb),
@@ -83,12 +84,18 @@ enum Verb {
     /// Tokens: each lets one host in, once
     #[command(subcommand)]
     Token(operator::TokenVerb),
-    /// Hosts as members: list, revoke
+    /// Hosts: empty a gateway; list and revoke members
     #[command(subcommand)]
-    Host(operator::MemberVerb),
+    Host(operator::HostVerb),
     /// People who come over the network: make, list, revoke
     #[command(subcommand)]
     User(operator::UserVerb),
+    /// Show servers, uplinks, vNICs and pools as they are now, those that lack most first
+    Top(operator::TopArgs),
+    /// Say what is out of balance, and the command that cures it
+    Advise(operator::AdviseArgs),
+    /// Follow a vNIC's frames from station to station, and say what holds them up
+    Explain(operator::ExplainArgs),
     /// Show who changed what, when and why
     Audit(operator::AuditArgs),
     /// Show changes as they happen
@@ -103,6 +110,10 @@ enum Verb {
     Pubkey(keygen::PubkeyArgs),
     /// Find out whether this machine can run wireonce, and what to do about it
     Doctor(doctor::Args),
+    /// Print what a shell needs to complete commands
+    Completion(manual::CompletionArgs),
+    /// Write the manual: a page for each verb
+    Manual(manual::ManualArgs),
 }
 
 fn main() -> ExitCode {
@@ -115,18 +126,21 @@ fn main() -> ExitCode {
         Verb::Export(args) => operator::export(&args),
         Verb::Backup(args) => operator::backup(&args),
         Verb::Server(verb) => operator::object(Kind::Server, &verb),
-        Verb::Uplink(verb) => operator::object(Kind::Uplink, &verb),
-        Verb::Pool(verb) => operator::object(Kind::Pool, &verb),
+        Verb::Uplink(verb) => operator::uplink(&verb),
+        Verb::Pool(verb) => operator::pool(&verb),
         Verb::Network(verb) => operator::object(Kind::Network, &verb),
         Verb::Policy(verb) => operator::object(Kind::Policy, &verb),
-        Verb::Vnic(verb) => operator::object(Kind::Vnic, &verb),
+        Verb::Vnic(verb) => operator::vnic(&verb),
+        Verb::Host(verb) => operator::host(&verb),
         Verb::Grant(verb) => operator::grant(&verb),
         Verb::Budget(verb) => operator::object(Kind::Budget, &verb),
         Verb::Request(verb) => operator::request(&verb),
         Verb::Join(args) => join::run(&args),
         Verb::Token(verb) => operator::token(&verb),
-        Verb::Host(verb) => operator::member(&verb),
         Verb::User(verb) => operator::user(&verb),
+        Verb::Top(args) => operator::top(&args),
+        Verb::Advise(args) => operator::advise(&args),
+        Verb::Explain(args) => operator::explain(&args),
         Verb::Audit(args) => operator::audit(&args),
         Verb::Watch(args) => operator::watch(&args),
         Verb::Status(args) => status::run(&args),
@@ -134,6 +148,27 @@ fn main() -> ExitCode {
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Pubkey(args) => keygen::pubkey(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Completion(args) => manual::completion(&args, Command::command()),
+        Verb::Manual(args) => manual::manual(&args, Command::command()),
     };
     failure::report(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What advice and verdicts print has to work as it is printed.
+    #[test]
+    fn every_command_that_evidence_prints_parses() {
+        for line in [
+            "wireonce grant set east/server-a up.limit=800Mbit",
+            "wireonce policy set gold up.limit=1600Mbit",
+            "wireonce grant use",
+            "wireonce vnic move vm-a --to east-2",
+        ] {
+            let parsed = Command::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
 }

@@ -17,6 +17,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes to standard error, where it is in nobody's way; if that is closed, nowhere.
+pub(crate) fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Rows under a header, in columns two spaces apart. Numbers stand to the right.
 #[derive(Debug)]
 pub(crate) struct Table {

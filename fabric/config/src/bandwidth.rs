@@ -177,13 +177,13 @@ impl Vnic {
 }
 
 impl Config {
-    /// The servers that use an uplink, each once: those with a vNIC whose home it is. This host
-    /// comes first, then the peers in their order.
+    /// The servers that use an uplink, or may have to, each once: those with a vNIC whose home or
+    /// standby it is. This host comes first, then the peers in their order.
     #[must_use]
     pub fn servers_on(&self, uplink: &Uplink) -> Vec<Holder> {
         let mut here = false;
         let mut peers = vec![false; self.peers.len()];
-        for vnic in self.vnics.iter().filter(|vnic| vnic.is_home(uplink)) {
+        for vnic in self.vnics.iter().filter(|vnic| vnic.may_attach(uplink)) {
             match &vnic.place {
                 VnicPlace::Local(_) => here = true,
                 VnicPlace::Peer(peer) => {
@@ -230,5 +230,11 @@ impl Config {
 impl Vnic {
     fn is_home(&self, uplink: &Uplink) -> bool {
         self.home.as_ref().is_some_and(|home| home.id == uplink.id)
+    }
+
+    /// Whether the uplink is its home or one of its standbys.
+    #[must_use]
+    pub fn may_attach(&self, uplink: &Uplink) -> bool {
+        self.is_home(uplink) || self.standbys.iter().any(|standby| standby.id == uplink.id)
     }
 }

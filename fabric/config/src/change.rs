@@ -11,8 +11,9 @@
 //! storm limit has not changed.
 
 use crate::{
-    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, Outside, Peer,
-    Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace, error::Fault,
+    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, NextHop,
+    Outside, Peer, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    error::Fault,
 };
 use std::{collections::HashMap, fmt::Display, hash::Hash, sync::Arc};
 
@@ -184,7 +185,14 @@ impl Config {
     }
 
     fn same_host(&self, new: &Host, running: &Host) -> Result<(), ConfigError> {
-        let Host { name, private_key_file, workers, control_socket, metrics_address } = new;
+        let Host {
+            name,
+            private_key_file,
+            workers,
+            control_socket,
+            metrics_address,
+            state_directory,
+        } = new;
         let table = self.host_title();
         let path = |path: &std::path::Path| path.display().to_string();
         self.fixed(&table, "name", name, &running.name)?;
@@ -193,13 +201,15 @@ impl Config {
         self.fixed(&table, "workers", workers, &running.workers)?;
         let running_socket = path(&running.control_socket);
         self.fixed(&table, "control_socket", &path(control_socket), &running_socket)?;
+        let running_directory = path(&running.state_directory);
+        self.fixed(&table, "state_directory", &path(state_directory), &running_directory)?;
         let address = |address: Option<_>| address.map_or("none".to_owned(), |it| format!("{it}"));
         let running_address = address(running.metrics_address);
         self.fixed(&table, "metrics_address", &address(*metrics_address), &running_address)
     }
 
     fn same_fabric(&self, new: &Fabric, running: &Fabric) -> Result<(), ConfigError> {
-        let Fabric { address, port, paths, mtu, encryption } = new;
+        let Fabric { address, port, paths, mtu, encryption, failover } = new;
         let mtu_text = |mtu: &FabricMtu| match mtu {
             FabricMtu::Probe => "\"probe\"".to_owned(),
             FabricMtu::Fixed(mtu) => mtu.to_string(),
@@ -211,6 +221,8 @@ impl Config {
         fixed("port", port, &running.port)?;
         fixed("paths", paths, &running.paths)?;
         fixed("mtu", &mtu_text(mtu), &mtu_text(&running.mtu))?;
+        let (new, old) = (format!("{failover:?}"), format!("{:?}", running.failover));
+        fixed("failover", &new, &old)?;
         fixed("encryption", &format!("{encryption:?}"), &format!("{:?}", running.encryption))
     }
 
@@ -295,7 +307,22 @@ fn network_keys(before: &Network, after: &Network) -> Vec<&'static str> {
 }
 
 fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
-    let Uplink { id: _, name, pool, mtu, storm_frames_per_s, up_bps, down_bps, place } = after;
+    let Uplink {
+        id: _,
+        name,
+        pool,
+        mtu,
+        storm_frames_per_s,
+        draining,
+        up_bps,
+        down_bps,
+        fail_back_s,
+        next_hop,
+        outside_probes,
+        place,
+    } = after;
+    let address = |hop: &Option<NextHop>| hop.map(|hop| hop.address);
+    let vlan = |hop: &Option<NextHop>| hop.and_then(|hop| hop.vlan);
     let (old, new) = (uplink_place(&before.place), uplink_place(place));
     differing([
         ("name", *name != before.name),
@@ -303,8 +330,13 @@ fn uplink_keys(before: &Uplink, after: &Uplink) -> Vec<&'static str> {
         ("pool", *pool != before.pool),
         ("mtu", *mtu != before.mtu),
         ("storm_frames_per_s", *storm_frames_per_s != before.storm_frames_per_s),
+        ("draining", *draining != before.draining),
         ("up", *up_bps != before.up_bps),
         ("down", *down_bps != before.down_bps),
+        ("fail_back_s", *fail_back_s != before.fail_back_s),
+        ("next_hop", address(next_hop) != address(&before.next_hop)),
+        ("next_hop_vlan", vlan(next_hop) != vlan(&before.next_hop)),
+        ("outside_probes", *outside_probes != before.outside_probes),
         ("driver", old.1.map(|port| port.driver) != new.1.map(|port| port.driver)),
         ("interface", old.1.map(|port| &port.interface) != new.1.map(|port| &port.interface)),
     ])

@@ -158,9 +158,10 @@ impl Config {
         iter::once(first).chain(data)
     }
 
-    /// A gateway has uplinks.
+    /// A gateway has uplinks. With a controller they may come at any time.
     fn check_purpose(&self, serves: Serves) -> Result<(), ConfigError> {
-        if serves != Serves::Uplinks || self.local_uplinks().next().is_some() {
+        let has_some = self.local_uplinks().next().is_some();
+        if serves != Serves::Uplinks || has_some || self.control.is_some() {
             return Ok(());
         }
         let problem = "no uplink is on this host, so there is nothing for a gateway to do";

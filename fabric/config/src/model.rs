@@ -52,6 +52,8 @@ pub struct Host {
     pub control_socket: PathBuf,
     /// Where Prometheus finds `/metrics`; `None`: nowhere.
     pub metrics_address: Option<SocketAddr>,
+    /// Where the daemon keeps what its next life has to know.
+    pub state_directory: PathBuf,
 }
 
 /// A host's membership in a controller.
@@ -74,6 +76,17 @@ pub struct Fabric {
     pub mtu: FabricMtu,
     /// How datagrams are protected.
     pub encryption: Encryption,
+    /// How soon a vNIC of this host leaves a home that is lost.
+    pub failover: Failover,
+}
+
+/// How soon a vNIC leaves a home that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failover {
+    /// Within 35 ms.
+    Fast,
+    /// Within 350 ms.
+    Default,
 }
 
 /// How large an IP packet of the fabric may be.
@@ -154,12 +167,30 @@ pub struct Uplink {
     pub mtu: Option<u16>,
     /// Broadcast and multicast frames per second that it lets into each network.
     pub storm_frames_per_s: u32,
+    /// Nothing new goes there, and what is there leaves; until then it carries it.
+    pub draining: bool,
     /// What it carries towards the outside, in bits a second; `None`: nothing upwards is shaped.
     pub up_bps: Option<u64>,
     /// What it carries from the outside, in bits a second; `None`: nothing downwards is shaped.
     pub down_bps: Option<u64>,
+    /// vNICs whose home it is come back by themselves when it was fit for so many seconds; `None`: the
+    /// operator brings them back.
+    pub fail_back_s: Option<u32>,
+    /// Who is asked each second whether it answers; `None`: nobody.
+    pub next_hop: Option<NextHop>,
+    /// Whether it sends probes outside, if that is said; see [`Config::probes_outside`].
+    pub outside_probes: Option<bool>,
     /// Where it is.
     pub place: UplinkPlace,
+}
+
+/// The router behind an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// Its address.
+    pub address: IpAddr,
+    /// The VLAN that it is on, 1 to 4094; `None` is untagged.
+    pub vlan: Option<u16>,
 }
 
 /// Where an uplink is.
@@ -333,6 +364,14 @@ impl Config {
             }
         }
         self.peers.iter().zip(member).filter_map(|(peer, is)| is.then_some(peer)).collect()
+    }
+
+    /// Whether `uplink` sends probes on the outside network. Unless it is said, it does if its
+    /// pool has another uplink to be heard by.
+    #[must_use]
+    pub fn probes_outside(&self, uplink: &Uplink) -> bool {
+        let several = || self.uplinks_of(&uplink.pool).nth(1).is_some();
+        uplink.outside_probes.unwrap_or_else(several)
     }
 
     /// The one uplink that lets a network's broadcast from outside in; `None` for a

@@ -14,7 +14,7 @@ use crate::{
     reader::{At, File},
     schema::{
         CONTROL_SOCKET_DIR, RawConfig, RawFabric, RawHost, RawNetwork, RawPeer, RawUplink,
-        WORKER_PORTS,
+        STATE_DIRECTORY, WORKER_PORTS,
     },
     unique::{Unique, unknown},
 };
@@ -47,6 +47,9 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             workers: host.workers,
             control_socket,
             metrics_address: host.metrics_address.map(|at| at.value),
+            state_directory: host
+                .state_directory
+                .map_or_else(|| STATE_DIRECTORY.into(), |at| at.value),
         },
         fabric: Fabric {
             address: fabric.address.value,
@@ -54,6 +57,7 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             paths: fabric.paths,
             mtu: fabric.mtu,
             encryption: fabric.encryption,
+            failover: fabric.failover,
         },
         control: control.map(|directory| Control { directory: directory.value }),
         peers,
@@ -270,8 +274,12 @@ impl<'a> Resolver<'a> {
             pool: raw.pool,
             mtu: raw.mtu.map(|at| at.value),
             storm_frames_per_s: raw.storm_frames_per_s,
+            draining: raw.draining,
             up_bps: raw.up.map(|rate| rate.0),
             down_bps: raw.down.map(|rate| rate.0),
+            fail_back_s: raw.fail_back_s,
+            next_hop: raw.next_hop,
+            outside_probes: raw.outside_probes,
             place,
         });
         let pool = self.uplinks.pools.entry(uplink.pool.clone()).or_insert_with(|| Pool {

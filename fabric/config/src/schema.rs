@@ -4,11 +4,11 @@
 
 use crate::{
     error::{ConfigError, Fault},
-    model::{Allow, Driver, Encryption, FabricMtu, SocketMode},
+    model::{Allow, Driver, Encryption, FabricMtu, Failover, NextHop, SocketMode},
     reader::{At, File, Section},
     values::{
         absolute_path, address_or_prefix, boolean, host_address, integer, interface,
-        listen_address, mac, name, one_of, public_key, quoted, rate, socket_path,
+        listen_address, mac, name, next_hop_address, one_of, public_key, quoted, rate, socket_path,
     },
 };
 use ipnet::IpNet;
@@ -60,6 +60,10 @@ pub const VNICS_MAX: usize = 65_536;
 pub const ADDRESSES_MAX: usize = 64;
 /// Most standbys of one vNIC.
 pub const STANDBYS_MAX: usize = 8;
+/// Longest time after which vNICs go back to a home that is fit again.
+pub const FAIL_BACK_S_MAX: u32 = 86_400;
+/// Where a daemon keeps what its next life has to know, unless another directory is given.
+pub const STATE_DIRECTORY: &str = "/var/lib/wireonce";
 /// UDP ports that each worker has, used or not; they follow the control port.
 pub const WORKER_PORTS: u16 = 8;
 /// Largest file, in bytes.
@@ -88,6 +92,7 @@ pub(crate) struct RawHost {
     pub(crate) workers: u16,
     pub(crate) control_socket: Option<At<PathBuf>>,
     pub(crate) metrics_address: Option<At<SocketAddr>>,
+    pub(crate) state_directory: Option<At<PathBuf>>,
 }
 
 pub(crate) struct RawFabric {
@@ -96,6 +101,7 @@ pub(crate) struct RawFabric {
     pub(crate) paths: u8,
     pub(crate) mtu: FabricMtu,
     pub(crate) encryption: Encryption,
+    pub(crate) failover: Failover,
 }
 
 pub(crate) struct RawPeer {
@@ -127,8 +133,12 @@ pub(crate) struct RawUplink {
     pub(crate) designated: Option<At<bool>>,
     pub(crate) mtu: Option<At<u16>>,
     pub(crate) storm_frames_per_s: u32,
+    pub(crate) draining: bool,
     pub(crate) up: Option<Rate>,
     pub(crate) down: Option<Rate>,
+    pub(crate) fail_back_s: Option<u32>,
+    pub(crate) next_hop: Option<NextHop>,
+    pub(crate) outside_probes: Option<bool>,
 }
 
 pub(crate) struct RawPolicy {
@@ -173,9 +183,15 @@ pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, Con
     const TABLES: &[&str] =
         &["host", "fabric", "control", "peer", "network", "vnic", "uplink", "policy", "grant"];
     const CONTROL: &[&str] = &["directory"];
-    const HOST: &[&str] =
-        &["name", "private_key_file", "workers", "control_socket", "metrics_address"];
-    const FABRIC: &[&str] = &["address", "port", "paths", "mtu", "encryption"];
+    const HOST: &[&str] = &[
+        "name",
+        "private_key_file",
+        "workers",
+        "control_socket",
+        "metrics_address",
+        "state_directory",
+    ];
+    const FABRIC: &[&str] = &["address", "port", "paths", "mtu", "encryption", "failover"];
 
     let root = Section::new(file, "", 0, document, TABLES)?;
     let one = |key: &str, keys| {
@@ -220,10 +236,12 @@ fn host(section: &Section<'_>) -> Result<RawHost, ConfigError> {
         workers: or(section.optional("workers", integer(1..=WORKERS_MAX))?, 1),
         control_socket: section.optional("control_socket", socket_path)?,
         metrics_address: section.optional("metrics_address", listen_address)?,
+        state_directory: section.optional("state_directory", absolute_path)?,
     })
 }
 
 fn fabric(section: &Section<'_>) -> Result<RawFabric, ConfigError> {
+    let profiles = [("default", Failover::Default), ("fast", Failover::Fast)];
     let ciphers = [("aes-256-gcm", Encryption::Aes256Gcm), ("off", Encryption::Off)];
     Ok(RawFabric {
         address: section.required("address", "\"10.77.0.1\"", host_address)?,
@@ -231,6 +249,7 @@ fn fabric(section: &Section<'_>) -> Result<RawFabric, ConfigError> {
         paths: or(section.optional("paths", integer(1..=PATHS_MAX))?, 1),
         mtu: or(section.optional("mtu", fabric_mtu)?, FabricMtu::Probe),
         encryption: or(section.optional("encryption", one_of(&ciphers))?, Encryption::Aes256Gcm),
+        failover: or(section.optional("failover", one_of(&profiles))?, Failover::Default),
     })
 }
 
@@ -275,8 +294,13 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
         "designated",
         "mtu",
         "storm_frames_per_s",
+        "draining",
         "up",
         "down",
+        "fail_back_s",
+        "next_hop",
+        "next_hop_vlan",
+        "outside_probes",
     ];
     let drivers = [("packet", Driver::Packet), ("tap", Driver::Tap)];
     let uplink = |section: Section<'_>| {
@@ -292,11 +316,32 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             designated: section.optional("designated", boolean)?,
             mtu: section.optional("mtu", integer(MTU_MIN..=MTU_MAX))?,
             storm_frames_per_s: storm_frames_per_s(&section)?,
+            draining: or(section.optional("draining", boolean)?, false),
             up: section.optional("up", rate(CAPACITY_MIN))?.map(|at| at.value),
             down: section.optional("down", rate(CAPACITY_MIN))?.map(|at| at.value),
+            fail_back_s: section
+                .optional("fail_back_s", integer(1..=FAIL_BACK_S_MAX))?
+                .map(|at| at.value),
+            next_hop: next_hop(&section)?,
+            outside_probes: section.optional("outside_probes", boolean)?.map(|at| at.value),
         })
     };
     root.tables("uplink", UPLINKS_MAX, KEYS)?.into_iter().map(uplink).collect()
+}
+
+/// Who is asked whether it answers, and on which VLAN.
+fn next_hop(section: &Section<'_>) -> Result<Option<NextHop>, ConfigError> {
+    let address = section.optional("next_hop", next_hop_address)?;
+    let vlan = section.optional("next_hop_vlan", integer(1..=4094))?.map(|at| at.value);
+    match (address, vlan) {
+        (Some(address), vlan) => Ok(Some(NextHop { address: address.value, vlan })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let message =
+                "nobody is asked on it; add `next_hop = \"..\"` or remove `next_hop_vlan`";
+            Err(section.contradiction("next_hop_vlan", message))
+        }
+    }
 }
 
 fn policies(root: &Section<'_>) -> Result<Vec<RawPolicy>, ConfigError> {

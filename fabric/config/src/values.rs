@@ -135,6 +135,21 @@ pub(crate) fn host_address(value: &DeValue<'_>) -> Result<IpAddr, Fault> {
     Ok(address)
 }
 
+/// The address of the router behind an uplink; in IPv6 it may be a link-local one.
+pub(crate) fn next_hop_address(value: &DeValue<'_>) -> Result<IpAddr, Fault> {
+    let remedy = "write the router's IPv4 or IPv6 address like \"192.0.2.1\" or \"fe80::1\"";
+    let text = text(value, remedy)?;
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| Fault::new(format!("{} is not an IP address", quoted(text)), remedy))?;
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    let nobody = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    if nobody || broadcast {
+        return Err(Fault::new(format!("{address} is not the address of a router"), remedy));
+    }
+    Ok(address)
+}
+
 /// An address and a port to listen at.
 pub(crate) fn listen_address(value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
     let remedy = "write an address and a port like \"127.0.0.1:9464\" or \"[::1]:9464\"";

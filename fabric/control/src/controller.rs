@@ -5,21 +5,25 @@
 //! a conflict, and everybody else the house of now.
 
 use crate::{
+    api::now_us,
     caller::Caller,
     change::{
         self, Allowed, Answer, AuditEntry, Change, Plan, Standing, State, Verdict, next_end,
         plan_ended,
     },
     pki::Given,
+    placing::{self, Auto, Progress, Proposal, Said, Sight, Tags},
     refusal::{Gate, Refusal},
     reports::Reports,
     store::{Event, Outcome, Range, Revision, Store},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use wireonce_desired::Moment;
+use wireonce_desired::{House, Kind, Moment, Object};
+use wireonce_sight::View;
 
 /// How often a change is planned anew because somebody else was faster.
 const TRIES: usize = 16;
@@ -30,6 +34,8 @@ pub struct Controller {
     store: Arc<dyn Store>,
     state: Arc<Mutex<Option<Arc<State>>>>,
     reports: Reports,
+    tags: Arc<Mutex<Tags>>,
+    auto: Arc<Mutex<Auto>>,
 }
 
 impl Controller {
@@ -38,7 +44,8 @@ impl Controller {
     /// # Errors
     /// The store cannot be read, or holds what this version does not understand.
     pub fn new(store: Arc<dyn Store>) -> Allowed<Self> {
-        let controller = Self { store, state: Arc::default(), reports: Reports::default() };
+        let (state, reports) = (Arc::default(), Reports::default());
+        let controller = Self { store, state, reports, tags: Arc::default(), auto: Arc::default() };
         controller.state()?;
         Ok(controller)
     }
@@ -81,7 +88,11 @@ impl Controller {
         dry_run: bool,
         now: Moment,
     ) -> Allowed<Answer> {
-        let plan = |state: &State| change::plan(state, caller, change, Standing::default(), now);
+        let plan = |state: &State| {
+            let sight = self.sight(&state.house);
+            let standing = Standing { sight: Some(&sight), ..Standing::default() };
+            change::plan(state, caller, change, standing, now)
+        };
         self.carry_out(dry_run, |state| plan(state).map(Some))
             .map(|answer| answer.unwrap_or(Answer::Unchanged))
     }
@@ -111,6 +122,54 @@ impl Controller {
         }
         self.store.expire(now.0)?;
         Ok(next_end(&*self.state()?))
+    }
+
+    /// What is seen of the house.
+    fn sight(&self, house: &House) -> Sight {
+        let (reports, tags) = (self.reports.all(), BTreeMap::new());
+        Sight::of(&View { house, reports: &reports, tags: &tags, now_us: now_us() })
+    }
+
+    /// What would be moved in a pool now.
+    ///
+    /// # Errors
+    /// There is no such pool, or the house was never read.
+    pub fn propose(&self, pool: &str, now: Moment) -> Allowed<Proposal> {
+        let state = self.state()?;
+        placing::propose(&state, pool, &self.sight(&state.house), now)
+    }
+
+    /// How far the drain, or its end, of an uplink or of a gateway's uplinks is.
+    ///
+    /// # Errors
+    /// There is none of that name, or the house was never read.
+    pub fn progress(&self, kind: Kind, name: &str) -> Allowed<Progress> {
+        let state = self.state()?;
+        let draining = match state.find(kind, name)? {
+            Object::Gateway(host) => host.draining,
+            Object::Uplink(uplink) => state.house.is_draining(uplink),
+            _ => false,
+        };
+        let uplinks = placing::uplinks_of(&state.house, kind, name);
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = |host: &str| self.reports.of(host).map(|it| Said::of(&it.newest.report));
+        Ok(placing::progress(&state, &uplinks, draining, &mut tags, said))
+    }
+
+    /// One round of those pools that the controller rebalances by itself; the answers of what
+    /// was changed.
+    ///
+    /// # Errors
+    /// The store refuses, or the house changed meanwhile; it is looked at again in the next round.
+    pub fn rebalance(&self, now: Moment) -> Allowed<Vec<Answer>> {
+        let state = self.state()?;
+        let sight = self.sight(&state.house);
+        let mut auto = self.auto.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = auto.round(&state, &sight, now);
+        drop(auto);
+        let control = Caller::control();
+        // One plan is for one house: the second pool waits for the next round.
+        changes.iter().take(1).map(|change| self.change(&control, change, false, now)).collect()
     }
 
     /// The audit trail from the line after `after`, at most `limit` lines.
@@ -161,7 +220,9 @@ impl Controller {
             }
             if let Outcome::Done(revision) = self.store.txn(&compares, &ops)? {
                 return Ok(Some(match answer {
-                    Answer::Applied { difference, .. } => Answer::Applied { revision, difference },
+                    Answer::Applied { difference, notes, .. } => {
+                        Answer::Applied { revision, difference, notes }
+                    }
                     other => other,
                 }));
             }
@@ -197,7 +258,11 @@ impl Controller {
         if let Some(known) = known.filter(|known| known.house_version == version) {
             return Ok(Arc::clone(known));
         }
-        let fresh = Arc::new(State::read(&*self.store)?);
+        let fresh = match known {
+            Some(known) => known.followed(&*self.store)?,
+            None => State::read(&*self.store)?,
+        };
+        let fresh = Arc::new(fresh);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fresh));
         Ok(fresh)
     }

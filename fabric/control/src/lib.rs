@@ -16,6 +16,7 @@ pub mod change;
 pub mod client;
 pub mod controller;
 pub mod pki;
+pub mod placing;
 pub mod refusal;
 pub mod reports;
 pub mod settings;

@@ -26,7 +26,12 @@ impl House {
 
     /// Removes an object.
     pub fn remove(&mut self, kind: Kind, name: &str) -> Option<Object> {
-        self.objects.get_mut(&kind)?.remove(name)
+        let named = self.objects.get_mut(&kind)?;
+        let removed = named.remove(name);
+        if named.is_empty() {
+            self.objects.remove(&kind);
+        }
+        removed
     }
 
     /// All objects, by kind and name.
@@ -58,6 +63,13 @@ impl House {
             Object::Gateway(host) => Some((Kind::Gateway, host)),
             _ => None,
         })
+    }
+
+    /// Whether vNICs are to leave an uplink: it drains, or its gateway does.
+    #[must_use]
+    pub fn is_draining(&self, uplink: &Uplink) -> bool {
+        let gateway = || self.get(Kind::Gateway, &uplink.host);
+        uplink.draining || matches!(gateway(), Some(Object::Gateway(host)) if host.draining)
     }
 
     /// The kind of the host with this name.

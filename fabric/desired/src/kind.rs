@@ -108,10 +108,20 @@ impl Kind {
     #[must_use]
     pub fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Server | Self::Gateway => {
+            Self::Server => {
                 &["name", "address", "port", "public_key", "machine", "port_up", "port_down"]
             }
-            Self::Pool => &["name", "mtu"],
+            Self::Gateway => &[
+                "name",
+                "address",
+                "port",
+                "public_key",
+                "machine",
+                "port_up",
+                "port_down",
+                "draining",
+            ],
+            Self::Pool => &["name", "mtu", "outside_probes", "rebalance"],
             Self::Uplink => &[
                 "id",
                 "name",
@@ -124,6 +134,11 @@ impl Kind {
                 "storm_frames_per_s",
                 "up",
                 "down",
+                "draining",
+                "fail_back_s",
+                "next_hop",
+                "next_hop_vlan",
+                "outside_probes",
                 "switch",
             ],
             Self::Network => &["name", "vni", "mtu", "pool", "vlan"],

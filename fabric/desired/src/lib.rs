@@ -32,7 +32,8 @@ pub use difference::{ChangeKind, Difference, FieldDifference, ObjectDifference};
 pub use house::House;
 pub use kind::{Kind, Team};
 pub use object::{
-    Budget, Direction, Grant, Host, Network, Object, Offload, Policy, Pool, Terms, Uplink, Vnic,
+    Budget, Direction, Grant, Host, Network, Object, Offload, Policy, Pool, Rebalance, Terms,
+    Uplink, Vnic,
 };
 pub use rate::{Rate, RateError};
 pub use render::{export, render};

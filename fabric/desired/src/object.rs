@@ -35,6 +35,9 @@ pub struct Host {
     /// What its fabric port can receive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_down: Option<Rate>,
+    /// Of a gateway: nothing new goes to its uplinks, and what is there leaves.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub draining: bool,
 }
 
 /// Uplinks that reach the same outside layer-2 network.
@@ -47,6 +50,23 @@ pub struct Pool {
     /// The MTU of those of its uplinks that give none of their own, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// Who moves its vNICs to where there is more bandwidth; `off` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
+    /// Whether those of its uplinks that do not say so themselves send probes outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_probes: Option<bool>,
+}
+
+/// Who moves a pool's vNICs to where there is more bandwidth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Rebalance {
+    /// An operator.
+    Off,
+    /// The controller by itself.
+    Auto,
 }
 
 /// One port of a gateway.
@@ -82,6 +102,23 @@ pub struct Uplink {
     /// What it can carry from the outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<Rate>,
+    /// Nothing new goes there, and what is there leaves; until then it carries it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub draining: bool,
+    /// vNICs whose home it is come back to it by themselves when it was fit for so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_back_s: Option<u32>,
+    /// The router behind it, which is asked each second whether it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "192.0.2.1"))]
+    pub next_hop: Option<IpAddr>,
+    /// The VLAN that the router is on; untagged if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop_vlan: Option<u16>,
+    /// Whether it sends probes on the outside network; if left out, as its pool says, and if that
+    /// does not, whenever the pool has another uplink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_probes: Option<bool>,
     /// The physical switch that it is plugged into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
@@ -300,11 +337,34 @@ impl Grant {
 
     /// Changes what it reserves, and nothing else.
     pub fn set_reservation(&mut self, direction: Direction, rate: Rate) {
-        let terms = match direction {
+        self.terms_mut(direction).reservation = (rate != Rate::ZERO).then_some(rate);
+    }
+
+    /// Gives away `rate` of what it reserves, and as much of its limit, if it has one. `None`, and
+    /// nothing is changed, if it reserves less.
+    pub fn give(&mut self, direction: Direction, rate: Rate) -> Option<()> {
+        let left = self.reservation(direction).checked_sub(rate)?;
+        self.set_reservation(direction, left);
+        let terms = self.terms_mut(direction);
+        // Never below what is still reserved: a limit is not below its reservation.
+        terms.limit = terms.limit.map(|limit| limit.checked_sub(rate).unwrap_or(Rate::ZERO));
+        Some(())
+    }
+
+    /// Takes what another one gave: reserves so much more, and may use so much more, if it has a
+    /// limit.
+    pub fn take(&mut self, direction: Direction, rate: Rate) {
+        let more = self.reservation(direction).saturating_add(rate);
+        self.set_reservation(direction, more);
+        let terms = self.terms_mut(direction);
+        terms.limit = terms.limit.map(|limit| limit.saturating_add(rate));
+    }
+
+    fn terms_mut(&mut self, direction: Direction) -> &mut Terms {
+        match direction {
             Direction::Up => self.up.get_or_insert_default(),
             Direction::Down => self.down.get_or_insert_default(),
-        };
-        terms.reservation = (rate != Rate::ZERO).then_some(rate);
+        }
     }
 }
 
@@ -395,6 +455,6 @@ fn port_default() -> u16 {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
-fn is_false(flag: &bool) -> bool {
+pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
 }

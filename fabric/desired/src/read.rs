@@ -121,7 +121,8 @@ fn adopt_host_file(peers: Vec<Value>, objects: &mut Vec<Object>) -> Result<(), W
         objects.push(object(if is_gateway { Kind::Gateway } else { Kind::Server }, peer)?);
     }
     let missing = pools.difference(&named).cloned();
-    objects.extend(missing.map(|name| Object::Pool(Pool { name, mtu: None })));
+    let pool = |name| Pool { name, mtu: None, outside_probes: None, rebalance: None };
+    objects.extend(missing.map(|name| Object::Pool(pool(name))));
     Ok(())
 }
 

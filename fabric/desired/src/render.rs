@@ -13,7 +13,7 @@
 use crate::{
     house::House,
     kind::Kind,
-    object::{Grant, Host, Network, Policy, Terms, Uplink, Vnic},
+    object::{Grant, Host, Network, Policy, Terms, Uplink, Vnic, is_false},
     rate::Rate,
 };
 use serde::Serialize;
@@ -62,10 +62,19 @@ struct UplinkTable<'h> {
     mtu: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storm_frames_per_s: Option<u32>,
+    #[serde(skip_serializing_if = "is_false")]
+    draining: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     up: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     down: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fail_back_s: Option<u32>,
+    next_hop: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_hop_vlan: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside_probes: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -269,7 +278,7 @@ fn peer_table(host: &Host) -> PeerTable<'_> {
 }
 
 fn uplink_table<'h>(house: &'h House, uplink: &'h Uplink, own: bool) -> UplinkTable<'h> {
-    let pool_mtu = house.pool(&uplink.pool).and_then(|pool| pool.mtu);
+    let pool = house.pool(&uplink.pool);
     UplinkTable {
         id: uplink.id.unwrap_or(0),
         name: &uplink.name,
@@ -278,10 +287,16 @@ fn uplink_table<'h>(house: &'h House, uplink: &'h Uplink, own: bool) -> UplinkTa
         driver: own.then_some(&uplink.driver),
         interface: own.then_some(&uplink.interface),
         designated: uplink.designated,
-        mtu: uplink.mtu.or(pool_mtu),
+        mtu: uplink.mtu.or(pool.and_then(|pool| pool.mtu)),
         storm_frames_per_s: uplink.storm_frames_per_s,
+        draining: house.is_draining(uplink),
         up: uplink.up,
         down: uplink.down,
+        fail_back_s: uplink.fail_back_s,
+        // Only its own gateway asks; all of the pool have to know who probes.
+        next_hop: uplink.next_hop.filter(|_| own),
+        next_hop_vlan: uplink.next_hop_vlan.filter(|_| own),
+        outside_probes: uplink.outside_probes.or(pool.and_then(|pool| pool.outside_probes)),
     }
 }
 

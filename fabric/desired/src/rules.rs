@@ -90,6 +90,22 @@ pub fn check_together(house: &House) -> Result<(), Wrong> {
     check_by_daemons_reader(house)
 }
 
+/// Checks some objects of a house that held together before they changed, where only grants and
+/// budgets did: the daemons' reader has no say in those.
+///
+/// # Errors
+/// The first that does not hold together.
+pub fn check_these<'n>(
+    house: &House,
+    places: impl IntoIterator<Item = (Kind, &'n str)>,
+) -> Result<(), Wrong> {
+    for object in places.into_iter().filter_map(|(kind, name)| house.get(kind, name)) {
+        check_alone(object)?;
+        check_references(house, object)?;
+    }
+    Ok(())
+}
+
 fn check_name(title: &str, key: &str, name: &str) -> Result<(), Wrong> {
     let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let good = (1..=63).contains(&name.len())

@@ -66,6 +66,9 @@ pub struct NetworkEntry {
 pub enum Route {
     /// To a vNIC of this host.
     LocalVnic(VnicId),
+    /// Out of the fabric, wherever the vNIC is attached now; the tables only know where it should be
+    /// ([`Directory::route_outside`]).
+    Outside,
     /// To an uplink of this process.
     LocalUplink(UplinkId),
     /// To an endpoint of a peer.
@@ -159,7 +162,7 @@ impl Directory {
     }
 
     /// Where a unicast frame of the vNIC `from` to `destination` goes: to the vNIC of
-    /// its network that has the address, else through its home.
+    /// its network that has the address, else outside.
     #[must_use]
     pub fn route(&self, from: &Vnic, destination: MacAddr) -> Route {
         if destination == from.mac {
@@ -171,10 +174,10 @@ impl Directory {
                 Host::Peer(peer) => Route::Peer(peer, Endpoint::Vnic(to.vnic.id)),
             };
         }
-        self.route_outside(from)
+        if from.home.is_some() { Route::Outside } else { Route::Drop(DropReason::NoRoute) }
     }
 
-    /// Where a frame of the vNIC `from` leaves the fabric: through its home.
+    /// Where a frame of the vNIC `from` should leave the fabric: through its home.
     #[must_use]
     pub fn route_outside(&self, from: &Vnic) -> Route {
         let Some(home) = from.home.as_ref().and_then(|home| self.uplinks.get(&home.id)) else {
@@ -221,11 +224,12 @@ impl Directory {
         let same_network = match destination {
             Endpoint::Vnic(id) => self.local_vnic(id)?.network.vni == vni,
             Endpoint::Network(to) => to == vni,
-            // Only the home may be used; a network without a pool has none.
+            // Which of its pool's it uses now, attachments say; a network without a pool has none.
             Endpoint::Uplink(id) => {
                 let to = self.uplinks.get(&id).filter(|to| to.host == Host::Local);
-                to.ok_or(DropReason::UnknownDestination)?;
-                from.home.as_ref().is_some_and(|home| home.id == id)
+                let to = to.ok_or(DropReason::UnknownDestination)?;
+                let outside = from.network.outside.as_ref();
+                outside.is_some_and(|outside| outside.pool == to.uplink.pool)
             }
             Endpoint::Link => return Err(DropReason::UnknownDestination),
         };

@@ -106,9 +106,10 @@ fn unicast_goes_to_the_vnic_that_has_the_address_or_home() {
     let route = |mac: &str| directory.route(&from.vnic, mac.parse().unwrap());
     assert_eq!(route("52:54:00:00:00:02"), Route::LocalVnic(VnicId::new(2).unwrap()));
     assert_eq!(route("52:54:00:00:00:03"), Route::Peer(SERVER_B, vnic(3)));
+    assert_eq!(route("02:00:00:00:00:09"), Route::Outside);
     let home = Route::Peer(GATEWAY, Endpoint::Uplink(UplinkId(7)));
-    assert_eq!(route("02:00:00:00:00:09"), home);
-    assert_eq!(route("52:54:00:00:00:04"), home, "red's addresses mean nothing in blue");
+    assert_eq!(directory.route_outside(&from.vnic), home);
+    assert_eq!(route("52:54:00:00:00:04"), Route::Outside, "red's addresses mean nothing in blue");
     assert_eq!(route("52:54:00:00:00:01"), Route::Drop(DropReason::Reflected));
 }
 

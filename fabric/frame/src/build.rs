@@ -1,5 +1,5 @@
-//! Frames that we send ourselves: answers for known vNICs at the port, and the
-//! announcements that move a MAC to a new uplink.
+//! Frames that we send ourselves: answers for known vNICs at the port, the
+//! announcements that move a MAC to a new uplink, and questions to an uplink's next hop.
 //!
 //! Each is at least 60 bytes long, the shortest Ethernet frame without its check
 //! sequence, zeros at its end. None has a VLAN tag.
@@ -19,7 +19,9 @@ const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 const REVERSE_REQUEST: u8 = 3;
 
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
@@ -46,6 +48,15 @@ pub fn arp_reply(owner: Binding<Ipv4Addr>, asker: Binding<Ipv4Addr>) -> [u8; FRA
 pub fn gratuitous_arp(owner: Binding<Ipv4Addr>) -> [u8; FRAME_LEN_MIN] {
     let target = Binding { ip: owner.ip, mac: MacAddr::default() };
     arp(ethertype::ARP, MacAddr::BROADCAST, REQUEST, owner, target)
+}
+
+/// Asks who has `target`, as a station that has no address of its own: an ARP probe (RFC 5227,
+/// section 2.1.1). `to`: the station that is expected to answer; `None` asks all.
+#[must_use]
+pub fn arp_probe(own: MacAddr, target: Ipv4Addr, to: Option<MacAddr>) -> [u8; FRAME_LEN_MIN] {
+    let sender = Binding { ip: Ipv4Addr::UNSPECIFIED, mac: own };
+    let target = Binding { ip: target, mac: MacAddr::default() };
+    arp(ethertype::ARP, to.unwrap_or(MacAddr::BROADCAST), REQUEST, sender, target)
 }
 
 /// Tells all switches where `mac` is now, without any IP address: a reverse ARP
@@ -91,6 +102,29 @@ pub fn advertisement_of_duplicate(
     advertisement(owner, prober, router_flag(router) | OVERRIDE)
 }
 
+/// Asks who has `target` (RFC 4861, section 7.2.2), from the link-local address of the station `own`.
+/// `to`: the station that is expected to answer; `None` asks all that might.
+#[must_use]
+pub fn neighbour_solicitation(
+    own: MacAddr,
+    target: Ipv6Addr,
+    to: Option<MacAddr>,
+) -> [u8; ADVERTISEMENT_LEN] {
+    let [.., d, e, f] = target.octets();
+    // The solicited-node group of the address (RFC 4291, section 2.7.1), in its own MAC group.
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, d, e, f]);
+    let group = Binding { ip: group, mac: MacAddr([0x33, 0x33, 0xff, d, e, f]) };
+    let to = to.map_or(group, |mac| Binding { ip: target, mac });
+    let sender = Binding { ip: link_local(own), mac: own };
+    discovery(sender, to, [NEIGHBOUR_SOLICITATION, SOURCE_LINK_LAYER_ADDRESS], 0, target)
+}
+
+/// The link-local address that follows from a MAC address (RFC 4291, appendix A).
+#[must_use]
+pub fn link_local(MacAddr([a, b, c, d, e, f]): MacAddr) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
 const ALL_NODES: Binding<Ipv6Addr> = Binding {
     ip: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
     mac: MacAddr([0x33, 0x33, 0, 0, 0, 1]),
@@ -122,6 +156,19 @@ fn advertisement(
     to: Binding<Ipv6Addr>,
     flags: u8,
 ) -> [u8; ADVERTISEMENT_LEN] {
+    let kinds = [NEIGHBOUR_ADVERTISEMENT, TARGET_LINK_LAYER_ADDRESS];
+    discovery(owner, to, kinds, flags, owner.ip)
+}
+
+/// A message of neighbour discovery about `target`, of this type and with this option, which has
+/// the sender's MAC address.
+fn discovery(
+    owner: Binding<Ipv6Addr>,
+    to: Binding<Ipv6Addr>,
+    [message, option]: [u8; 2],
+    flags: u8,
+    target: Ipv6Addr,
+) -> [u8; ADVERTISEMENT_LEN] {
     let mut frame = [0; ADVERTISEMENT_LEN];
     let mut out = Out { rest: &mut frame };
     out.put(to.mac.0).put(owner.mac.0).put(ethertype::IPV6.to_be_bytes());
@@ -134,9 +181,9 @@ fn advertisement(
         .with_u16(u16::from(protocol::ICMPV6))
         .with_u16(32)
         .value();
-    out.put([NEIGHBOUR_ADVERTISEMENT, 0]).put(pseudo.to_be_bytes());
-    out.put([flags, 0, 0, 0]).put(owner.ip.octets());
-    out.put([TARGET_LINK_LAYER_ADDRESS, 1]).put(owner.mac.0);
+    out.put([message, 0]).put(pseudo.to_be_bytes());
+    out.put([flags, 0, 0, 0]).put(target.octets());
+    out.put([option, 1]).put(owner.mac.0);
     // Cannot fail: the field is 2 bytes behind the message's start.
     let _ = complete(&mut frame, ChecksumRequest { start: 54, offset: 2 });
     frame
@@ -195,6 +242,36 @@ mod tests {
         assert_eq!(garp[28..32], ip.octets(), "sender");
         assert_eq!(garp[38..42], ip.octets(), "target");
         assert_eq!(rarp[32..38], OWNER.0, "asks for itself");
+    }
+
+    #[test]
+    fn an_arp_probe_has_no_sender_address() {
+        let target = Ipv4Addr::new(10, 0, 0, 1);
+        for (to, mac) in [(None, MacAddr::BROADCAST), (Some(ASKER), ASKER)] {
+            let frame = arp_probe(OWNER, target, to);
+            assert_eq!(frame[..12], [mac.0, OWNER.0].concat());
+            assert_eq!(frame[20..22], [0, REQUEST]);
+            assert_eq!(frame[22..32], [2, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+            assert_eq!(frame[32..42], [0, 0, 0, 0, 0, 0, 10, 0, 0, 1]);
+        }
+    }
+
+    #[test]
+    fn a_solicitation_verifies_and_goes_to_the_group_of_its_target_or_to_one_station() {
+        let target: Ipv6Addr = "2001:db8::12:3456".parse().unwrap();
+        let group: Ipv6Addr = "ff02::1:ff12:3456".parse().unwrap();
+        let own: Ipv6Addr = "fe80::ff:fe00:1".parse().unwrap();
+        let mac = MacAddr([0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+        for (to, mac, ip) in [(None, mac, group), (Some(ASKER), ASKER, target)] {
+            let frame = neighbour_solicitation(OWNER, target, to);
+            let headers = Headers::parse(&frame, frame.len()).unwrap();
+            assert_eq!(verify(&frame), Some(true));
+            assert_eq!(headers.ethernet.destination, mac);
+            assert_eq!(headers.ipv6_addresses(&frame), Some((own.to_bits(), ip.to_bits())));
+            assert_eq!((frame[21], frame[54]), (255, NEIGHBOUR_SOLICITATION));
+            assert_eq!(frame[62..78], target.octets());
+            assert_eq!(frame[78..86], [1, 1, 2, 0, 0, 0, 0, 1], "option");
+        }
     }
 
     #[test]

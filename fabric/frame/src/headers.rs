@@ -38,6 +38,8 @@ pub mod ethertype {
     pub const MAC_CONTROL: u16 = 0x8808;
     /// Slow protocols: LACP (IEEE 802.3ad).
     pub const SLOW_PROTOCOLS: u16 = 0x8809;
+    /// Local experiments (IEEE 802, 9.2.3); here the probes between the uplinks of a pool.
+    pub const PROBE: u16 = 0x88b5;
     /// LLDP (IEEE 802.1AB).
     pub const LLDP: u16 = 0x88cc;
     /// The smallest ethertype; below it the field is an IEEE 802.3 length.

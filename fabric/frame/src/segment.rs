@@ -81,20 +81,30 @@ pub fn segment_count(frame_len: usize, offload: &Offload, headers: &Headers) -> 
 #[inline]
 #[must_use]
 pub fn wire_cost(frame_len: usize, offload: &Offload, headers: &Headers) -> WireCost {
-    let segments = segment_count(frame_len, offload, headers);
-    let header_len = headers.header_len();
-    let size = offload.gso.map_or(0, |gso| usize::from(gso.size));
-    let padded = |len: usize| (len.max(WIRE_FRAME_LEN_MIN) + WIRE_OVERHEAD_LEN) as u64;
-    let whole = u64::from(segments - 1);
-    let cut_off = usize::try_from(whole).unwrap_or(usize::MAX).saturating_mul(size);
-    let last_len = frame_len.saturating_sub(cut_off);
-    WireCost { segments, bytes: whole * padded(header_len + size) + padded(last_len) }
+    WireCost::of(
+        frame_len,
+        segment_count(frame_len, offload, headers),
+        offload,
+        headers.header_len(),
+    )
 }
 
 impl WireCost {
     /// One frame of the smallest size.
     pub const SHORTEST: Self =
         Self { segments: 1, bytes: (WIRE_FRAME_LEN_MIN + WIRE_OVERHEAD_LEN) as u64 };
+
+    /// [`wire_cost`] of a frame that is `segments` frames with headers of `header_len` bytes.
+    #[inline]
+    #[must_use]
+    pub fn of(frame_len: usize, segments: u32, offload: &Offload, header_len: usize) -> Self {
+        let size = offload.gso.map_or(0, |gso| usize::from(gso.size));
+        let padded = |len: usize| (len.max(WIRE_FRAME_LEN_MIN) + WIRE_OVERHEAD_LEN) as u64;
+        let whole = u64::from(segments.saturating_sub(1));
+        let cut_off = usize::try_from(whole).unwrap_or(usize::MAX).saturating_mul(size);
+        let last_len = frame_len.saturating_sub(cut_off);
+        Self { segments, bytes: whole * padded(header_len + size) + padded(last_len) }
+    }
 
     /// In bits, as rates are.
     #[inline]

@@ -6,10 +6,12 @@
 mod daemon;
 mod links;
 mod peers;
+mod waker;
 pub mod workers;
 
 pub use daemon::{Applied, ApplyError, Daemon};
 pub use peers::PeerChange;
+pub use waker::Waker;
 
 use peers::peer_config;
 use std::{
@@ -17,7 +19,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 use tracing::{info, warn};
 use wireonce_config::{Config, Encryption, FabricMtu};
@@ -40,6 +42,10 @@ const DATAGRAM_LEN_MAX: u16 = 9_216 - 28;
 
 /// The channel of bandwidth reports and leases (`wireonce_shares::Message`).
 pub const BANDWIDTH_CHANNEL: u8 = 1;
+
+/// The channel on which gateways of a pool tell each other how their uplinks are
+/// (`wireonce_uplink::probe::news`).
+pub const OUTSIDE_CHANNEL: u8 = 4;
 
 /// Why the fabric side of a daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +79,15 @@ pub trait SessionListener: Send {
 
     /// A message of a peer for whoever listens on `channel`; nobody does, unless it is said.
     fn message(&self, _peer: PeerId, _channel: u8, _payload: &[u8]) {}
+
+    /// A hello of a peer was read at `now_us`; if it names one of ours that none before named, that
+    /// was sent at `echoed_us`. Both on the daemon's clock.
+    fn hello(&self, _peer: PeerId, _now_us: u64, _echoed_us: Option<u64>) {}
+
+    /// All that had come was read. Returns when to call this again at the latest.
+    fn tick(&self, _now_us: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// The fabric side of a daemon.
@@ -104,11 +119,16 @@ impl FabricHost {
         }
     }
 
-    /// Loads the key and starts the agent, which calls all peers.
+    /// Loads the key and starts the agent, which calls all peers. Its clock is the daemon's:
+    /// microseconds since `clock`.
     ///
     /// # Errors
     /// [`HostError`]: the key file, the address, the peers.
-    pub fn start(config: &Config, listener: Box<dyn SessionListener>) -> Result<Self, HostError> {
+    pub fn start(
+        config: &Config,
+        listener: Box<dyn SessionListener>,
+        clock: Instant,
+    ) -> Result<Self, HostError> {
         let key = StaticKey::load(&config.host.private_key_file)?;
         let workers = u8::try_from(config.host.workers)
             .map_err(|_| HostError::Workers(config.host.workers))?;
@@ -133,7 +153,7 @@ impl FabricHost {
         let socket = ControlSocket::bind(address)?;
         let names = RefCell::new(config.peers.iter().map(|peer| peer.name.clone()).collect());
         let events = Box::new(Herald { listener, names });
-        let agent = Agent::start(socket, settings, peers.collect(), events)?;
+        let agent = Agent::start_on(clock, socket, settings, peers.collect(), events)?;
         // Peers that we had before a restart have to learn that their session is gone.
         agent.handle().want_all();
         let numbers = PeerNumbers::in_order(config);
@@ -206,6 +226,14 @@ impl SessionEvents for Herald {
 
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
         self.listener.message(peer, channel, payload);
+    }
+
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>) {
+        self.listener.hello(peer, now_us, echoed_us);
+    }
+
+    fn tick(&self, now_us: u64) -> Option<u64> {
+        self.listener.tick(now_us)
     }
 
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize) {

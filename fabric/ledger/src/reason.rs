@@ -64,6 +64,8 @@ reasons! {
     RouterAdvertisement = "router-advertisement",
     /// A link-local control protocol of bridges: 01-80-C2-00-00-00 to 0F (BPDU, LACP, LLDP, PAUSE), or CDP.
     LinkControl = "link-control",
+    /// A frame of ethertype 88B5: the gateways' own probes on the outside network, in which a vNIC has no part.
+    ProbeForged = "probe-forged",
     /// A VLAN tag on a port that is not a trunk.
     VlanTag = "vlan-tag",
     /// Headers too short or too contradictory to judge.
@@ -115,10 +117,18 @@ reasons! {
     RxBufferSmall = "rx-buffer-small",
 
     // Bandwidth.
-    /// More waits for the vNIC's share of its uplink than may wait, and other traffic of the vNIC must not wait with it.
+    /// More waits for the vNIC's share of its uplink than may wait, or for too long: at its server towards the home, at the gateway from outside.
     Shaped = "shaped",
     /// The server sent more through the uplink than the gateway had leased it, or the vNIC more than its limit.
     OverLease = "over-lease",
+    /// The daemon ended, or the uplink was closed, while the frame waited for its turn.
+    Stopped = "stopped",
+
+    // Homes.
+    /// The gateway's lease for the server ran out: it may be elsewhere already. At the server: the vNIC is attached nowhere yet.
+    HomeLost = "home-lost",
+    /// The vNIC is attached to another uplink: the frame was under way to the one that it has left.
+    StaleHome = "stale-home",
 
     // At the uplink.
     /// The uplink's queue was full.
@@ -129,6 +139,8 @@ reasons! {
     Reflection = "reflection",
     /// Broadcast or multicast from outside on an uplink that is not the designated one.
     NotDesignated = "not-designated",
+    /// Broadcast or multicast at an uplink that hears its own probes come back: there is a loop outside.
+    OutsideLoop = "outside-loop",
     /// More broadcast or multicast came in from outside than the uplink's storm limit lets into a network.
     OutsideStorm = "outside-storm",
     /// A frame from outside on a VLAN that no network uses.

@@ -66,18 +66,22 @@ impl HostReports {
         let before = self.before.as_ref()?;
         let (old, new) = (&before.report.status, &self.newest.report.status);
         let passed_us = self.newest.at_us.saturating_sub(before.at_us);
-        is_same_life(old, new, passed_us).then_some(old)
+        old.precedes(new, passed_us).then_some(old)
     }
 }
 
-/// Whether one process said both, `passed_us` apart. Versions that do not give their lives are
-/// told apart by their clocks: who started anew in between has run for less than that.
-fn is_same_life(old: &Status, new: &Status, passed_us: u64) -> bool {
-    let is_later = new.sampled_at_us > old.sampled_at_us && new.role == old.role;
-    if new.life != 0 || old.life != 0 {
-        return is_later && new.life == old.life;
+impl Status {
+    /// Whether `new`, which came `passed_us` later, is of the same life of a daemon, and later. Versions
+    /// that do not give their lives are told apart by their clocks: who started anew in between has
+    /// run for less than that.
+    #[must_use]
+    pub fn precedes(&self, new: &Self, passed_us: u64) -> bool {
+        let is_later = new.sampled_at_us > self.sampled_at_us && new.role == self.role;
+        if new.life != 0 || self.life != 0 {
+            return is_later && new.life == self.life;
+        }
+        is_later && new.sampled_at_us >= passed_us
     }
-    is_later && new.sampled_at_us >= passed_us
 }
 
 #[cfg(test)]

@@ -36,8 +36,12 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// This host's uplinks.
     pub uplinks: Vec<UplinkStatus>,
+    /// How this host's uplinks are joined with the others of their pools, outside.
+    pub outside: Vec<OutsidePairStatus>,
     /// Who may send how much through which uplink, where that is shaped.
     pub shares: Vec<ShareStatus>,
+    /// What comes from outside for which vNIC, at uplinks where that is shaped.
+    pub down: Vec<DownStatus>,
     /// The books, one row for each vNIC or uplink and stage.
     pub ledger: Vec<LedgerRow>,
     /// Everything else that is counted, by name.
@@ -109,6 +113,31 @@ pub struct VnicStatus {
     pub rx: Amount,
     /// What it may send to its home; `None`: the home is not shaped.
     pub share: Option<VnicShareStatus>,
+    /// Which uplink it uses; `None`: its network has none.
+    pub home: Option<VnicHomeStatus>,
+}
+
+/// Which uplink a vNIC uses, and how it came there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VnicHomeStatus {
+    /// The uplink that the tables want.
+    pub desired: String,
+    /// The uplink that its frames use; `None`: it is attached nowhere yet.
+    pub now: Option<String>,
+    /// The gateway has said yes to the newest claim.
+    pub confirmed: bool,
+    /// The uplink that it is about to use.
+    pub going: Option<String>,
+    /// Orders the claims of the vNIC; it only grows.
+    pub epoch: u64,
+    /// Why it is where it is: `start`, `home-silent`, `home-unheard`, `home-sick`, `home-gone`,
+    /// `home-draining`, `desired` or `fail-back`.
+    pub why: String,
+    /// How long ago it came there, in microseconds; `None`: it has not.
+    pub moved_ago_us: Option<u64>,
+    /// How often it went from one uplink to another since the daemon started.
+    pub swaps: u64,
 }
 
 /// What a vNIC's VMM and guest are doing.
@@ -198,11 +227,64 @@ pub struct UplinkStatus {
     pub inward: Amount,
     /// What it can carry towards the outside, in bits a second; `None`: it is not shaped.
     pub up_bps: Option<u64>,
+    /// What it can carry from the outside, in bits a second; `None`: it is not shaped.
+    pub down_bps: Option<u64>,
     /// Fabric to outside.
     #[serde(rename = "out")]
     pub outward: Amount,
     /// Frames that the kernel dropped before we could read them.
     pub kernel_drops: u64,
+    /// `alive`, `draining`, `sick` or `gone`.
+    pub health: String,
+    /// Why, if it is not alive; the least bad first.
+    pub causes: Vec<String>,
+    /// vNICs that are attached to it.
+    pub attached: u64,
+    /// The router behind it, if it is asked whether it answers.
+    pub next_hop: Option<NextHopStatus>,
+    /// Its ports, if it is a bond.
+    pub members: Vec<MemberStatus>,
+}
+
+/// The router behind an uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NextHopStatus {
+    /// Its address.
+    pub address: String,
+    /// The VLAN that it is asked on; `None` is untagged.
+    pub vlan: Option<u16>,
+    /// `answers`, `silent`, or `unknown` while it is too early to say.
+    pub state: String,
+}
+
+/// One port of an uplink that is a bond.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberStatus {
+    /// The network interface.
+    pub interface: String,
+    /// It has a link.
+    pub carrier: bool,
+    /// In Mbit/s, if the port says so.
+    pub speed_mbps: Option<u64>,
+}
+
+/// How two uplinks of a pool are joined outside, on one VLAN, by what this host's uplink hears.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutsidePairStatus {
+    /// The uplink of this host.
+    pub uplink: String,
+    /// The other one; itself if it hears its own probes.
+    pub other: String,
+    /// `None` is untagged.
+    pub vlan: Option<u16>,
+    /// `joined`, `one-way`, `vlan-missing`, `apart`, `loop`, or why nothing can be said: `waiting`,
+    /// `down`, `unknown`.
+    pub state: String,
+    /// What to look at, if something is wrong outside.
+    pub look: Option<String>,
 }
 
 /// What one server has of one uplink, upwards. A backend shows its own, a gateway all.
@@ -233,8 +315,40 @@ pub struct VnicShareStatus {
     pub demand_bps: Option<u64>,
     /// It is held back.
     pub held: bool,
+    /// How long it has been held back since the daemon started, in microseconds: steps of 5 ms in which
+    /// something waited.
+    pub held_us: u64,
     /// Bytes that wait.
     pub queued_bytes: u64,
+    /// Wire bits that it sent to homes that are shaped.
+    pub served_bits: u64,
+}
+
+/// What one vNIC gets from the outside through one uplink that is shaped. A gateway shows those
+/// that are at home there, and others that frames came for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DownStatus {
+    /// The uplink's name.
+    pub uplink: String,
+    /// The name of the server that the vNIC is on.
+    pub server: String,
+    /// The vNIC's name.
+    pub vnic: String,
+    /// Its id.
+    pub vnic_id: u64,
+    /// What it may have now, in wire bits a second; 0 while nothing comes for it but a burst.
+    pub rate_bps: u64,
+    /// What would come; `None`: more than it may have.
+    pub demand_bps: Option<u64>,
+    /// Something had to wait lately.
+    pub held: bool,
+    /// Bytes that wait.
+    pub queued_bytes: u64,
+    /// Wire bits that went to its server.
+    pub served_bits: u64,
+    /// Frames that were dropped because too much waited, or too long.
+    pub dropped_frames: u64,
 }
 
 /// One [`Account`] of one vNIC or uplink.

@@ -19,7 +19,7 @@ use crate::random::SystemRandom;
 use crate::session::{PeerId, Session};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
@@ -65,6 +65,13 @@ pub trait SessionEvents: Send {
     /// A message of the peer for whoever listens on `channel`. It says whatever the peer
     /// likes, and peers may send a few thousand a second.
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]);
+    /// A hello of the peer was read at `now_us`, on the agent's clock. If it names one of ours as heard,
+    /// and none newer was named before, that was sent at `echoed_us`.
+    fn hello(&self, _peer: PeerId, _now_us: u64, _echoed_us: Option<u64>) {}
+    /// All that had come was read, and it is `now_us`. Returns when to call it again at the latest.
+    fn tick(&self, _now_us: u64) -> Option<u64> {
+        None
+    }
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
     /// There is one more peer, before anything else is said of it.
@@ -157,6 +164,8 @@ pub struct AgentStatus {
 struct Commands {
     want: BTreeSet<PeerId>,
     want_all: bool,
+    /// How often hellos are to go.
+    urge: BTreeMap<PeerId, Option<u64>>,
     /// Messages to send: peer, channel, payload.
     messages: Vec<(PeerId, u8, Vec<u8>)>,
     status: Vec<SyncSender<AgentStatus>>,
@@ -215,6 +224,15 @@ impl AgentHandle {
     /// Make sessions with all peers, paced.
     pub fn want_all(&self) {
         self.shared.ask(|commands| commands.want_all = true);
+    }
+
+    /// Keep a session with `peer`, with a hello each `every_us`, frames or not; `None`: as with others.
+    pub fn urge(&self, peer: PeerId, every_us: Option<u64>) {
+        if self.shared.known(peer) {
+            self.shared.ask(|commands| {
+                commands.urge.insert(peer, every_us);
+            });
+        }
     }
 
     /// Sends a message to `peer`, if there is a session: at most [`MESSAGE_LEN_MAX`] bytes,
@@ -293,6 +311,20 @@ impl Agent {
         peers: Vec<PeerConfig>,
         events: Box<dyn SessionEvents>,
     ) -> Result<Self, AgentError> {
+        Self::start_on(Instant::now(), socket, config, peers, events)
+    }
+
+    /// Starts the thread with a clock that others have, too: microseconds since `clock`.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub fn start_on(
+        clock: Instant,
+        socket: ControlSocket,
+        config: Config,
+        peers: Vec<PeerConfig>,
+        events: Box<dyn SessionEvents>,
+    ) -> Result<Self, AgentError> {
         let address = socket.address;
         peers.iter().try_for_each(|peer| check_family(address, peer))?;
         let failed = |source| AgentError::System { address, source };
@@ -302,11 +334,12 @@ impl Agent {
         let count = AtomicUsize::new(peers.len());
         let shared = Arc::new(Shared { commands, wake, address, peers: count });
         let worker = Worker {
-            manager: Manager::new(0, config, peers, SystemRandom::new())?,
+            manager: Manager::new(micros(clock), config, peers, SystemRandom::new())?,
             socket: socket.socket,
             shared: Arc::clone(&shared),
             events,
-            started: Instant::now(),
+            clock,
+            tick_us: Some(0),
             sends_failed: 0,
         };
         let thread = std::thread::Builder::new()
@@ -348,7 +381,9 @@ struct Worker {
     socket: UdpSocket,
     shared: Arc<Shared>,
     events: Box<dyn SessionEvents>,
-    started: Instant,
+    clock: Instant,
+    /// When [`SessionEvents::tick`] is due.
+    tick_us: Option<u64>,
     sends_failed: u64,
 }
 
@@ -360,15 +395,25 @@ impl Worker {
             self.receive(&mut buffer);
             self.manager.timer(self.now_us());
             self.publish();
+            self.tick();
             if self.obey() {
                 return;
             }
         }
     }
 
+    /// Others' timers, on what was read before.
+    fn tick(&mut self) {
+        let now_us = self.now_us();
+        if self.tick_us.is_some_and(|due_us| due_us <= now_us) {
+            self.tick_us = self.events.tick(now_us);
+        }
+    }
+
     /// Sleeps until a datagram, a command or a timer.
     fn wait(&self) {
-        let timeout = self.manager.next_timer_us().map(|due_us| {
+        let next_us = self.manager.next_timer_us().into_iter().chain(self.tick_us).min();
+        let timeout = next_us.map(|due_us| {
             let wait = Duration::from_micros(due_us.saturating_sub(self.now_us()));
             // Longer than any interval that could matter if the conversion fails.
             Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 3_600, tv_nsec: 0 })
@@ -423,6 +468,9 @@ impl Worker {
         }
         for command in commands.peers {
             self.change_peers(now_us, command);
+        }
+        for (peer, every_us) in commands.urge {
+            self.manager.urge(now_us, peer, every_us);
         }
         for (peer, channel, payload) in commands.messages {
             self.manager.send_message(peer, channel, &payload);
@@ -488,6 +536,9 @@ impl Worker {
                 Output::Message { peer, channel, payload } => {
                     self.events.message(peer, channel, &payload);
                 }
+                Output::Hello { peer, echoed_us } => {
+                    self.events.hello(peer, self.now_us(), echoed_us);
+                }
                 Output::MtuChanged { peer, datagram_len_max } => {
                     self.events.mtu_changed(peer, datagram_len_max);
                 }
@@ -508,8 +559,12 @@ impl Worker {
     }
 
     fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.clock)
     }
+}
+
+fn micros(clock: Instant) -> u64 {
+    u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn check_family(local: SocketAddr, peer: &PeerConfig) -> Result<(), AgentError> {

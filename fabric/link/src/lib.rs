@@ -10,6 +10,7 @@ pub mod manager;
 pub mod random;
 pub mod replay;
 pub mod session;
+pub mod shared;
 mod socket;
 
 pub use aead::{KeyLimits, OpenError, OpeningKey, SealError, SealingKey};
@@ -22,3 +23,4 @@ pub use fabric::{
 pub use key::{KeyError, PublicKey, StaticKey};
 pub use replay::{Position, ReplayWindow};
 pub use session::{PeerId, Session};
+pub use shared::{SEAL_LEN, SharedKey};

@@ -17,7 +17,6 @@ use crate::{
     texts::{Asked, Heard, Texts},
     tls::Clock,
 };
-use serde::Serialize;
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -26,6 +25,7 @@ use std::{
 };
 use tracing::{error, info, warn};
 use ureq::http::Method;
+use wireonce_ledger::report::{HostReport, ReportAnswer};
 
 /// How long the controller holds a request for a text back that is the same.
 const WAIT_S: u64 = 25;
@@ -101,11 +101,10 @@ impl Member {
     ///
     /// # Errors
     /// The membership cannot be used, or no thread can be started.
-    pub fn start<T, R, B>(start: Start<T, R>) -> io::Result<Self>
+    pub fn start<T, R>(start: Start<T, R>) -> io::Result<Self>
     where
         T: FnMut(&Text) -> Result<(), String> + Send + 'static,
-        R: FnMut(&News) -> Option<B> + Send + 'static,
-        B: Serialize,
+        R: FnMut(&News) -> Option<HostReport> + Send + 'static,
     {
         let Start { directory, name, served, clock, take, mut report } = start;
         let membership = directory.membership().map_err(io::Error::other)?;
@@ -279,7 +278,7 @@ impl Shared {
         Ok(renewed)
     }
 
-    fn report<B: Serialize>(&self, report: &mut impl FnMut(&News) -> Option<B>) {
+    fn report(&self, report: &mut impl FnMut(&News) -> Option<HostReport>) {
         let mut backoff = Backoff::default();
         let mut wait = Duration::ZERO;
         while self.pause(wait) {
@@ -311,11 +310,8 @@ impl Shared {
 
 /// When the next report is due, as the controller says.
 fn next_report_s(answer: &str) -> u64 {
-    #[derive(serde::Deserialize)]
-    struct Next {
-        again_s: u64,
-    }
-    let said = serde_json::from_str::<Next>(answer).map_or(REPORT_S, |next| next.again_s);
+    let said = serde_json::from_str::<ReportAnswer>(answer);
+    let said = said.map_or(REPORT_S, |answer| answer.next_in_s);
     said.clamp(1, REPORT_S_MAX)
 }
 
@@ -334,7 +330,12 @@ struct Host<'s> {
 
 impl Asked for Host<'_> {
     fn text(&self, tag: Option<&str>) -> Result<Option<Text>, AskError> {
-        let path = format!("/v1/hosts/{}/text?wait_s={WAIT_S}", self.shared.name);
+        // Who does not know yet whether anybody answers does not wait to find out.
+        let wait_s = match self.shared.now().news.silent_since_s {
+            Some(_) => 0,
+            None => WAIT_S,
+        };
+        let path = format!("/v1/hosts/{}/text?wait_s={wait_s}", self.shared.name);
         let quoted = tag.map(|tag| format!("\"{tag}\""));
         let headers: Vec<(&str, &str)> =
             quoted.iter().map(|tag| ("if-none-match", tag.as_str())).collect();
@@ -370,9 +371,9 @@ mod tests {
 
     #[test]
     fn the_next_report_is_when_the_controller_says_within_reason() {
-        assert_eq!(next_report_s("{\"again_s\": 7}"), 7);
-        assert_eq!(next_report_s("{\"again_s\": 0}"), 1);
-        assert_eq!(next_report_s("{\"again_s\": 100000}"), REPORT_S_MAX);
+        assert_eq!(next_report_s("{\"next_in_s\": 7}"), 7);
+        assert_eq!(next_report_s("{\"next_in_s\": 0}"), 1);
+        assert_eq!(next_report_s("{\"next_in_s\": 100000}"), REPORT_S_MAX);
         assert_eq!(next_report_s(""), REPORT_S);
     }
 }

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use wireonce_ledger::{
     Amount, Status,
-    status::{LedgerRow, LinkState, LinkStatus, VnicState},
+    status::{DownStatus, LedgerRow, LinkState, LinkStatus, VnicState},
 };
 
 /// The metrics of a daemon, in the text format of OpenMetrics 1.0.
@@ -38,6 +38,7 @@ impl Collector for Page {
         daemon(&mut page, status)?;
         vnics(&mut page, status)?;
         uplinks(&mut page, status)?;
+        bandwidth(&mut page, status)?;
         links(&mut page, status)?;
         ledger(&mut page, status)?;
         others(&mut page, status)
@@ -137,7 +138,17 @@ fn vnics(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     };
     let states = [VnicState::Down, VnicState::Connected, VnicState::Running];
     let help = "1 for the state that the vNIC is in";
-    page.gauges("vnic_state", help, None, states.into_iter().flat_map(of))
+    page.gauges("vnic_state", help, None, states.into_iter().flat_map(of))?;
+    let homes = || status.vnics.iter().filter_map(|vnic| Some((vnic, vnic.home.as_ref()?)));
+    let away = homes().map(|(vnic, home)| {
+        let labels = vec![label("vnic", &vnic.name), label("desired", &home.desired)];
+        (labels, flag(home.now.as_ref() != Some(&home.desired)))
+    });
+    let help = "1 while the vNIC does not use the uplink that the tables want";
+    page.gauges("vnic_away_from_home", help, None, away)?;
+    let swaps = homes().map(|(vnic, home)| (vec![label("vnic", &vnic.name)], home.swaps));
+    let help = "How often the vNIC went from one uplink to another";
+    page.counters("vnic_home_swaps", help, None, swaps)
 }
 
 fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
@@ -151,9 +162,83 @@ fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     let designated = all.clone().map(|at| (labels(at), flag(status.uplinks[at].designated)));
     let help = "1 while it lets broadcast from outside in, for at least one network";
     page.gauges("uplink_designated", help, None, designated)?;
+    let attached = all.clone().map(|at| (labels(at), status.uplinks[at].attached as f64));
+    let help = "vNICs that are attached to the uplink";
+    page.gauges("uplink_attached_vnics", help, None, attached)?;
+    let states = ["alive", "draining", "sick", "gone"];
+    let health = all.clone().flat_map(|at| {
+        states.into_iter().map(move |state| {
+            let mut labels = labels(at);
+            labels.push(label("state", state));
+            (labels, flag(status.uplinks[at].health == state))
+        })
+    });
+    page.gauges("uplink_health", "1 for how the uplink is", None, health)?;
     let drops = all.map(|at| (labels(at), status.uplinks[at].kernel_drops));
     let help = "Frames that the kernel dropped before they could be read";
-    page.counters("uplink_kernel_dropped_frames", help, None, drops)
+    page.counters("uplink_kernel_dropped_frames", help, None, drops)?;
+    outside(page, status)
+}
+
+/// What is known of the network outside the uplinks.
+fn outside(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let vlan = |vlan: Option<u16>| vlan.map_or("untagged".to_owned(), |vlan| vlan.to_string());
+    let pairs = status.outside.iter().map(|pair| {
+        let labels = vec![
+            label("uplink", &pair.uplink),
+            label("other", &pair.other),
+            label("vlan", &vlan(pair.vlan)),
+            label("state", &pair.state),
+        ];
+        (labels, 1.0)
+    });
+    let help = "1 for the state in which two uplinks of a pool are joined outside";
+    page.gauges("outside_pair_state", help, None, pairs)?;
+    let hops = status.uplinks.iter().filter_map(|uplink| {
+        let hop = uplink.next_hop.as_ref()?;
+        let labels = vec![label("uplink", &uplink.name), label("next_hop", &hop.address)];
+        Some((labels, flag(hop.state != "silent")))
+    });
+    page.gauges("uplink_next_hop_answers", "0 while the next hop is silent", None, hops)?;
+    let members = status.uplinks.iter().flat_map(|uplink| {
+        uplink.members.iter().map(|member| {
+            let labels = vec![label("uplink", &uplink.name), label("member", &member.interface)];
+            (labels, flag(member.carrier))
+        })
+    });
+    let help = "1 while a port of the uplink's bond has a link";
+    page.gauges("uplink_member_carrier", help, None, members)
+}
+
+/// What vNICs get from the outside, where that is shaped: at gateways.
+fn bandwidth(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let labels = |it: &DownStatus| vec![label("uplink", &it.uplink), label("vnic", &it.vnic)];
+    type Of = fn(&DownStatus) -> Option<f64>;
+    let unit = Unit::Other("bits_per_second".to_owned());
+    let gauges: [(&str, &str, Option<&Unit>, Of); 4] = [
+        ("down_rate", "What the vNIC may get from the outside", Some(&unit), |it| {
+            Some(it.rate_bps as f64)
+        }),
+        (
+            "down_demand",
+            "What would come for it; absent: more than it may get",
+            Some(&unit),
+            |it| it.demand_bps.map(|bps| bps as f64),
+        ),
+        ("down_held", "1 while something for it has to wait", None, |it| Some(flag(it.held))),
+        ("down_waiting", "What waits for it", Some(&Unit::Bytes), |it| {
+            Some(it.queued_bytes as f64)
+        }),
+    ];
+    for (name, help, unit, of) in gauges {
+        let samples = status.down.iter().filter_map(|it| Some((labels(it), of(it)?)));
+        page.gauges(name, help, unit, samples)?;
+    }
+    let wire = status.down.iter().map(|it| (labels(it), it.served_bits / 8));
+    page.counters("down_wire", "Wire bytes that went to it", Some(&Unit::Bytes), wire)?;
+    let dropped = status.down.iter().map(|it| (labels(it), it.dropped_frames));
+    let help = "Frames dropped because too much waited, or too long";
+    page.counters("down_dropped_frames", help, None, dropped)
 }
 
 fn links(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
@@ -243,7 +328,10 @@ mod tests {
     use std::collections::BTreeMap;
     use wireonce_ledger::{
         Account, DropReason, Stage,
-        status::{UplinkStatus, VnicStatus},
+        status::{
+            MemberStatus, NextHopStatus, OutsidePairStatus, UplinkStatus, VnicHomeStatus,
+            VnicStatus,
+        },
     };
 
     fn status() -> Status {
@@ -257,6 +345,12 @@ mod tests {
             vnics: vec![VnicStatus {
                 name: "vm-a".to_owned(),
                 state: VnicState::Running,
+                home: Some(VnicHomeStatus {
+                    desired: "east-1".to_owned(),
+                    now: Some("east-2".to_owned()),
+                    swaps: 3,
+                    ..VnicHomeStatus::default()
+                }),
                 ..VnicStatus::default()
             }],
             links: vec![LinkStatus {
@@ -266,7 +360,38 @@ mod tests {
                 sent_bytes: 99,
                 ..LinkStatus::default()
             }],
-            uplinks: vec![UplinkStatus { name: "east-1".to_owned(), ..UplinkStatus::default() }],
+            uplinks: vec![UplinkStatus {
+                name: "east-1".to_owned(),
+                health: "alive".to_owned(),
+                attached: 2,
+                next_hop: Some(NextHopStatus {
+                    address: "192.0.2.1".to_owned(),
+                    state: "silent".to_owned(),
+                    ..NextHopStatus::default()
+                }),
+                members: vec![MemberStatus {
+                    interface: "eth1".to_owned(),
+                    carrier: true,
+                    ..MemberStatus::default()
+                }],
+                ..UplinkStatus::default()
+            }],
+            outside: vec![OutsidePairStatus {
+                uplink: "east-1".to_owned(),
+                other: "east-2".to_owned(),
+                vlan: Some(20),
+                state: "vlan-missing".to_owned(),
+                look: None,
+            }],
+            down: vec![DownStatus {
+                uplink: "east-1".to_owned(),
+                vnic: "vm-a".to_owned(),
+                rate_bps: 5_000_000,
+                demand_bps: Some(4_000_000),
+                served_bits: 800,
+                dropped_frames: 3,
+                ..DownStatus::default()
+            }],
             ledger: vec![LedgerRow::new("vm-a", 1, Stage::GuestTx, &account)],
             counters: BTreeMap::from([("vhost_user_bad-ring".to_owned(), 3)]),
             ..Status::default()
@@ -281,6 +406,18 @@ mod tests {
             "wireonce_vnic_state{vnic=\"vm-a\",network=\"\",state=\"running\"} 1.0",
             "wireonce_vnic_state{vnic=\"vm-a\",network=\"\",state=\"down\"} 0.0",
             "wireonce_uplink_carrier{uplink=\"east-1\",interface=\"\"} 0.0",
+            "wireonce_down_rate_bits_per_second{uplink=\"east-1\",vnic=\"vm-a\"} 5000000.0",
+            "wireonce_down_demand_bits_per_second{uplink=\"east-1\",vnic=\"vm-a\"} 4000000.0",
+            "wireonce_down_waiting_bytes{uplink=\"east-1\",vnic=\"vm-a\"} 0.0",
+            "wireonce_down_wire_bytes_total{uplink=\"east-1\",vnic=\"vm-a\"} 100",
+            "wireonce_down_dropped_frames_total{uplink=\"east-1\",vnic=\"vm-a\"} 3",
+            "wireonce_uplink_attached_vnics{uplink=\"east-1\",interface=\"\"} 2.0",
+            "wireonce_uplink_health{uplink=\"east-1\",interface=\"\",state=\"alive\"} 1.0",
+            "wireonce_vnic_away_from_home{vnic=\"vm-a\",desired=\"east-1\"} 1.0",
+            "wireonce_vnic_home_swaps_total{vnic=\"vm-a\"} 3",
+            "wireonce_outside_pair_state{uplink=\"east-1\",other=\"east-2\",vlan=\"20\",state=\"vlan-missing\"} 1.0",
+            "wireonce_uplink_next_hop_answers{uplink=\"east-1\",next_hop=\"192.0.2.1\"} 0.0",
+            "wireonce_uplink_member_carrier{uplink=\"east-1\",member=\"eth1\"} 1.0",
             "wireonce_link_up{peer=\"gateway-a\"} 1.0",
             "wireonce_link_round_trip_seconds{peer=\"gateway-a\"} 0.00025",
             "wireonce_link_sent_bytes_total{peer=\"gateway-a\"} 99",

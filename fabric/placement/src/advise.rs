@@ -17,6 +17,8 @@ const STEP_BPS: u64 = 10_000_000;
 pub struct GrantUse {
     /// The pool's name.
     pub pool: String,
+    /// What may be promised of the pool's uplinks together.
+    pub pool_usable: Rates,
     /// The server's name.
     pub server: String,
     /// What is promised to it.
@@ -36,62 +38,94 @@ pub struct Advice {
     pub command: Option<String>,
 }
 
-/// Looks for imbalances: grants that hold one server back while another does not use its own,
-/// then vNICs whose home is full while another uplink is not.
+/// Looks for imbalances: limits of grants that hold a server back while its pool has bandwidth that
+/// nobody uses, then vNICs whose home is full while another uplink is not.
 #[must_use]
 pub fn advise(house: &House, grants: &[GrantUse], limits: &Limits) -> Vec<Advice> {
-    let mut advice = grant_moves(grants, limits);
+    let mut advice = Vec::new();
+    for way in [Way::Up, Way::Down] {
+        advice.extend(raised_limits(grants, way, limits));
+    }
     let Plan { moves, held, .. } = rebalance(house, limits);
     advice.extend(moves.iter().map(|it| move_home(house, it)));
     advice.extend(held.iter().filter_map(|(at, short, why)| no_help(house, *at, *short, *why)));
     advice
 }
 
-/// Each starved server is helped by the one with most to spare in its pool; what one gives is
-/// given once.
-fn grant_moves(grants: &[GrantUse], limits: &Limits) -> Vec<Advice> {
-    let mut spare: Vec<_> = grants.iter().map(GrantUse::spare_bps).collect();
-    let mut starved: Vec<_> = grants.iter().filter(|it| it.short_bps() > 0).collect();
-    starved.sort_by_key(|it| std::cmp::Reverse(it.short_bps()));
+/// One direction.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn of(self, rates: Rates) -> u64 {
+        match self {
+            Self::Up => rates.up_bps,
+            Self::Down => rates.down_bps,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Each starved server may use what its pool has to spare; what one is given, is given once. A limit
+/// needs no room and nobody's leave: whoever reserves what is lent gets it back within two ticks.
+fn raised_limits(grants: &[GrantUse], way: Way, limits: &Limits) -> Vec<Advice> {
+    let mut starved: Vec<_> = grants.iter().filter(|it| it.short_bps(way) > 0).collect();
+    starved.sort_by_key(|it| std::cmp::Reverse(it.short_bps(way)));
+    let mut given: Vec<(&str, u64)> = Vec::new();
     let mut advice = Vec::new();
     for to in starved {
-        let same_pool = grants.iter().enumerate().filter(|(_, it)| it.pool == to.pool);
-        let others = same_pool.filter(|(_, it)| it.server != to.server);
-        let Some((at, from)) = others.max_by_key(|(at, _)| spare[*at]) else { continue };
-        let amount_bps = to.short_bps().min(spare[at]) / STEP_BPS * STEP_BPS;
+        let same_pool = || grants.iter().filter(|it| it.pool == to.pool);
+        let used_bps = same_pool().map(|it| it.used_bps(way)).fold(0, u64::saturating_add);
+        let gone_bps = given.iter().filter(|(pool, _)| *pool == to.pool).map(|(_, bps)| bps);
+        let gone_bps = gone_bps.fold(used_bps, |sum, bps| sum.saturating_add(*bps));
+        let spare_bps = way.of(to.pool_usable).saturating_sub(gone_bps);
+        let amount_bps = to.short_bps(way).min(spare_bps) / STEP_BPS * STEP_BPS;
         if amount_bps < limits.gain_min_bps {
             continue;
         }
-        spare[at] -= amount_bps;
-        let (pool, from_name, to_name) = (&from.pool, &from.server, &to.server);
-        let evidence = format!(
-            "{to_name} wants {} of pool {pool} and may use {}; {from_name} may use {} and wants {}",
-            show(to.wants),
-            show(to.limit),
-            show(from.limit),
-            show(from.wants),
+        given.push((&to.pool, amount_bps));
+        let (pool, server, word) = (&to.pool, &to.server, way.word());
+        let mut evidence = format!(
+            "{server} wants {} {word} of pool {pool} and may use {}; the pool has {} to spare",
+            bits(way.of(to.wants)),
+            bits(way.of(to.limit)),
+            bits(spare_bps),
         );
-        let command = format!(
-            "wireonce grant move --pool {pool} --from {from_name} --to {to_name} {}",
-            rate(amount_bps)
-        );
+        let others = same_pool().filter(|it| it.server != to.server && it.unused_bps(way) > 0);
+        if let Some(other) = others.max_by_key(|it| it.unused_bps(way)) {
+            let (reserved, wants) = (way.of(other.reservation), way.of(other.wants));
+            let (reserved, wants) = (bits(reserved), bits(wants));
+            evidence += &format!(": {} reserves {reserved} and wants {wants}", other.server);
+        }
+        let limit = rate(way.of(to.limit).saturating_add(amount_bps));
+        let command = format!("wireonce grant set {pool}/{server} {word}.limit={limit}");
         advice.push(Advice { evidence, command: Some(command) });
     }
     advice
 }
 
 impl GrantUse {
-    /// How much its limit holds it back, in the direction where that is more.
-    fn short_bps(&self) -> u64 {
-        let short = self.wants.minus(self.limit);
-        short.up_bps.max(short.down_bps)
+    /// How much its limit holds it back.
+    fn short_bps(&self, way: Way) -> u64 {
+        way.of(self.wants).saturating_sub(way.of(self.limit))
     }
 
-    /// How much it can give away and still has, in both directions, what it wants. Only what was
-    /// promised can be given.
-    fn spare_bps(&self) -> u64 {
-        let spare = self.limit.minus(self.wants).min(self.reservation);
-        spare.up_bps.min(spare.down_bps)
+    fn used_bps(&self, way: Way) -> u64 {
+        way.of(self.wants).min(way.of(self.limit))
+    }
+
+    /// What is promised to it, and not wanted.
+    fn unused_bps(&self, way: Way) -> u64 {
+        way.of(self.reservation).saturating_sub(way.of(self.wants))
     }
 }
 

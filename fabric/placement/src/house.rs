@@ -1,6 +1,7 @@
 //! What there is, what was promised, what is wanted.
 
 use crate::loads::Resource;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A rate for each direction, in bits a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +69,10 @@ impl Rates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MachineId(pub u32);
 
+/// A physical switch outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SwitchId(pub u32);
+
 /// A pool: uplinks that reach the same outside layer 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(pub u32);
@@ -110,6 +115,8 @@ pub struct Uplink {
     pub gateway: GatewayIndex,
     /// What it reaches.
     pub pool: PoolId,
+    /// The switch that it is plugged into, if that is known.
+    pub switch: Option<SwitchId>,
     /// What it carries; [`Rates::UNLIMITED`] if nobody stated it.
     pub usable: Rates,
     /// It has a carrier, and its gateway answers.
@@ -197,6 +204,29 @@ impl House {
         uplink.alive && !uplink.draining && !self.gateway_of(at).draining
     }
 
+    /// Whether both are plugged into one switch, as far as is known.
+    #[must_use]
+    pub fn is_same_switch(&self, one: UplinkIndex, other: UplinkIndex) -> bool {
+        let switch = self.uplink(one).switch;
+        switch.is_some() && switch == self.uplink(other).switch
+    }
+
+    /// Whether a loss of the one's machine leaves the other.
+    #[must_use]
+    pub fn is_apart(&self, one: UplinkIndex, other: UplinkIndex) -> bool {
+        self.gateway_of(one).machine != self.gateway_of(other).machine
+    }
+
+    /// The name of a resource, for people.
+    #[must_use]
+    pub fn resource_name(&self, of: Resource) -> &str {
+        match of {
+            Resource::Uplink(at) => &self.uplink(at).name,
+            Resource::Gateway(at) => &self.gateways[at.0].name,
+            Resource::Server(at) => &self.servers[at.0].name,
+        }
+    }
+
     /// What a resource carries.
     #[must_use]
     pub fn capacity(&self, of: Resource) -> Rates {
@@ -205,6 +235,20 @@ impl House {
             Resource::Gateway(at) => self.gateways[at.0].port,
             Resource::Server(at) => self.servers[at.0].port,
         }
+    }
+
+    /// The pools whose open uplinks are on several machines: only these can survive the loss of one.
+    #[must_use]
+    pub fn spread_pools(&self) -> FxHashSet<PoolId> {
+        let mut first: FxHashMap<PoolId, MachineId> = FxHashMap::default();
+        let mut spread = FxHashSet::default();
+        for at in (0..self.uplinks.len()).map(UplinkIndex).filter(|at| self.is_open(*at)) {
+            let (pool, machine) = (self.uplink(at).pool, self.gateway_of(at).machine);
+            if *first.entry(pool).or_insert(machine) != machine {
+                spread.insert(pool);
+            }
+        }
+        spread
     }
 
     /// What a vNIC uses while its home is `uplink`.

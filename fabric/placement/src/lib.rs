@@ -14,6 +14,7 @@
 //! | [`house`] | what there is, what was promised, what is wanted |
 //! | [`loads`] | what placements use of each resource, and what any one loss would add |
 //! | [`place`](mod@place) | homes and standbys such that promises survive one loss |
+//! | [`survive`] | which promises a house as it is would not keep, alone or after one loss |
 //! | [`rebalance`](mod@rebalance) | moves for demand |
 //! | [`pace`] | how often one MAC address may move |
 //! | [`advise`](mod@advise) | evidence and a command for each imbalance |
@@ -29,13 +30,15 @@ pub mod place;
 pub mod rebalance;
 #[cfg(test)]
 mod sample;
+pub mod survive;
 
 pub use advise::{Advice, GrantUse, advise};
 pub use house::{
-    Gateway, GatewayIndex, House, MachineId, PoolId, Rates, Server, ServerIndex, Uplink,
+    Gateway, GatewayIndex, House, MachineId, PoolId, Rates, Server, ServerIndex, SwitchId, Uplink,
     UplinkIndex, Vnic, VnicIndex,
 };
 pub use loads::{Loads, Loss, Resource};
 pub use pace::Pace;
-pub use place::{Homes, Placement, Shortage, place};
-pub use rebalance::{Limits, Move, Plan, rebalance};
+pub use place::{Homes, Placement, Shortage, Task, place, place_these};
+pub use rebalance::{Held, Limits, Move, Plan, pays, rebalance};
+pub use survive::{Breach, breaches};

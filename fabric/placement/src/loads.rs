@@ -7,8 +7,8 @@
 //!
 //! What a loss *frees* on other resources is not counted: that errs on the safe side.
 
-use crate::house::{GatewayIndex, House, Rates, ServerIndex, UplinkIndex, VnicIndex};
-use rustc_hash::FxHashMap;
+use crate::house::{GatewayIndex, House, PoolId, Rates, ServerIndex, UplinkIndex, VnicIndex};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Something with a capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +30,17 @@ pub enum Loss {
     Gateway(GatewayIndex),
 }
 
+impl Loss {
+    /// Whether an uplink is lost with it.
+    #[must_use]
+    pub fn takes(self, house: &House, uplink: UplinkIndex) -> bool {
+        match self {
+            Self::Uplink(lost) => lost == uplink,
+            Self::Gateway(lost) => house.uplink(uplink).gateway == lost,
+        }
+    }
+}
+
 /// The load of one resource.
 #[derive(Debug, Clone, Default)]
 struct Load {
@@ -40,12 +51,27 @@ struct Load {
     worst: Rates,
 }
 
+impl Load {
+    /// What a loss would add becomes more or less by `needs`.
+    fn change(&mut self, loss: Loss, needs: Rates, how: fn(Rates, Rates) -> Rates) {
+        let added = self.added.entry(loss).or_default();
+        let (before, after) = (*added, how(*added, needs));
+        *added = after;
+        self.worst = match before.within(after) {
+            true => self.worst.max(after),
+            false => self.added.values().fold(Rates::default(), |a, b| a.max(*b)),
+        };
+    }
+}
+
 /// The loads of all resources.
 #[derive(Debug, Clone)]
 pub struct Loads {
     uplinks: Vec<Load>,
     gateways: Vec<Load>,
     servers: Vec<Load>,
+    /// The pools for whose losses room is kept.
+    spread: FxHashSet<PoolId>,
 }
 
 impl Loads {
@@ -56,6 +82,7 @@ impl Loads {
             uplinks: vec![Load::default(); house.uplinks.len()],
             gateways: vec![Load::default(); house.gateways.len()],
             servers: vec![Load::default(); house.servers.len()],
+            spread: house.spread_pools(),
         }
     }
 
@@ -100,15 +127,15 @@ impl Loads {
             })
     }
 
-    /// The vNIC is placed there.
+    /// The vNIC is placed there, and goes to the first of these that is left when its home is lost.
     pub fn add(
         &mut self,
         house: &House,
         vnic: VnicIndex,
         home: UplinkIndex,
-        standby: Option<UplinkIndex>,
+        standbys: &[UplinkIndex],
     ) {
-        self.book(house, vnic, home, standby, Rates::plus);
+        self.book(house, vnic, home, standbys, Rates::plus);
     }
 
     /// The vNIC, which was placed there, is not any more.
@@ -117,9 +144,9 @@ impl Loads {
         house: &House,
         vnic: VnicIndex,
         home: UplinkIndex,
-        standby: Option<UplinkIndex>,
+        standbys: &[UplinkIndex],
     ) {
-        self.book(house, vnic, home, standby, Rates::minus);
+        self.book(house, vnic, home, standbys, Rates::minus);
     }
 
     fn book(
@@ -127,7 +154,7 @@ impl Loads {
         house: &House,
         vnic: VnicIndex,
         home: UplinkIndex,
-        standby: Option<UplinkIndex>,
+        standbys: &[UplinkIndex],
         how: fn(Rates, Rates) -> Rates,
     ) {
         let needs = house.vnics[vnic.0].needs;
@@ -138,13 +165,13 @@ impl Loads {
             let load = self.load_mut(it);
             load.base = how(load.base, needs);
         }
-        let Some(standby) = standby else { return };
+        if !self.spread.contains(&house.vnics[vnic.0].pool) {
+            return;
+        }
         for loss in losses(house, home) {
+            let Some(standby) = refuge(house, loss, standbys) else { continue };
             for it in additions(house, vnic, home, standby) {
-                let load = self.load_mut(it);
-                let added = load.added.entry(loss).or_default();
-                *added = how(*added, needs);
-                load.worst = load.added.values().fold(Rates::default(), |a, b| a.max(*b));
+                self.load_mut(it).change(loss, needs, how);
             }
         }
     }
@@ -166,13 +193,19 @@ impl Loads {
     }
 }
 
+/// Where a vNIC with these standbys goes when its home is lost with `loss`.
+#[must_use]
+pub fn refuge(house: &House, loss: Loss, standbys: &[UplinkIndex]) -> Option<UplinkIndex> {
+    standbys.iter().copied().find(|it| house.is_open(*it) && !loss.takes(house, *it))
+}
+
 /// What may be lost with this home.
-fn losses(house: &House, home: UplinkIndex) -> [Loss; 2] {
+pub(crate) fn losses(house: &House, home: UplinkIndex) -> [Loss; 2] {
     [Loss::Uplink(home), Loss::Gateway(house.uplink(home).gateway)]
 }
 
 /// What a vNIC loads at its standby that it does not load at its home.
-fn additions(
+pub(crate) fn additions(
     house: &House,
     vnic: VnicIndex,
     home: UplinkIndex,

@@ -49,6 +49,8 @@ pub struct Shortage {
     pub best: Option<(String, Rates)>,
     /// It is the standby that was not found.
     pub standby: bool,
+    /// What is too small on the way to its home, if that was not to be another, and the room there.
+    pub tight: Option<Box<(Resource, Rates)>>,
 }
 
 impl fmt::Display for Shortage {
@@ -168,13 +170,18 @@ impl<'a> Placer<'a> {
     }
 
     fn place(&mut self, at: VnicIndex) -> Result<(), Shortage> {
-        let needs = self.house.vnics[at.0].needs;
         let mut homes = self.home_candidates(at);
         if let Some(Homes { home, .. }) = self.homes[at.0].take() {
-            self.loads.remove(self.house, at, home, None);
+            self.loads.remove(self.house, at, home, &[]);
             self.rank(home, -1);
             homes.insert(0, home);
         }
+        self.place_at(at, homes)
+    }
+
+    /// At the first of these homes that holds it, with a standby.
+    fn place_at(&mut self, at: VnicIndex, homes: Vec<UplinkIndex>) -> Result<(), Shortage> {
+        let needs = self.house.vnics[at.0].needs;
         if homes.is_empty() && needs == Rates::default() {
             return Ok(());
         }
@@ -184,7 +191,7 @@ impl<'a> Placer<'a> {
                 continue;
             }
             let standbys = self.standbys(at, home);
-            let protects = |standby: &&UplinkIndex| self.is_apart(home, **standby);
+            let protects = |standby: &&UplinkIndex| self.house.is_apart(home, **standby);
             let first = standbys.first().filter(protects).copied();
             if first.is_none() && self.is_spread(at) && needs != Rates::default() {
                 standby_missing = true;
@@ -208,7 +215,7 @@ impl<'a> Placer<'a> {
     ) {
         let vnic = &self.house.vnics[at.0];
         self.together.entry((vnic.server, vnic.pool)).or_insert(home);
-        self.loads.add(self.house, at, home, first);
+        self.loads.add(self.house, at, home, first.as_slice());
         self.rank(home, 1);
         if let Some(first) = first {
             self.rank(first, 0);
@@ -243,21 +250,25 @@ impl<'a> Placer<'a> {
         let known = vnic.standbys.iter().chain(&vnic.home).copied();
         let known = known.filter(move |it| self.is_usable(at, *it));
         let all = || known.clone().chain(by_room(pool)).filter(|it| *it != home);
-        let holds = |it: &UplinkIndex| {
-            self.is_apart(home, *it) && self.loads.fits_standby(self.house, at, home, *it)
-        };
-        let first = all().find(holds);
+        let apart = |it: &UplinkIndex| self.house.is_apart(home, *it);
+        let elsewhere = |it: &UplinkIndex| apart(it) && !self.house.is_same_switch(home, *it);
+        let holds = |it: &UplinkIndex| self.loads.fits_standby(self.house, at, home, *it);
+        let first = all().find(|it| elsewhere(it) && holds(it));
+        let first = first.or_else(|| all().find(|it| apart(it) && holds(it)));
         let mut standbys: Vec<_> = first.into_iter().collect();
         if first.is_none() && vnic.needs != Rates::default() && self.is_spread(at) {
             return standbys;
         }
-        for it in all() {
-            if standbys.len() == STANDBYS {
-                break;
-            }
-            if !standbys.contains(&it) {
-                standbys.push(it);
-            }
+        // Those that follow need no room: another machine and switch first.
+        while standbys.len() < STANDBYS {
+            let mut next = all().filter(|it| !standbys.contains(it));
+            let next = next
+                .clone()
+                .find(elsewhere)
+                .or_else(|| next.clone().find(apart))
+                .or_else(|| next.next());
+            let Some(next) = next else { break };
+            standbys.push(next);
         }
         standbys
     }
@@ -265,11 +276,6 @@ impl<'a> Placer<'a> {
     fn is_usable(&self, at: VnicIndex, uplink: UplinkIndex) -> bool {
         let pool = self.house.vnics[at.0].pool;
         self.house.is_open(uplink) && self.house.uplink(uplink).pool == pool
-    }
-
-    /// Whether a loss of the one's machine leaves the other.
-    fn is_apart(&self, one: UplinkIndex, other: UplinkIndex) -> bool {
-        self.house.gateway_of(one).machine != self.house.gateway_of(other).machine
     }
 
     /// Whether its pool can survive the loss of a machine at all.
@@ -281,6 +287,9 @@ impl<'a> Placer<'a> {
     /// Finds its place again in its pool's order, with so many vNICs more.
     fn rank(&mut self, at: UplinkIndex, more: i32) {
         let Some(pool) = self.pools.get_mut(&self.house.uplink(at).pool) else { return };
+        if !self.house.is_open(at) {
+            return;
+        }
         let rank = &mut self.ranks[at.0];
         pool.by_room.remove(rank);
         *rank = (
@@ -298,7 +307,8 @@ impl<'a> Placer<'a> {
             let room = self.loads.room(self.house, Resource::Uplink(at));
             (self.house.uplink(at).name.clone(), room)
         });
-        Shortage { vnic: at, name: vnic.name.clone(), needs: vnic.needs, best, standby }
+        let (name, needs) = (vnic.name.clone(), vnic.needs);
+        Shortage { vnic: at, name, needs, best, standby, tight: None }
     }
 }
 
@@ -315,3 +325,6 @@ fn room_bps(loads: &Loads, house: &House, at: UplinkIndex) -> u64 {
 
 #[cfg(test)]
 mod tests;
+mod these;
+
+pub use these::{Task, place_these};

@@ -102,6 +102,18 @@ pub fn rebalance(house: &House, limits: &Limits) -> Plan {
     Plan { moves, before_bps, after_bps: market.total_bps(), held }
 }
 
+/// What moving one vNIC would bring, if it is worth it, nobody gets less and every promise survives.
+#[must_use]
+pub fn pays(house: &House, vnic: VnicIndex, to: UplinkIndex, limits: &Limits) -> Option<Move> {
+    let from = house.vnics[vnic.0].home.filter(|from| *from != to)?;
+    if !house.is_open(to) || house.uplink(to).pool != house.vnics[vnic.0].pool {
+        return None;
+    }
+    let mut market = Market::new(house);
+    let (_, short_bps) = market.starved(from);
+    market.weigh(vnic, from, to, short_bps, limits)
+}
+
 /// Who is where and gets what, while moves are tried.
 struct Market<'a> {
     house: &'a House,
@@ -131,7 +143,7 @@ impl<'a> Market<'a> {
         };
         for at in (0..house.vnics.len()).map(VnicIndex) {
             if let Some(home) = market.home[at.0] {
-                market.loads.add(house, at, home, market.standby[at.0]);
+                market.loads.add(house, at, home, market.standby[at.0].as_slice());
                 market.residents[home.0].push(at);
             }
         }
@@ -295,10 +307,10 @@ impl<'a> Market<'a> {
             return true;
         }
         let standby = self.standby[at.0];
-        self.loads.remove(self.house, at, from, standby);
+        self.loads.remove(self.house, at, from, standby.as_slice());
         let keeps =
             self.loads.fits_home(self.house, at, to) && self.standby_for(at, from, to).is_some();
-        self.loads.add(self.house, at, from, standby);
+        self.loads.add(self.house, at, from, standby.as_slice());
         keeps
     }
 
@@ -309,18 +321,17 @@ impl<'a> Market<'a> {
         from: UplinkIndex,
         to: UplinkIndex,
     ) -> Option<UplinkIndex> {
-        let machine = |uplink| self.house.gateway_of(uplink).machine;
         let candidates = self.house.vnics[at.0].standbys.iter().copied().chain([from]);
         let mut apart =
-            candidates.filter(|it| machine(*it) != machine(to) && self.house.is_open(*it));
+            candidates.filter(|it| self.house.is_apart(*it, to) && self.house.is_open(*it));
         apart.find(|it| self.loads.fits_standby(self.house, at, to, *it))
     }
 
     fn make(&mut self, it: &Move) {
         let (at, from, to) = (it.vnic, it.from, it.to);
-        self.loads.remove(self.house, at, from, self.standby[at.0]);
+        self.loads.remove(self.house, at, from, self.standby[at.0].as_slice());
         let standby = self.standby_for(at, from, to);
-        self.loads.add(self.house, at, to, standby);
+        self.loads.add(self.house, at, to, standby.as_slice());
         (self.home[at.0], self.standby[at.0]) = (Some(to), standby);
         self.take_back(at, from);
         self.residents[from.0].retain(|other| *other != at);

@@ -234,6 +234,14 @@ impl Lessor {
         ServerIndex(self.servers.len() - 1)
     }
 
+    /// The server is gone, and those behind it move up by one. It is for the caller to know that no
+    /// promise to it is in force.
+    pub fn remove(&mut self, server: ServerIndex) {
+        if server.0 < self.servers.len() {
+            self.servers.remove(server.0);
+        }
+    }
+
     /// What the server may send without a lease is another rate from now on.
     pub fn set_starter(&mut self, server: ServerIndex, starter_bps: u64) {
         if let Some(server) = self.servers.get_mut(server.0) {
@@ -279,7 +287,14 @@ impl Lessor {
         let epoch = to.next_epoch;
         to.next_epoch += 1;
         to.promises.retain(|promise| now_us < promise.until_us);
-        to.promises.push(Promise { epoch, rate_bps, until_us });
+        match to.promises.last_mut() {
+            // The same again: whichever of the two is obeyed, it is the same rate.
+            Some(last) if last.rate_bps == rate_bps => {
+                last.epoch = epoch;
+                last.until_us = last.until_us.max(until_us);
+            }
+            _ => to.promises.push(Promise { epoch, rate_bps, until_us }),
+        }
         Some(Lease { epoch, rate_bps, answers_us })
     }
 

@@ -1,13 +1,18 @@
 //! The gateway: uplink drivers, reflection filter, announcements, and its worker loop.
 
 pub mod announce;
+pub mod attached;
+pub mod bond;
 pub mod books;
-pub mod designated;
+mod down;
 pub mod driver;
 pub mod forward;
 mod gateway;
 pub mod health;
+mod homes;
 pub mod link_control;
+pub mod next_hop;
+pub mod probe;
 pub mod reflection;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -9,11 +9,10 @@
 
 use wireonce_directory::Directory;
 use wireonce_frame::MacAddr;
-use wireonce_wire::Vni;
+use wireonce_wire::{Vni, VnicId};
 
-/// True if `source`, the source MAC of a frame from outside, is one of our own
-/// vNICs of that network.
+/// Our own vNIC of that network whose address is `source`, the source MAC of a frame from outside.
 #[must_use]
-pub fn is_reflection(directory: &Directory, network: Vni, source: MacAddr) -> bool {
-    directory.lookup(network, source).is_some()
+pub fn reflected(directory: &Directory, network: Vni, source: MacAddr) -> Option<VnicId> {
+    directory.lookup(network, source).map(|entry| entry.vnic.id)
 }

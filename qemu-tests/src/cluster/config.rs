@@ -41,7 +41,9 @@ pub(super) fn house(cluster: &Cluster) -> Result<String> {
 
 /// What is the same for all hosts, but for what a rogue is not told.
 fn add_objects(cluster: &Cluster, host: Option<&Host>, file: &mut Table) -> Result<()> {
-    file.insert("network".to_owned(), Value::Array(vec![network(cluster)]));
+    let vlans = cluster.plan.vlans.iter().map(|vlan| vlan_network(*vlan));
+    let networks = std::iter::once(network(cluster)).chain(vlans);
+    file.insert("network".to_owned(), Value::Array(networks.collect()));
     let gateways = cluster.hosts.iter().filter(|other| other.role == Role::Gateway);
     let uplinks = (1..).zip(gateways).map(|(id, gateway)| uplink(cluster, host, id, gateway));
     file.insert("uplink".to_owned(), Value::Array(uplinks.collect()));
@@ -65,6 +67,7 @@ fn host_table(cluster: &Cluster, host: &Host) -> Value {
         ("private_key_file", path(&cluster.key_path(&host.name))),
         ("workers", i64::from(cluster.plan.workers).into()),
         ("control_socket", path(&cluster.control_socket(host))),
+        ("state_directory", path(cluster.dir())),
     ])
 }
 
@@ -74,6 +77,7 @@ fn fabric_table(cluster: &Cluster, host: &Host) -> Value {
         ("address", host.address.to_string().into()),
         ("paths", i64::from(cluster.plan.paths).into()),
         ("encryption", encryption.into()),
+        ("failover", cluster.plan.failover.into()),
     ])
 }
 
@@ -97,6 +101,18 @@ fn network(cluster: &Cluster) -> Value {
     table(entries)
 }
 
+fn vlan_network(vlan: u16) -> Value {
+    let vlan = i64::from(vlan);
+    let vni = VNI + vlan;
+    let name = format!("vlan-{vlan}");
+    table([
+        ("name", name.into()),
+        ("vni", vni.into()),
+        ("pool", POOL.into()),
+        ("vlan", vlan.into()),
+    ])
+}
+
 fn uplink(cluster: &Cluster, host: Option<&Host>, id: usize, gateway: &Host) -> Value {
     let driver = match cluster.plan.driver {
         UplinkDriver::Packet => "packet",
@@ -114,6 +130,9 @@ fn uplink(cluster: &Cluster, host: Option<&Host>, id: usize, gateway: &Host) -> 
     let is_rogue = rogue.zip(host).is_some_and(|(rogue, host)| rogue.name == host.name);
     if let (Some(up), false) = (cluster.plan.up, is_rogue) {
         entries.push(("up", up.into()));
+    }
+    if let Some(down) = cluster.plan.down {
+        entries.push(("down", down.into()));
     }
     table(entries)
 }
@@ -135,23 +154,33 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
     ];
     if cluster.plan.gateways > 0 {
         entries.push(("home", uplink_name(vm.home + 1).into()));
+        let standbys = vm.standbys.iter().map(|gateway| uplink_name(gateway + 1).into());
+        entries.push(("standbys", Value::Array(standbys.collect())));
     }
-    if vm.limit.is_some() {
+    if vm.limit.or(vm.down_limit).is_some() {
         entries.push(("policy", vm.name.as_str().into()));
     }
     Ok(table(entries))
 }
 
-/// The policy of a VM that has a limit; it has the VM's name.
+/// The policy of a VM that has limits; it has the VM's name.
 fn policy(vm: &super::VmPlan) -> Option<Value> {
-    let up = table([("limit", vm.limit?.into())]);
-    Some(table([("name", vm.name.as_str().into()), ("up", up)]))
+    let limits = [("up", vm.limit), ("down", vm.down_limit)];
+    let limits = limits.iter().filter_map(|(way, limit)| Some((*way, (*limit)?)));
+    let terms = limits.map(|(way, limit)| (way, table([("limit", limit.into())])));
+    let terms: Vec<(&str, Value)> = terms.collect();
+    (!terms.is_empty()).then(|| table([("name", vm.name.as_str().into())].into_iter().chain(terms)))
 }
 
 fn grant(cluster: &Cluster, server: usize, shares: i64) -> Result<Value> {
     let server = cluster.host(server)?;
-    let up = table([("shares", shares.into())]);
-    Ok(table([("pool", POOL.into()), ("server", server.name.as_str().into()), ("up", up)]))
+    let terms = table([("shares", shares.into())]);
+    Ok(table([
+        ("pool", POOL.into()),
+        ("server", server.name.as_str().into()),
+        ("up", terms.clone()),
+        ("down", terms),
+    ]))
 }
 
 fn uplink_name(id: usize) -> String {

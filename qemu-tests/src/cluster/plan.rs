@@ -19,13 +19,26 @@ pub struct VmPlan {
     pub home: usize,
     /// The most that it may send to its home, such as `20Mbit`.
     pub limit: Option<&'static str>,
+    /// The most that it may get from its home.
+    pub down_limit: Option<&'static str>,
+    /// The gateways that its standbys are on, in order.
+    pub standbys: Vec<usize>,
 }
 
 impl VmPlan {
     /// A VM with one queue pair and its home on the first gateway.
     #[must_use]
     pub fn new(name: &str, server: usize, number: u8) -> Self {
-        Self { name: name.to_owned(), server, number, queue_pairs: 1, home: 0, limit: None }
+        Self {
+            name: name.to_owned(),
+            server,
+            number,
+            queue_pairs: 1,
+            home: 0,
+            limit: None,
+            down_limit: None,
+            standbys: Vec::new(),
+        }
     }
 
     /// Its address.
@@ -87,14 +100,20 @@ pub struct Plan {
     pub backend_listens: bool,
     /// How gateways reach the outside.
     pub driver: UplinkDriver,
+    /// VLANs of the pool besides the untagged network of the VMs, each a network without vNICs.
+    pub vlans: Vec<u16>,
     /// What each uplink carries towards the outside, such as `200Mbit`; `None`: it is not shaped.
     pub up: Option<&'static str>,
-    /// Shares of the servers in the pool, from the first on; those without have the default.
+    /// What each uplink carries from the outside; `None`: it is not shaped.
+    pub down: Option<&'static str>,
+    /// Shares of the servers in the pool, both ways, from the first on; those without have the default.
     pub shares: Vec<i64>,
     /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
     pub rogue: Option<usize>,
     /// A controller keeps the house, and hosts are members of it; else each host reads a whole file.
     pub controlled: bool,
+    /// How soon a lost home is left: `default` or `fast`.
+    pub failover: &'static str,
     /// Daemons run as `nobody` with [`Self::capabilities`] and no others; else as the caller.
     pub unprivileged: bool,
 }
@@ -118,10 +137,13 @@ impl Plan {
             paths: 1,
             backend_listens: true,
             driver: UplinkDriver::Packet,
+            vlans: Vec::new(),
             up: None,
+            down: None,
             shares: Vec::new(),
             rogue: None,
             controlled: false,
+            failover: "default",
             unprivileged: false,
         }
     }

@@ -32,9 +32,15 @@ pub struct Status {
     /// Who has how much of which uplink, as it comes.
     #[serde(default)]
     pub shares: Vec<Value>,
+    /// What vNICs get from the outside, as it comes.
+    #[serde(default)]
+    pub down: Vec<Value>,
     /// Its uplinks, as they come.
     #[serde(default)]
     pub uplinks: Vec<Value>,
+    /// How its uplinks are joined with others outside, as it comes.
+    #[serde(default)]
+    pub outside: Vec<Value>,
 }
 
 /// Which configuration a daemon serves, and what became of the newest one.

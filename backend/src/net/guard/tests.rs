@@ -422,6 +422,18 @@ fn bad_headers_is_snap() {
 }
 
 #[test]
+fn a_guest_sends_no_probes_of_gateways_on_any_port() {
+    for policy in [port(), trunk(), free()] {
+        for destination in [MacAddr::BROADCAST.0, OTHER.0] {
+            drops(&policy, &ethernet(destination, 0x88b5, &[1; 60]), DropReason::ProbeForged);
+            passes(&policy, &ethernet(destination, 0x88b6, &[1; 60]));
+        }
+    }
+    let tagged = ethernet(MacAddr::BROADCAST.0, 0x8100, &[0, 1, 0x88, 0xb5]);
+    drops(&trunk(), &tagged, DropReason::ProbeForged);
+}
+
+#[test]
 fn link_control_is_dropped_both_ways_even_on_a_trunk() {
     let bridges = (0..16).chain(0x20..0x30).map(|last| [0x01, 0x80, 0xc2, 0, 0, last]);
     let cisco = [[1, 0, 0x0c, 0xcc, 0xcc, 0xcc], [1, 0, 0x0c, 0xcc, 0xcc, 0xcd]];
@@ -444,7 +456,7 @@ fn link_control_is_dropped_both_ways_even_on_a_trunk() {
         [0x01, 0, 0x0c, 0xcc, 0xcc, 0xce],
         [0x01, 0, 0x5e, 0, 0, 1],
     ] {
-        passes(&port(), &ethernet(good, 0x88b5, &[]));
+        passes(&port(), &ethernet(good, 0x88b6, &[]));
     }
 }
 

@@ -9,31 +9,20 @@
 //! **A throttled guest loses nothing**: its ring fills, and its own queueing works. But the ring
 //! is one line, and who stands behind in it may be for a VM next door. So a vNIC that has
 //! sent anything to others than its home in the last ten seconds is not stopped; its queue drops
-//! then, as [CoDel](codel) says and when it is full.
+//! then, as CoDel (`wireonce_queue`) says and when it is full.
 //!
 //! A frame that waited for over a millisecond is marked, if it can be (ECN), whoever drops.
 
-mod codel;
-mod queue;
-
-pub(super) use queue::Held;
-
 use crate::shares::{VnicShare, VnicUse, Waker};
-use queue::Queue;
 use std::sync::Arc;
-use wireonce_frame::{
-    HEAD_LEN, Headers,
-    ecn::{self, Ecn},
-    segment::WireCost,
-};
+use wireonce_frame::segment::WireCost;
+use wireonce_queue::{Held, MARK_US, Queue, burst_bits, mark};
 use wireonce_shares::Bucket;
 
-/// What the rate earns in this time may go at once.
-const BURST_US: u64 = 1_000;
-/// And one frame of the largest size, cut into segments.
-const BURST_BITS_MIN: u64 = 70_000 * 8;
-/// A frame that waited longer is marked.
-const MARK_US: u64 = 1_000;
+/// Bytes that may wait for one vNIC's share.
+const BYTES_MAX: usize = 256 << 10;
+/// Beyond that, for copies of broadcasts, which are few and small.
+const COPIES_MAX: usize = 16 << 10;
 /// So long after a frame to somebody else than the home the guest's ring is not stopped.
 const OTHERS_US: u64 = 10_000_000;
 /// Shortest and longest time between two looks while frames wait: not one wake-up for each
@@ -72,7 +61,7 @@ impl Shaped {
             share,
             waker,
             bucket: Bucket::new(rate_bps, burst_bits(rate_bps), now_us),
-            queue: Queue::new(),
+            queue: Queue::new(BYTES_MAX),
             others_us: None,
             front_is_ready: false,
         }
@@ -107,7 +96,9 @@ impl Shaped {
     /// is a broadcast's copy, which cannot wait in the ring of a guest that is stopped and is to
     /// lose nothing of what is queued.
     pub(super) fn hold(&mut self, frame: Held, dropped: &mut impl FnMut(&Held)) {
-        if self.may_stop(frame.since_us) && !self.queue.has_room_for_copy(frame.bytes.len()) {
+        if self.may_stop(frame.since_us)
+            && !self.queue.has_room_beyond(frame.bytes.len(), COPIES_MAX)
+        {
             dropped(&frame);
             return;
         }
@@ -172,6 +163,22 @@ impl Shaped {
         }
     }
 
+    /// Its rate is what `share` says from now on. What waits stays.
+    pub(super) fn use_share(&mut self, share: Arc<VnicShare>) {
+        if !Arc::ptr_eq(&self.share, &share) {
+            self.share.relieve();
+            self.share = share;
+            if !self.queue.is_empty() {
+                self.share.hold(self.queue.bytes());
+            }
+        }
+    }
+
+    /// True if it is not needed any more: the home is not shaped, and nothing waits.
+    pub(super) fn is_over(&self) -> bool {
+        self.queue.is_empty() && self.share.is_open()
+    }
+
     /// True while frames wait.
     pub(super) fn has_waiting(&self) -> bool {
         !self.queue.is_empty()
@@ -206,24 +213,6 @@ impl Shaped {
     /// Nothing else of the vNIC would stand behind a frame that waits in the ring.
     fn may_stop(&self, now_us: u64) -> bool {
         self.others_us.is_none_or(|us| now_us.saturating_sub(us) >= OTHERS_US)
-    }
-}
-
-/// What may go at once, in wire bits.
-pub(super) fn burst_bits(rate_bps: u64) -> u64 {
-    let earned = u128::from(rate_bps) * u128::from(BURST_US) / 1_000_000;
-    u64::try_from(earned).unwrap_or(u64::MAX).max(BURST_BITS_MIN)
-}
-
-/// Writes the mark "congestion experienced" into a frame whose ends understand it.
-fn mark(frame: &mut Held) {
-    if !matches!(frame.ecn, Ecn::Ect0 | Ecn::Ect1) {
-        return;
-    }
-    let len = frame.bytes.len();
-    let Some(head) = frame.bytes.get_mut(..len.min(HEAD_LEN)) else { return };
-    if let Ok(headers) = Headers::parse(head, len) {
-        ecn::write(&headers, head, Ecn::Ce);
     }
 }
 

@@ -1,9 +1,9 @@
 //! A shaper with a clock of its own: rates, order, bounds, books.
 
-use super::{queue::BYTES_MAX, *};
+use super::*;
 use crate::shares::Allowance;
 use proptest::prelude::*;
-use wireonce_frame::{Offload, sample::Sample};
+use wireonce_frame::{Offload, ecn::Ecn, sample::Sample};
 use wireonce_ledger::Amount;
 
 const MBIT: u64 = 1_000_000;
@@ -137,6 +137,24 @@ fn a_change_of_the_rate_holds_from_the_next_frame_on() {
     (1_000..2_000).for_each(|step| guest.turn(&mut shaped, 1_000, step * 1_000));
     let slack = 2 * burst_bits(200 * MBIT) + 200_000;
     assert!((guest.sent_bits - before).abs_diff(200 * MBIT) <= slack);
+}
+
+#[test]
+fn another_share_takes_over_what_waits_and_a_home_that_is_not_shaped_ends_the_shaper() {
+    let (mut shaped, before) = shaped(MBIT);
+    (0..50).for_each(|_| shaped.hold(frame(1, 1_514, 0), &mut |_| panic!("there is room")));
+    let (_, after) = self::shaped(MBIT);
+    shaped.use_share(Arc::clone(&after));
+    assert_eq!((before.in_use(0).queued_bytes, after.in_use(0).queued_bytes), (0, 50 * 1_642));
+    assert!(!shaped.is_over());
+    after.allow(Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX }, 0);
+    assert!(!shaped.is_over(), "something waits");
+    for now_us in 1..10 {
+        while let Some(cost) = shaped.next(now_us, &mut |_| ()).map(|held| held.cost) {
+            shaped.done(Some(cost), now_us);
+        }
+    }
+    assert!(shaped.is_over());
 }
 
 #[test]

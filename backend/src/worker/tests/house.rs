@@ -121,7 +121,7 @@ pub(super) fn worker() -> Worker {
 /// The tables of the only worker.
 fn tables_of(config: &Config) -> NewTables {
     let directory = Arc::new(Directory::new(config));
-    NewTables::for_workers(&directory, &Shares::default(), 1).remove(0)
+    NewTables::for_workers(&directory, &Shares::default(), &Arc::default(), 1).remove(0)
 }
 
 impl Worker {

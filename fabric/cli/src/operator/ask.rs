@@ -75,8 +75,13 @@ impl Ask {
             .parse()
             .map_err(|_| Failure::Runtime("this method does not exist".to_owned()))?;
         let answer: Answer = self.client().change(method, path, headers, body)?;
-        self.show(&answer, || text_of(&answer))?;
+        self.show_answer(&answer)?;
         Ok(answer)
+    }
+
+    /// Shows what came of a change.
+    pub(super) fn show_answer(&self, answer: &Answer) -> Result<(), Failure> {
+        self.show(answer, || text_of(answer))
     }
 }
 
@@ -94,11 +99,11 @@ fn address(url: &str) -> Result<String, String> {
 fn text_of(answer: &Answer) -> String {
     match answer {
         Answer::Unchanged => "unchanged: everything is like that already\n".to_owned(),
-        Answer::Applied { revision: 0, difference } => {
-            format!("{difference}this is a trial, nothing was changed\n")
+        Answer::Applied { revision: 0, difference, notes } => {
+            format!("{difference}{}this is a trial, nothing was changed\n", lines(notes))
         }
-        Answer::Applied { revision, difference } => {
-            format!("{difference}applied, revision {revision}\n")
+        Answer::Applied { revision, difference, notes } => {
+            format!("{difference}{}applied, revision {revision}\n", lines(notes))
         }
         Answer::Requested { request: 0, difference, why } => format!(
             "{difference}this is a trial, nothing was changed. It would be a request to the \
@@ -108,6 +113,11 @@ fn text_of(answer: &Answer) -> String {
             "{difference}not applied: it is request {request} to the network team, because {why}\n"
         ),
     }
+}
+
+/// Notes, each on its line.
+pub(super) fn lines(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("note: {note}\n")).collect()
 }
 
 /// A path with what would not stand in one as it is.
@@ -142,15 +152,15 @@ pub(super) fn cell(value: &Value) -> String {
 
 /// How long from now: `90s`, `30m`, `2h`, `7d`.
 pub(super) fn moment_after(text: &str) -> Result<Moment, Failure> {
-    let seconds = seconds_of(text)?;
+    let seconds = seconds_of("--for", text)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Ok(Moment(now.saturating_add(seconds)))
 }
 
-/// How long that is, in seconds.
-pub(super) fn seconds_of(text: &str) -> Result<u64, Failure> {
+/// The seconds of a time that was given with a flag.
+pub(super) fn seconds_of(flag: &str, text: &str) -> Result<u64, Failure> {
     seconds(text).ok_or_else(|| {
-        Failure::Input(format!("--for {text:?}: is no time; write one such as 90s, 30m, 2h or 7d"))
+        Failure::Input(format!("{flag} {text:?}: is no time; write one such as 90s, 30m, 2h or 7d"))
     })
 }
 

@@ -135,7 +135,7 @@ fn make(args: &MakeArgs) -> Result<(), Failure> {
         (_, Some(name)) => ("gateway", name),
         _ => return Err(Failure::Input("give --server NAME or --gateway NAME".to_owned())),
     };
-    let for_s = seconds_of(duration)?;
+    let for_s = seconds_of("--for", duration)?;
     let body = json!({"holder": holder, "name": name, "for_s": for_s, "rekey": rekey});
     let made: Made = ask.client().change(method("POST")?, "/v1/tokens", &JSON, body.to_string())?;
     ask.show(&made, || {
@@ -208,7 +208,7 @@ pub(crate) fn user(verb: &UserVerb) -> Result<(), Failure> {
     match verb {
         UserVerb::Make { name, role, out, ask } => {
             let directory = out.clone().unwrap_or_else(|| name.into());
-            make_user(name, role, Directory::new(directory), ask)
+            make_user(name, role, &Directory::new(directory), ask)
         }
         UserVerb::List { ask } => {
             let users: Vec<Credentials> = ask.client().get("/v1/users")?;
@@ -232,7 +232,7 @@ pub(crate) fn user(verb: &UserVerb) -> Result<(), Failure> {
 }
 
 /// The key is made here and stays here.
-fn make_user(name: &str, role: &str, directory: Directory, ask: &Ask) -> Result<(), Failure> {
+fn make_user(name: &str, role: &str, directory: &Directory, ask: &Ask) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Runtime(error.to_string());
     let key = TlsKey::generate();
     let key = key.ok_or_else(|| failed(&"the operating system gave no random bytes"))?;

@@ -3,19 +3,27 @@
 //! Tables for people; `--json` is the controller's answer as it is, for scripts. A refusal
 //! is one line on standard error and exit status 1.
 
+mod advise;
 mod ask;
 mod documents;
+mod explain;
 mod grants;
 mod members;
 mod objects;
+mod placing;
 mod requests;
+mod top;
 mod trail;
 
+pub(crate) use advise::{AdviseArgs, advise};
 pub(crate) use documents::{ApplyArgs, DiffArgs, ExportArgs, apply, backup, diff, export};
+pub(crate) use explain::{ExplainArgs, explain};
 pub(crate) use grants::GrantVerb;
-pub(crate) use members::{MemberVerb, TokenVerb, UserVerb, member, token, user};
+pub(crate) use members::{TokenVerb, UserVerb, token, user};
 pub(crate) use objects::{ObjectVerb, run as object};
+pub(crate) use placing::{HostVerb, PoolVerb, UplinkVerb, VnicVerb, host, pool, uplink, vnic};
 pub(crate) use requests::RequestVerb;
+pub(crate) use top::{TopArgs, top};
 pub(crate) use trail::{AuditArgs, WatchArgs, audit, watch};
 
 pub(crate) use grants::run as grant;

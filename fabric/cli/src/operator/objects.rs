@@ -55,8 +55,17 @@ pub(crate) enum ObjectVerb {
 /// Keys whose value is a list.
 const LISTS: &[&str] = &["addresses", "standbys", "allow"];
 /// Keys whose value is a number.
-const NUMBERS: &[&str] =
-    &["id", "port", "mtu", "vni", "vlan", "queue_pairs", "storm_frames_per_s", "shares"];
+const NUMBERS: &[&str] = &[
+    "id",
+    "port",
+    "mtu",
+    "vni",
+    "vlan",
+    "queue_pairs",
+    "storm_frames_per_s",
+    "shares",
+    "fail_back_s",
+];
 
 /// Does it.
 pub(crate) fn run(kind: Kind, verb: &ObjectVerb) -> Result<(), Failure> {
@@ -88,8 +97,8 @@ fn list(kind: Kind, ask: &Ask) -> Result<(), Failure> {
 fn columns(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Server | Kind::Gateway => &["address", "port", "machine", "port_up", "port_down"],
-        Kind::Pool => &["mtu"],
-        Kind::Uplink => &["id", "host", "pool", "interface", "up", "down", "switch"],
+        Kind::Pool => &["mtu", "rebalance"],
+        Kind::Uplink => &["id", "host", "pool", "interface", "up", "down", "switch", "draining"],
         Kind::Network => &["vni", "pool", "vlan", "mtu"],
         Kind::Policy => &["up", "down"],
         Kind::Vnic => &["id", "host", "network", "mac", "home", "standbys", "policy"],

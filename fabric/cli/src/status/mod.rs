@@ -1,5 +1,6 @@
 //! `wireonce status`: ask a running daemon, show what it says.
 
+mod outside;
 mod shares;
 mod text;
 

@@ -4,7 +4,7 @@ use super::text::Clock;
 use crate::output::{Table, scaled};
 use wireonce_ledger::{
     Status,
-    status::{ShareStatus, VnicShareStatus},
+    status::{DownStatus, ShareStatus, VnicShareStatus},
 };
 
 /// Servers on uplinks: a gateway shows all, a backend its own.
@@ -37,7 +37,8 @@ pub(super) fn servers(now: &Status, before: Option<&Status>, clock: Option<Clock
 pub(super) fn vnics(now: &Status) -> String {
     let mut table = Table::new(["SHAPED", "MAY SEND", "WANTS", "HELD BACK", "WAITING"]);
     for vnic in &now.vnics {
-        let Some(VnicShareStatus { rate_bps, demand_bps, held, queued_bytes }) = vnic.share else {
+        let Some(VnicShareStatus { rate_bps, demand_bps, held, queued_bytes, .. }) = vnic.share
+        else {
             continue;
         };
         table.row([
@@ -46,6 +47,45 @@ pub(super) fn vnics(now: &Status) -> String {
             wants(demand_bps),
             if held { "yes".to_owned() } else { "no".to_owned() },
             scaled(queued_bytes, "B"),
+        ]);
+    }
+    table.render()
+}
+
+/// vNICs, from the outside: at a gateway.
+pub(super) fn down(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String {
+    let mut table = Table::new([
+        "FROM",
+        "CARRIES",
+        "VNIC",
+        "SERVER",
+        "MAY GET",
+        "WANTS",
+        "GETS",
+        "HELD BACK",
+        "WAITING",
+        "DROPPED",
+    ]);
+    for it in &now.down {
+        let same = |old: &&DownStatus| old.uplink == it.uplink && old.vnic_id == it.vnic_id;
+        let old = before.and_then(|before| before.down.iter().find(same));
+        let gets = match (clock, old) {
+            (Some(clock), Some(old)) => rate(clock.rate(it.served_bits, old.served_bits)),
+            _ => scaled(it.served_bits / 8, "B"),
+        };
+        let carries = now.uplinks.iter().find(|uplink| uplink.name == it.uplink);
+        table.row([
+            it.uplink.clone(),
+            carries.and_then(|uplink| uplink.down_bps).map_or("-".to_owned(), rate),
+            it.vnic.clone(),
+            it.server.clone(),
+            // Nobody asks for anything but a burst.
+            if it.demand_bps == Some(0) { "-".to_owned() } else { rate(it.rate_bps) },
+            wants(it.demand_bps),
+            gets,
+            if it.held { "yes".to_owned() } else { "no".to_owned() },
+            scaled(it.queued_bytes, "B"),
+            it.dropped_frames.to_string(),
         ]);
     }
     table.render()
@@ -90,6 +130,7 @@ mod tests {
             demand_bps: None,
             held: true,
             queued_bytes: 65_000,
+            ..VnicShareStatus::default()
         };
         let vnic =
             VnicStatus { name: "vm-a".to_owned(), share: Some(held), ..VnicStatus::default() };
@@ -115,5 +156,50 @@ mod tests {
             ["SHAPED MAY SEND WANTS HELD BACK WAITING", "vm-a 20.0 Mb/s more yes 65.0 kB"]
         );
         assert_eq!(servers(&Status::default(), None, None), "");
+    }
+    #[test]
+    fn each_vnic_has_a_line_for_what_it_gets_from_the_outside() {
+        let busy = DownStatus {
+            uplink: "east-1".to_owned(),
+            server: "server-a".to_owned(),
+            vnic: "vm-a".to_owned(),
+            vnic_id: 1,
+            rate_bps: 720_000_000,
+            demand_bps: None,
+            held: true,
+            queued_bytes: 300_000,
+            served_bits: 16_000,
+            dropped_frames: 12,
+        };
+        let idle = DownStatus {
+            vnic: "vm-b".to_owned(),
+            rate_bps: 0,
+            demand_bps: Some(0),
+            held: false,
+            queued_bytes: 0,
+            dropped_frames: 0,
+            ..busy.clone()
+        };
+        let uplink = UplinkStatus {
+            name: "east-1".to_owned(),
+            down_bps: Some(1_000_000_000),
+            ..UplinkStatus::default()
+        };
+        let (uplinks, down) = (vec![uplink], vec![busy, idle]);
+        let status = Status { uplinks, down, ..Status::default() };
+        let text = self::down(&status, None, None);
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "FROM CARRIES VNIC SERVER MAY GET WANTS GETS HELD BACK WAITING DROPPED",
+                "east-1 1.00 Gb/s vm-a server-a 720 Mb/s more 2.00 kB yes 300 kB 12",
+                "east-1 1.00 Gb/s vm-b server-a - 0 b/s 2.00 kB no 0 B 0",
+            ]
+        );
+        assert_eq!(self::down(&Status::default(), None, None), "");
     }
 }

@@ -1,6 +1,6 @@
 //! A status as tables, and the sentence that says whether the ledger closes.
 
-use super::shares;
+use super::{outside, shares};
 use crate::output::{Table, duration, scaled};
 use std::{
     fmt::Write,
@@ -19,10 +19,15 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
     let clock = Clock::between(now, before);
     let mut page = header(now);
     section(&mut page, &vnics(now, before, clock));
+    section(&mut page, &homes(now));
     section(&mut page, &links(now, before, clock));
     section(&mut page, &uplinks(now, before, clock));
+    section(&mut page, &outside::next_hops(now));
+    section(&mut page, &outside::members(now));
+    section(&mut page, &outside::pairs(now));
     section(&mut page, &shares::servers(now, before, clock));
     section(&mut page, &shares::vnics(now));
+    section(&mut page, &shares::down(now, before, clock));
     section(&mut page, &ledger(&now.ledger));
     section(&mut page, &drops(&now.ledger));
     section(&mut page, &counters(now));
@@ -175,6 +180,25 @@ fn vnics(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String 
     table.render()
 }
 
+/// Which uplink each vNIC uses, and how it came there.
+fn homes(now: &Status) -> String {
+    let mut table = Table::new(["VNIC", "HOME", "DESIRED", "EPOCH", "WHY", "SINCE", "SWAPS"]);
+    for (vnic, home) in now.vnics.iter().filter_map(|vnic| Some((vnic, vnic.home.as_ref()?))) {
+        let here = home.now.clone().unwrap_or_else(|| "NOWHERE".to_owned());
+        let to = home.going.as_ref().map_or(String::new(), |to| format!(" (to {to})"));
+        table.row([
+            vnic.name.clone(),
+            here + &to,
+            home.desired.clone(),
+            home.epoch.to_string(),
+            home.why.clone(),
+            home.moved_ago_us.map_or(String::new(), |us| duration(us / 1_000_000)),
+            home.swaps.to_string(),
+        ]);
+    }
+    table.render()
+}
+
 fn links(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String {
     let mut table = Table::new([
         "LINK",
@@ -242,6 +266,8 @@ fn uplinks(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> Strin
         "TO OUTSIDE",
         "",
         "KERNEL DROPS",
+        "HEALTH",
+        "VNICS",
     ]);
     let yes = |flag| if flag { "yes" } else { "no" }.to_owned();
     for uplink in &now.uplinks {
@@ -261,9 +287,19 @@ fn uplinks(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> Strin
             outward,
             outward_packets,
             uplink.kernel_drops.to_string(),
+            health(uplink),
+            uplink.attached.to_string(),
         ]);
     }
     table.render()
+}
+
+/// How an uplink is, and why, if it is not alive.
+fn health(uplink: &UplinkStatus) -> String {
+    if uplink.causes.is_empty() {
+        return uplink.health.clone();
+    }
+    format!("{}: {}", uplink.health, uplink.causes.join(", "))
 }
 
 /// The books in frames, exact, so that anyone can add them up.
@@ -407,6 +443,7 @@ mod tests {
             tx,
             rx: Amount::ZERO,
             share: None,
+            home: None,
         };
         Status {
             role: "backend".to_owned(),

@@ -13,13 +13,13 @@ use tempfile::TempDir;
 const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
 
 /// A controller that is ended with the test.
-struct Control {
+pub(crate) struct Control {
     directory: TempDir,
     process: Option<Child>,
 }
 
 impl Control {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut control = Self { directory: tempfile::tempdir().unwrap(), process: None };
         let text = format!(
             "[control]\nstore = {:?}\nsocket = {:?}\n[[role]]\nname = \"viewer\"\nusers = [1]\n",
@@ -32,7 +32,7 @@ impl Control {
         control
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -63,7 +63,7 @@ impl Control {
     }
 
     /// What a verb prints, if it succeeds.
-    fn said(&self, args: &[&str]) -> String {
+    pub(crate) fn said(&self, args: &[&str]) -> String {
         let output = self.ask(args);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {error}");
@@ -71,7 +71,7 @@ impl Control {
     }
 
     /// The one line of a verb's refusal.
-    fn refused(&self, args: &[&str]) -> String {
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
         let output = self.ask(args);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
@@ -79,7 +79,7 @@ impl Control {
         error
     }
 
-    fn furnish(&self) {
+    pub(crate) fn furnish(&self) {
         let house = self.path("house.toml");
         self.said(&["apply", "-f", house.to_str().unwrap()]);
     }
@@ -158,6 +158,93 @@ fn verbs_show_set_and_remove() {
     assert!(error.starts_with("error: [[vnic]] \"vm-c\": does not exist"), "{error}");
     let error = control.refused(&["pool", "rm", "east"]);
     assert!(error.contains("\"east\" is the name of no [[pool]]"), "{error}");
+}
+
+#[test]
+fn a_vnic_moves_in_one_command_and_what_cannot_be_is_one_line() {
+    let control = Control::start();
+    control.furnish();
+    let tried = control.said(&["vnic", "move", "vm-a", "--to", "east-2", "--dry-run"]);
+    assert!(tried.ends_with("this is a trial, nothing was changed\n"), "{tried}");
+    let said = control.said(&["vnic", "move", "vm-a", "--to", "east-2", "--as", "virtualisation"]);
+    assert_eq!(
+        said,
+        "~ vnic vm-a\n    home: \"east-1\" -> \"east-2\"\n    standbys: [\"east-2\"] -> \
+         [\"east-1\"]\napplied, revision 2\n"
+    );
+    let error = control.refused(&["vnic", "move", "vm-a", "--to", "east-9"]);
+    assert_eq!(error, "error: [[uplink]] \"east-9\": does not exist; did you mean \"east-1\"?\n");
+    control.said(&["vnic", "move", "vm-a", "--to", "east-1"]);
+    control.said(&["vnic", "move", "vm-a", "--to", "east-2"]);
+    let error = control.refused(&["vnic", "move", "vm-a", "--to", "east-1"]);
+    assert!(error.contains("has moved 3 times within 180 s"), "{error}");
+    assert!(error.contains("it may move again at 20"), "{error}");
+}
+
+#[test]
+fn an_uplink_drains_and_a_wait_says_for_whom() {
+    let control = Control::start();
+    control.furnish();
+    let drain = ["uplink", "drain", "east-1", "--as", "network", "--wait", "--timeout", "1s"];
+    let output = control.ask(&drain);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("~ uplink east-1\n    draining: true\n"), "{said}");
+    assert!(said.contains("home: \"east-1\" -> \"east-2\""), "{said}");
+    assert!(
+        said.contains("note: nothing is kept free for the loss of the home of \"vm-a\""),
+        "{said}"
+    );
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("waiting for gateway-a: has not reported\n"), "{error}");
+    assert!(
+        error.contains("error: [[uplink]] \"east-1\": after 1 s it still waits for gateway-a"),
+        "{error}"
+    );
+    assert!(control.said(&["uplink", "list"]).contains("DRAINING"));
+    let error = control.refused(&["vnic", "move", "vm-a", "--to", "east-1"]);
+    assert!(error.contains("uplink \"east-1\" drains, and nothing new goes there"), "{error}");
+    assert!(error.ends_with("(the role `network` can)\n"), "{error}");
+    control.said(&["uplink", "undrain", "east-1"]);
+    assert!(control.said(&["uplink", "undrain", "east-1"]).starts_with("unchanged"));
+    let bad = control.ask(&["uplink", "drain", "east-1", "--wait", "--timeout", "soon"]);
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+#[test]
+fn a_gateway_drains_as_a_host_and_a_server_does_not() {
+    let control = Control::start();
+    control.furnish();
+    control.said(&["host", "drain", "gateway-a"]);
+    assert!(control.said(&["vnic", "show", "vm-a"]).contains("home: east-2"));
+    control.said(&["host", "undrain", "gateway-a"]);
+    for verb in ["drain", "undrain"] {
+        let error = control.refused(&["host", verb, "server-a"]);
+        assert!(error.contains("is a server: its vNICs stay with their VMs"), "{error}");
+    }
+    let error = control.refused(&["host", "drain", "gateway-q"]);
+    assert!(error.contains("[[gateway]] \"gateway-q\": does not exist; did you mean"), "{error}");
+}
+
+#[test]
+fn a_pool_is_rebalanced_by_hand_or_by_itself() {
+    let control = Control::start();
+    control.furnish();
+    let said = control.said(&["pool", "rebalance", "east", "--yes"]);
+    assert!(
+        said.contains("note: there is no fresh report of \"server-a\", \"server-b\""),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("nothing to move: no move would have enough more bandwidth used\n"),
+        "{said}"
+    );
+    control.said(&["pool", "set", "east", "rebalance=auto", "--as", "network"]);
+    assert!(control.said(&["pool", "list"]).contains("auto"));
+    let error = control.refused(&["pool", "set", "east", "rebalance=always"]);
+    assert!(error.contains("give `off` or `auto`"), "{error}");
+    let error = control.refused(&["pool", "rebalance", "wset"]);
+    assert!(error.contains("[[pool]] \"wset\": does not exist"), "{error}");
 }
 
 #[test]

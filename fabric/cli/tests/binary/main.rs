@@ -1,9 +1,13 @@
 //! Tests of the built program.
 
 #[cfg(test)]
+mod agents;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod control;
+#[cfg(test)]
+mod evidence;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]

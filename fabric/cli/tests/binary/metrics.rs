@@ -75,7 +75,13 @@ fn a_running_daemon_can_be_scraped() {
         assert!(page.lines().any(|it| it == line), "{line}\nis not in\n{page}");
     }
     // What documents use is there, but for what needs an uplink, an answering peer or a drop.
-    let absent_here = ["wireonce_uplink_", "wireonce_link_round_trip_", "wireonce_dropped_"];
+    let absent_here = [
+        "wireonce_uplink_",
+        "wireonce_outside_",
+        "wireonce_link_round_trip_",
+        "wireonce_dropped_",
+        "wireonce_down_",
+    ];
     for document in ["docs/grafana/wireonce.json", "docs/prometheus/alerts.yaml"] {
         let names = names(document);
         assert!(names.len() > 5, "{document} names {names:?}");

@@ -110,6 +110,13 @@ fn an_uplink_is_opened_anew_only_for_its_port() {
     assert_eq!((lines[0].as_str(), names.len()), ("uplink \"east-1\": interface", 1));
     let (lines, names) = opened(("storm_frames_per_s = 5000", "storm_frames_per_s = 6000"));
     assert_eq!((lines[0].as_str(), names.len()), ("uplink \"west-1\": storm_frames_per_s", 0));
+    let (lines, names) = opened(("up = \"1Gbit\"", "draining = true\nup = \"1Gbit\""));
+    assert_eq!((lines[0].as_str(), names.len()), ("uplink \"west-1\": draining", 0));
+    let (lines, names) =
+        opened(("mtu = 1500", "mtu = 1500\nnext_hop = \"192.0.2.1\"\nnext_hop_vlan = 7"));
+    assert_eq!((lines[0].as_str(), names.len()), ("uplink \"east-1\": next_hop, next_hop_vlan", 0));
+    let (lines, names) = opened(("mtu = 1500", "mtu = 1500\noutside_probes = false"));
+    assert_eq!((lines[0].as_str(), names.len()), ("uplink \"east-1\": outside_probes", 0));
     let (lines, names) = opened(("pool = \"east\"\n\n", "pool = \"east\"\ndesignated = true\n\n"));
     assert_eq!((lines, names.len()), (vec!["network \"blue\": designated".to_owned()], 0));
 }

@@ -33,7 +33,7 @@ refused! {
     unknown_key_of_offload: [("guest_tso", "guest_tos")] =>
         ":59: [[vnic]] \"vm-a\" [offload]: key `guest_tos`: unknown key; did you mean `guest_tso`?";
     missing_host_table: [("[host]", ""), ("name = \"server-a\"\n", ""), ("private_key_file = \"/etc/wireonce/server-a.key\"\n", ""), ("workers = 2", "")] =>
-        ": there is no table `[host]`; add it; it has the keys name, private_key_file, workers, control_socket, metrics_address";
+        ": there is no table `[host]`; add it; it has the keys name, private_key_file, workers, control_socket, metrics_address, state_directory";
     host_is_a_list: [("[host]", "[[host]]")] =>
         ":1: [host]: is a list, not a table; start it with a line `[host]`";
     peer_is_a_table: [("[[peer]]\nname = \"server-b\"\naddress = \"10.77.0.2\"\npublic_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\"\n", ""), ("[[peer]]", "[peer]")] =>
@@ -158,6 +158,16 @@ refused! {
         ":93: [[uplink]] \"west-1\": key `down`: \"2.0000000001Gbit\" is no whole bits a second; write fewer digits behind the point, or a smaller unit";
     capacity_that_no_port_has: [("2.5Gbit", "2500Tbit")] =>
         ":93: [[uplink]] \"west-1\": key `down`: \"2500Tbit\" is more than 100Tbit; write a rate from 1Mbit to 100Tbit, such as \"500Mbit\"";
+    next_hop_that_is_a_prefix: [("mtu = 1500", "next_hop = \"192.0.2.1/24\"")] =>
+        ":82: [[uplink]] \"east-1\": key `next_hop`: \"192.0.2.1/24\" is not an IP address; write the router's IPv4 or IPv6 address like \"192.0.2.1\" or \"fe80::1\"";
+    next_hop_that_is_nobody: [("mtu = 1500", "next_hop = \"ff02::1\"")] =>
+        ":82: [[uplink]] \"east-1\": key `next_hop`: ff02::1 is not the address of a router; write the router's IPv4 or IPv6 address like \"192.0.2.1\" or \"fe80::1\"";
+    next_hop_vlan_that_none_can_have: [("mtu = 1500", "next_hop = \"192.0.2.1\"\nnext_hop_vlan = 4095")] =>
+        ":83: [[uplink]] \"east-1\": key `next_hop_vlan`: 4095 is out of range; write a whole number from 1 to 4094";
+    next_hop_vlan_without_a_next_hop: [("mtu = 1500", "next_hop_vlan = 20")] =>
+        ":75: [[uplink]] \"east-1\": key `next_hop_vlan`: nobody is asked on it; add `next_hop = \"..\"` or remove `next_hop_vlan`";
+    outside_probes_as_a_word: [("mtu = 1500", "outside_probes = \"on\"")] =>
+        ":82: [[uplink]] \"east-1\": key `outside_probes`: is a string; write true or false, unquoted";
     limit_that_nobody_can_use: [("\"64kbit\"", "\"63kbit\"")] =>
         ":98: [[policy]] \"gold\" [down]: key `limit`: \"63kbit\" is less than 64kbit; write a rate from 64kbit to 100Tbit, such as \"500Mbit\"";
     limit_below_the_reservation: [("\"800Mbit\"", "\"80Mbit\"")] =>
@@ -210,6 +220,8 @@ refused! {
         ":77: [[uplink]] \"east-2\": key `name`: \"east-2\" is already the name of uplink \"east-2\" (line 71); give each uplink its own name";
     interface_twice: [("\"wo-west\"", "\"eth1\"")] =>
         ":90: [[uplink]] \"west-1\": key `interface`: \"eth1\" is already the interface of uplink \"east-1\" (line 81); give each uplink of a host its own interface";
+    draining_as_a_number: [("id = 7\n", "id = 7\ndraining = 1\n")] =>
+        ":71: [[uplink]] \"east-2\": key `draining`: is a whole number; write true or false, unquoted";
     designated_twice: [("id = 7\n", "id = 7\ndesignated = true\n"), ("id = 3\n", "id = 3\ndesignated = true\n")] =>
         ":78: [[uplink]] \"east-1\": key `designated`: uplink \"east-2\" (line 71) is already the designated one of pool \"east\"; mark at most one uplink of a pool";
     policy_name_twice: [("[[grant]]", "[[policy]]\nname = \"gold\"\n\n[[grant]]")] =>

@@ -2,8 +2,8 @@
 
 use super::{GOLDEN, edited, parse};
 use crate::{
-    Allow, Config, Direction, Driver, Encryption, FabricMtu, Holder, SocketMode, UplinkPlace,
-    VnicPlace, schema,
+    Allow, Config, Direction, Driver, Encryption, FabricMtu, Holder, NextHop, SocketMode,
+    UplinkPlace, VnicPlace, schema,
 };
 use std::{path::Path, sync::Arc};
 use wireonce_shares::Terms;
@@ -96,6 +96,24 @@ fn a_grant_is_divided_among_the_homes_of_the_servers_vnics() {
     assert_eq!(on(large, Holder::Local), Terms::default());
     assert_eq!(config.servers_on(large), [Holder::Local, peer("server-b")]);
     assert_eq!(config.servers_on(small), [peer("server-b")]);
+}
+
+#[test]
+fn who_probes_the_outside_is_said_or_follows_from_the_pool() {
+    let config = parse(&edited(&[(
+        "mtu = 1500",
+        "next_hop = \"fe80::1\"\nnext_hop_vlan = 20\noutside_probes = false",
+    )]))
+    .unwrap();
+    let uplink = |id| config.uplink(UplinkId(id)).unwrap();
+    assert!(config.probes_outside(uplink(7)), "another uplink is in the pool");
+    assert!(!config.probes_outside(uplink(3)), "it is said");
+    assert!(!config.probes_outside(uplink(9)), "it is alone");
+    let hop = NextHop { address: "fe80::1".parse().unwrap(), vlan: Some(20) };
+    assert_eq!((uplink(3).next_hop, uplink(7).next_hop), (Some(hop), None));
+    let said = ("storm_frames_per_s = 5000", "outside_probes = true");
+    let config = parse(&edited(&[said])).unwrap();
+    assert!(config.probes_outside(config.uplink(UplinkId(9)).unwrap()), "to find a loop");
 }
 
 #[test]

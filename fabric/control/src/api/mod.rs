@@ -12,9 +12,11 @@ mod changes;
 mod members;
 mod objects;
 mod openapi;
+mod placing;
 mod reports;
 mod requests;
 mod server;
+mod sight;
 mod texts;
 mod tls;
 mod trail;
@@ -65,6 +67,7 @@ struct Shared {
     renders: Arc<Semaphore>,
     /// Without `https` nobody gets a certificate.
     gatehouse: Option<Arc<members::Gatehouse>>,
+    tags: sight::Tags,
 }
 
 /// All paths.
@@ -86,7 +89,23 @@ fn router(shared: Shared) -> Router {
         .route("/v1/users/{name}/revoke", post(members::revoke_person))
         .route("/v1/grants/move", post(changes::shift))
         .route("/v1/grants/end", post(changes::end))
+        .route("/v1/now", get(sight::now))
+        .route("/v1/advice", get(sight::advice))
+        .route("/v1/vnics/{name}/explanation", get(sight::explanation))
         .route("/v1/pools/use", get(changes::pool_use))
+        .route("/v1/pools/{pool}/rebalance", get(placing::plan).post(placing::carry_out))
+        .route("/v1/vnics/{vnic}/move", post(placing::rehome))
+        .route(
+            "/v1/uplinks/{uplink}/drain",
+            get(placing::uplink_progress).post(placing::drain_uplink),
+        )
+        .route("/v1/uplinks/{uplink}/undrain", post(placing::undrain_uplink))
+        .route(
+            "/v1/gateways/{gateway}/drain",
+            get(placing::gateway_progress).post(placing::drain_gateway),
+        )
+        .route("/v1/gateways/{gateway}/undrain", post(placing::undrain_gateway))
+        .route("/v1/servers/{server}/drain", post(placing::drain_server))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{number}", get(requests::show).post(requests::answer))
         .route("/v1/audit", get(trail::audit))

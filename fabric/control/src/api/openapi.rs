@@ -1,6 +1,6 @@
 //! The description of the API, made from the code.
 
-use super::{changes, members, objects, reports, requests, texts, trail, who};
+use super::{changes, members, objects, placing, reports, requests, sight, texts, trail, who};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -36,6 +36,19 @@ use utoipa::OpenApi;
         changes::pool_use,
         reports::put,
         reports::show,
+        sight::now,
+        sight::advice,
+        sight::explanation,
+        placing::rehome,
+        placing::drain_uplink,
+        placing::undrain_uplink,
+        placing::uplink_progress,
+        placing::drain_gateway,
+        placing::undrain_gateway,
+        placing::gateway_progress,
+        placing::drain_server,
+        placing::plan,
+        placing::carry_out,
         requests::list,
         requests::show,
         requests::answer,

@@ -1,7 +1,13 @@
 //! Reports: a host's agent brings one, everybody may read it.
 
-use super::{Shared, answers::Failed, blocking, now_us, who::Who};
+use super::{
+    Shared,
+    answers::Failed,
+    blocking, now_us,
+    who::{Anyone, Who},
+};
 use crate::{
+    caller::Role,
     refusal::{Gate, Refusal},
     reports::REPORT_LEN_MAX,
 };
@@ -51,11 +57,15 @@ pub(super) fn route() -> MethodRouter<Shared> {
     super::answers::ErrorBody)))]
 pub(super) async fn put(
     State(shared): State<Shared>,
-    Who(caller): Who,
+    Anyone(caller, _): Anyone,
     Path(host): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Next>, Failed> {
-    caller.need_admin("the report of a host")?;
+    if caller.role == Role::Host {
+        caller.need_host(&host)?;
+    } else {
+        caller.need_admin("the report of a host")?;
+    }
     let body = body.map_err(|rejection| Failed(unread(&rejection)))?;
     let taken = blocking(move || {
         let state = shared.controller.state()?;

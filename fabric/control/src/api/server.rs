@@ -27,6 +27,8 @@ use wireonce_member::tls::Clock;
 
 /// How often it is looked whether a timed change ends.
 const TICK: Duration = Duration::from_secs(1);
+/// How often pools that are rebalanced by the controller are looked at.
+const ROUND: Duration = Duration::from_secs(10);
 /// How long a thread waits for the next revision before it looks whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a stop waits for answers that are on their way.
@@ -165,12 +167,15 @@ fn serve(
         waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         renders: Arc::new(Semaphore::new(RENDERS_MAX)),
         gatehouse,
+        tags: super::sight::Tags::default(),
     };
     let service = router(shared).into_make_service_with_connect_info::<Peer>();
     let over_tls = service.clone();
     runtime.block_on(async move {
         let ticking = controller.clone();
         tokio::spawn(async move { tick(ticking).await });
+        let balancing = controller.clone();
+        tokio::spawn(async move { rebalance(balancing).await });
         tokio::spawn(async move { follow(controller, revisions).await });
         if let Some(tls) = tls {
             tokio::spawn(async move {
@@ -201,6 +206,24 @@ async fn tick(controller: Controller) {
         let done = tokio::task::spawn_blocking(move || controller.tick(now())).await;
         if let Ok(Err(refusal)) = done {
             tracing::error!(%refusal, "timed changes could not be ended; they are tried again");
+        }
+    }
+}
+
+/// Moves vNICs in those pools that the controller rebalances by itself.
+async fn rebalance(controller: Controller) {
+    let mut rounds = time::interval(ROUND);
+    rounds.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let controller = controller.clone();
+        let done = tokio::task::spawn_blocking(move || controller.rebalance(now())).await;
+        match done {
+            Ok(Ok(answers)) => {
+                answers.iter().for_each(|answer| tracing::info!(?answer, "rebalanced"));
+            }
+            Ok(Err(refusal)) => tracing::warn!(%refusal, "a pool was not rebalanced"),
+            Err(_) => return,
         }
     }
 }

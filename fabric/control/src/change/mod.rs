@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Change ─> text ─> house ─> right ─> admission ─┬─> Plan: comparisons and writes
-//!            alone   together  role     room,      │      objects, timers, audit, counters
-//!            ids     of then   owner    budgets    └─> Plan: a request for the network team
+//!            alone   together  role     room, pace,│      objects, timers, audit, counters
+//!            ids     homes     owner    budgets    └─> Plan: a request for the network team
 //! ```
 //! All of this is arithmetic on a [`State`] that was read at one revision. A plan is
 //! carried out only if nobody changed the house since: each plan rewrites the key
@@ -65,6 +65,22 @@ pub enum Edit {
     Move(Move),
     /// Ends a timed change of a grant before its time.
     End(String),
+    /// Moves a vNIC to another home.
+    Rehome(Rehome),
+    /// Makes an uplink or gateway drain, or no more.
+    Drain(Kind, String, bool),
+    /// Does nothing, if the house is still that of this revision; else the change is refused.
+    Since(Revision),
+}
+
+/// A vNIC that goes to another home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rehome {
+    /// The vNIC.
+    pub vnic: String,
+    /// The uplink that is to be its home.
+    pub to: String,
 }
 
 /// A reservation that goes from one server to another.
@@ -126,6 +142,9 @@ enum Kept {
     Delete { kind: Kind, name: String, base: Base },
     Move(Move),
     End { grant: String },
+    Rehome(Rehome),
+    Drain { kind: Kind, name: String, draining: bool },
+    Since { revision: Revision },
 }
 
 impl Serialize for Edit {
@@ -139,6 +158,9 @@ impl Serialize for Edit {
             Self::Delete(kind, name, base) => Kept::Delete { kind, name, base },
             Self::Move(what) => Kept::Move(what),
             Self::End(grant) => Kept::End { grant },
+            Self::Rehome(what) => Kept::Rehome(what),
+            Self::Drain(kind, name, draining) => Kept::Drain { kind, name, draining },
+            Self::Since(revision) => Kept::Since { revision },
         };
         kept.serialize(serializer)
     }
@@ -154,6 +176,9 @@ impl<'de> Deserialize<'de> for Edit {
             Kept::Delete { kind, name, base } => Self::Delete(kind, name, base),
             Kept::Move(what) => Self::Move(what),
             Kept::End { grant } => Self::End(grant),
+            Kept::Rehome(what) => Self::Rehome(what),
+            Kept::Drain { kind, name, draining } => Self::Drain(kind, name, draining),
+            Kept::Since { revision } => Self::Since(revision),
         })
     }
 }

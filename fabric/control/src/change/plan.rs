@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     caller::{Caller, Role},
+    placing::{self, Settled, Sight},
     refusal::{Gate, Refusal},
     store::{Compare, Op, Revision},
 };
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 use wireonce_desired::{
-    Difference, Direction, Grant, House, Kind, Moment, Object, PoolUse, Rate, Wrong, bandwidth,
-    rules,
+    Difference, Direction, Grant, House, Kind, Moment, Object, ObjectDifference, PoolUse, Rate,
+    Wrong, bandwidth, rules,
 };
 
 /// In what standing a change is looked at.
@@ -22,6 +23,8 @@ use wireonce_desired::{
 pub struct Standing<'r> {
     /// The request that it was, now approved: budgets do not bind it.
     pub request: Option<&'r Request>,
+    /// What is seen of the house; without it homes are given by reservations alone.
+    pub sight: Option<&'r Sight>,
 }
 
 /// What came of a change.
@@ -36,6 +39,9 @@ pub enum Answer {
         revision: Revision,
         /// What changed.
         difference: Difference,
+        /// What else there is to know.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
     },
     /// It is beyond the budget, and waits for the network team.
     Requested {
@@ -74,14 +80,23 @@ pub fn plan(
     for edit in &change.edits {
         draft.edit(edit)?;
     }
-    let difference = Difference::between(&state.house, &draft.house);
-    if difference.is_empty() && draft.timers == state.timers {
-        return Ok(Plan { compares: vec![], ops: vec![], answer: Answer::Unchanged });
-    }
-    rules::check_together(&draft.house).map_err(|wrong| Refusal::wrong(Gate::House, wrong))?;
     let asking = standing.request.map_or(caller, |request| &request.by);
-    check_right(asking, &difference)?;
+    let asked = Difference::between(&state.house, &draft.house);
+    let settled = give_homes(state, &mut draft.house, &asked, standing.sight);
+    let difference = Difference::between(&state.house, &draft.house);
+    if settled.is_ok() {
+        if difference.is_empty() && draft.timers == state.timers {
+            return Ok(Plan { compares: vec![], ops: vec![], answer: Answer::Unchanged });
+        }
+        check_together(&draft.house, &difference)?;
+    }
+    // Who may not do it hears that first, and not that there is no room.
+    let given = settled.as_ref().map(|settled| settled.placed.clone()).unwrap_or_default();
+    check_right(asking, &difference, &given)?;
+    let settled = settled?;
     check_room(&draft.house, &draft.timers)?;
+    placing::admit(state, &draft.house, &difference)?;
+    draft.moved = placing::pace(state, &draft.house, &difference, now)?;
     if asking.effective().is_bound_by_budgets()
         && standing.request.is_none()
         && let Some(over) = timers::beyond_budget(state, &draft.house, &draft.timers)
@@ -89,9 +104,44 @@ pub fn plan(
         return request::ask(state, caller, change, &draft.house, difference, &over, now);
     }
     let request = standing.request.map(|request| request.number);
-    let ops = draft.ops(&difference, change.reason.as_ref(), request)?;
+    let why = Why { reason: change.reason.as_ref(), request, given: &given };
+    let ops = draft.ops(&difference, &why)?;
     let compares = vec![unchanged(state)];
-    Ok(Plan { compares, ops, answer: Answer::Applied { revision: 0, difference } })
+    let notes = settled.notes;
+    Ok(Plan { compares, ops, answer: Answer::Applied { revision: 0, difference, notes } })
+}
+
+/// Homes and standbys that were left out, or have to go.
+fn give_homes(
+    state: &State,
+    house: &mut House,
+    asked: &Difference,
+    sight: Option<&Sight>,
+) -> Allowed<Settled> {
+    let vnics = asked.objects.iter().filter(|object| object.kind == Kind::Vnic);
+    let asked = vnics.map(|object| object.name.clone()).collect();
+    let blind = Sight::default();
+    placing::settle(state, house, &asked, sight.unwrap_or(&blind))
+}
+
+/// The second gate. What only differs in grants and budgets, no daemon's reader is asked about.
+fn check_together(house: &House, difference: &Difference) -> Allowed<()> {
+    let is_terms = |kind| matches!(kind, Kind::Grant | Kind::Budget);
+    let done = if difference.objects.iter().all(|object| is_terms(object.kind)) {
+        let places = difference.objects.iter().map(|object| (object.kind, object.name.as_str()));
+        rules::check_these(house, places)
+    } else {
+        rules::check_together(house)
+    };
+    done.map_err(|wrong| Refusal::wrong(Gate::House, wrong))
+}
+
+/// Why a change is made, for the audit trail.
+struct Why<'w> {
+    reason: Option<&'w String>,
+    request: Option<u64>,
+    /// The vNICs that nobody asked to change.
+    given: &'w BTreeSet<String>,
 }
 
 /// That nobody changed the house since it was read.
@@ -106,6 +156,8 @@ struct Draft<'s> {
     now: Moment,
     house: House,
     timers: BTreeMap<String, Timer>,
+    /// The times of the last moves of those that move now.
+    moved: BTreeMap<String, Vec<Moment>>,
     /// Ids that were given to new objects.
     vnic_ids: BTreeSet<u64>,
     uplink_ids: BTreeSet<u64>,
@@ -120,6 +172,7 @@ impl<'s> Draft<'s> {
             now,
             house: state.house.clone(),
             timers: state.timers.clone(),
+            moved: BTreeMap::new(),
             vnic_ids: BTreeSet::new(),
             uplink_ids: BTreeSet::new(),
             counters: state.counters.clone(),
@@ -132,6 +185,15 @@ impl<'s> Draft<'s> {
             Edit::Delete(kind, name, base) => self.delete(*kind, name, *base),
             Edit::Move(what) => self.shift(what),
             Edit::End(name) => self.end(name),
+            Edit::Rehome(what) => {
+                let vnic = placing::rehomed(self.state, &self.house, what)?;
+                self.put(vnic, Base::Any)
+            }
+            Edit::Drain(kind, name, draining) => {
+                let object = placing::drained(self.state, *kind, name, *draining)?;
+                self.put(object, Base::Any)
+            }
+            Edit::Since(revision) => self.since(*revision),
         }
     }
 
@@ -188,16 +250,14 @@ impl<'s> Draft<'s> {
         let taker = self.house.grant(&to_name).cloned();
         let mut taker = taker.unwrap_or_else(|| Grant::empty(pool, to));
         for direction in directions {
-            let has = giver.reservation(*direction);
-            let Some(left) = has.checked_sub(*rate) else {
+            if giver.give(*direction, *rate).is_none() {
+                let has = giver.reservation(*direction);
                 let word = direction.word();
                 let problem = format!("reserves {has} {word}, and {rate} cannot be taken from it");
                 let remedy = format!("move at most {has}, or take it from another server");
                 return wrong(Gate::House, Kind::Grant.title(&from_name), &problem, &remedy);
-            };
-            giver.set_reservation(*direction, left);
-            let more = taker.reservation(*direction).saturating_add(*rate);
-            taker.set_reservation(*direction, more);
+            }
+            taker.take(*direction, *rate);
         }
         giver.until = *until;
         taker.until = *until;
@@ -214,6 +274,18 @@ impl<'s> Draft<'s> {
         };
         timers::restore(&mut self.house, name, &timer);
         Ok(())
+    }
+
+    /// A plan is carried out on the house that it was made for, or made again.
+    fn since(&self, revision: Revision) -> Allowed<()> {
+        let now = self.state.house_version;
+        if revision == now {
+            return Ok(());
+        }
+        let problem =
+            format!("was made for revision {revision}, and the house has revision {now} now");
+        let remedy = "have it made again, and look at it again";
+        Err(Refusal::new(Gate::Conflict, "the plan", problem, remedy))
     }
 
     /// A change that ends by itself, of an object that has none.
@@ -288,12 +360,7 @@ impl<'s> Draft<'s> {
     }
 
     /// What makes the draft so.
-    fn ops(
-        mut self,
-        difference: &Difference,
-        reason: Option<&String>,
-        request: Option<u64>,
-    ) -> Allowed<Vec<Op>> {
+    fn ops(mut self, difference: &Difference, why: &Why<'_>) -> Allowed<Vec<Op>> {
         let mut ops = Vec::new();
         for changed in &difference.objects {
             let (kind, name) = (changed.kind, changed.name.as_str());
@@ -305,6 +372,9 @@ impl<'s> Draft<'s> {
             });
             let stated = match after {
                 Some(Object::Grant(grant)) => grant.reason.clone(),
+                Some(Object::Vnic(vnic)) if why.given.contains(&vnic.name) => {
+                    Some("placed by the controller".to_owned())
+                }
                 _ => None,
             };
             let entry = AuditEntry {
@@ -320,15 +390,23 @@ impl<'s> Draft<'s> {
                 name: name.to_owned(),
                 before: before.and_then(|object| serde_json::to_value(object).ok()),
                 after: after.and_then(|object| serde_json::to_value(object).ok()),
-                reason: reason.cloned().or(stated),
-                request,
+                reason: why.reason.cloned().or(stated),
+                request: why.request,
             };
             ops.push(Op::put(AuditEntry::key(entry.number), json(&entry)?));
             self.counters.audit += 1;
+            if let (Kind::Vnic, None) = (kind, after)
+                && self.state.moved.contains_key(name)
+            {
+                ops.push(Op::delete(format!("moved/{name}")));
+            }
+        }
+        for (name, times) in &self.moved {
+            ops.push(Op::put(format!("moved/{name}"), json(times)?));
         }
         for (name, timer) in &mut self.timers {
             if self.state.timers.get(name) != Some(timer) {
-                timer.request = request;
+                timer.request = why.request;
                 ops.push(Op::put(format!("timer/{name}"), json(timer)?));
             }
         }
@@ -379,10 +457,13 @@ fn settle(
     }
 }
 
-fn check_right(caller: &Caller, difference: &Difference) -> Allowed<()> {
+/// Whether the caller's role owns what differs, but for the vNICs to which the controller gave
+/// another place: they have to go where there is one, whoever's port drains.
+fn check_right(caller: &Caller, difference: &Difference, given: &BTreeSet<String>) -> Allowed<()> {
     let role = caller.effective();
-    let Some(refused) = difference.objects.iter().find(|object| !role.may_change(object.kind))
-    else {
+    let is_given = |it: &ObjectDifference| it.kind == Kind::Vnic && given.contains(&it.name);
+    let mut asked = difference.objects.iter().filter(|object| !is_given(object));
+    let Some(refused) = asked.find(|object| !role.may_change(object.kind)) else {
         return Ok(());
     };
     let kind = refused.kind;

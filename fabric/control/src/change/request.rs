@@ -197,7 +197,7 @@ fn approve_it(
     now: Moment,
 ) -> Allowed<Plan> {
     let change = bounded(state, &request.change, decision.ceiling, decision.end)?;
-    let standing = Standing { request: Some(request) };
+    let standing = Standing { request: Some(request), sight: None };
     let mut planned = plan(state, caller, &change, standing, now)?;
     let mut counters = take_counters(&mut planned.ops, state);
     let entry = AuditEntry {
@@ -210,7 +210,8 @@ fn approve_it(
     planned.ops.push(Op::put(HOUSE, json(&counters)?));
     planned.compares = vec![unchanged(state)];
     if planned.answer == Answer::Unchanged {
-        planned.answer = Answer::Applied { revision: 0, difference: Difference::default() };
+        planned.answer =
+            Answer::Applied { revision: 0, difference: Difference::default(), notes: vec![] };
     }
     Ok(planned)
 }
@@ -233,7 +234,7 @@ fn deny_it(
         Op::put(AuditEntry::key(entry.number), json(&entry)?),
         Op::put(HOUSE, json(&counters)?),
     ];
-    let answer = Answer::Applied { revision: 0, difference: Difference::default() };
+    let answer = Answer::Applied { revision: 0, difference: Difference::default(), notes: vec![] };
     Ok(Plan { compares: vec![unchanged(state)], ops, answer })
 }
 

@@ -5,7 +5,7 @@ use crate::{
     caller::Caller,
     pki::{Credentials, Identity, Invitation},
     refusal::{Gate, Refusal},
-    store::{Entry, Range, Revision, Store},
+    store::{Entry, Event, Range, Revision, Store, StoreError},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +68,8 @@ pub struct State {
     pub invitations: BTreeMap<String, Invitation>,
     /// Who was given certificates.
     pub members: BTreeMap<Identity, Credentials>,
+    /// When vNICs last got another home, as far as that still counts.
+    pub moved: BTreeMap<String, Vec<Moment>>,
     /// Ids that vNICs have or had.
     pub vnic_ids: BTreeSet<u64>,
     /// Ids that uplinks have or had.
@@ -80,13 +82,58 @@ impl State {
     /// # Errors
     /// The store cannot be read, or holds what this version does not understand.
     pub fn read(store: &dyn Store) -> Allowed<Self> {
-        let prefixes = [HOUSE, "object/", "timer/", "request/", "token/", "member/", "used/"];
+        let prefixes =
+            [HOUSE, "object/", "timer/", "request/", "token/", "member/", "moved/", "used/"];
         let (revision, found) = store.ranges(&prefixes.map(Range::all))?;
         let mut state = Self { revision, ..Self::default() };
         for entry in found.into_iter().flatten() {
             state.take(&entry)?;
         }
         Ok(state)
+    }
+
+    /// The same with what changed since: parsing what is new costs less than everything.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds what this version does not understand.
+    pub fn followed(&self, store: &dyn Store) -> Allowed<Self> {
+        let events = match store.events("", self.revision) {
+            Ok(events) => events,
+            // Too much has changed for that.
+            Err(StoreError::Forgotten { .. }) => return Self::read(store),
+            Err(error) => return Err(error.into()),
+        };
+        let mut state = self.clone();
+        for Event { revision, key, value } in events {
+            state.revision = revision;
+            match value {
+                Some(value) => state.take(&Entry { key, value, version: revision })?,
+                None if state.forget(&key) => {}
+                None => return Self::read(store),
+            }
+        }
+        Ok(state)
+    }
+
+    /// Removes what a key kept, if the key says all of it.
+    fn forget(&mut self, key: &str) -> bool {
+        if let Some((kind, name)) = key.strip_prefix("object/").and_then(|it| it.split_once('/')) {
+            let Ok(kind) = kind.parse::<Kind>() else { return false };
+            self.versions.remove(&(kind, name.to_owned()));
+            self.house.remove(kind, name);
+        } else if let Some(grant) = key.strip_prefix("timer/") {
+            self.timers.remove(grant);
+        } else if let Some(vnic) = key.strip_prefix("moved/") {
+            self.moved.remove(vnic);
+        } else if let Some(hash) = key.strip_prefix("token/") {
+            self.invitations.remove(hash);
+        } else if let Some(number) = key.strip_prefix("request/") {
+            let Ok(number) = number.parse::<u64>() else { return false };
+            self.requests.remove(&number);
+        } else {
+            return false;
+        }
+        true
     }
 
     fn take(&mut self, entry: &Entry) -> Allowed<()> {
@@ -110,6 +157,8 @@ impl State {
         } else if key.starts_with("member/") {
             let credentials: Credentials = parse(entry)?;
             self.members.insert(credentials.identity(), credentials);
+        } else if let Some(vnic) = key.strip_prefix("moved/") {
+            self.moved.insert(vnic.to_owned(), parse(entry)?);
         } else if let Some(id) = key.strip_prefix("used/vnic/") {
             self.vnic_ids.insert(id.parse().map_err(|error| unreadable(key, error))?);
         } else if let Some(id) = key.strip_prefix("used/uplink/") {

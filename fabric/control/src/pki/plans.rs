@@ -298,6 +298,7 @@ fn pinned(state: &State, ask: &Join, rekey: bool) -> Allowed<Object> {
                 machine: None,
                 port_up: None,
                 port_down: None,
+                draining: false,
             },
         }
     };

@@ -6,8 +6,10 @@
 )]
 
 mod changes;
+mod placing;
 mod refusals;
 mod reports;
+mod texts;
 mod watching;
 
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! What a host is sent: read by the daemons' reader, and nothing that it need not know.
 
-use super::{HOUSE, house, objects};
+use super::{HOUSE, changed, house, objects};
 use crate::{House, Object, Vnic, export, read, render, rules};
 use proptest::prelude::*;
 use wireonce_config::Config;
@@ -68,6 +68,19 @@ fn what_was_promised_arrives_where_it_is_kept() {
     let gateway = config(&house(), "gateway-b");
     assert_eq!(gateway.grants.len(), 2);
     assert_eq!(gateway.vnics[0].terms(Direction::Up).shares, 200);
+}
+
+#[test]
+fn who_asks_and_who_probes_outside_arrives_where_it_is_needed() {
+    let hop = "interface = \"eth1\"\nnext_hop = \"192.0.2.1\"\nnext_hop_vlan = 20";
+    let house = changed("interface = \"eth1\"", hop).unwrap();
+    let hops = |host| config(&house, host).uplinks.iter().filter_map(|it| it.next_hop).count();
+    assert_eq!([hops("gateway-a"), hops("gateway-b")], [1, 0], "only its own gateway asks");
+    let quiet = changed("mtu = 1600", "mtu = 1600\noutside_probes = false").unwrap();
+    for (house, probes) in [(&house, true), (&quiet, false)] {
+        let config = config(house, "gateway-a");
+        assert!(config.uplinks.iter().all(|uplink| config.probes_outside(uplink) == probes));
+    }
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) enum Message {
 pub(super) struct Echo {
     /// The peer heard one that it had not heard before.
     pub(super) progressed: bool,
+    /// When the newest that it heard was sent.
+    pub(super) sent_us: Option<u64>,
     pub(super) rtt_us: Option<u64>,
 }
 
@@ -211,6 +213,7 @@ impl Live {
             Some(true) => {
                 mtu.arrived(sent.len);
                 if sent.number + 1 == hello.heard {
+                    echo.sent_us = Some(sent.at_us);
                     let passed_us = now_us.saturating_sub(sent.at_us);
                     echo.rtt_us = Some(passed_us.saturating_sub(hello.hold_us.into()));
                 }

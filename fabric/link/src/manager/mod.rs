@@ -130,6 +130,20 @@ impl<R: Random> Manager<R> {
         }
     }
 
+    /// Somebody has to know within a few of `every_us` when `peer` is gone, and keeps a session with
+    /// it; `None`: nobody has to any more.
+    pub fn urge(&mut self, now_us: u64, id: PeerId, every_us: Option<u64>) {
+        let timing = self.config.timing;
+        let Some(peer) = self.peers.get_mut(id.0).filter(|peer| !peer.gone) else { return };
+        peer.urgent = every_us.is_some();
+        peer.pace.urge(now_us, every_us, &timing);
+        peer.hello_at_us = now_us;
+        if peer.urgent {
+            self.want_at(id, now_us);
+        }
+        self.reschedule(id);
+    }
+
     /// A datagram came to the control socket. It is decrypted in place.
     pub fn datagram(&mut self, now_us: u64, from: SocketAddr, datagram: &mut [u8]) {
         let Some((header, _)) = Header::parse(datagram) else {
@@ -439,6 +453,13 @@ impl<R: Random> Manager<R> {
         if echo.progressed {
             peer.echoed_us = now_us;
         }
+        if peer.urgent && peer.current == Some(generation) {
+            // Whoever fences itself by our echoes has to have them soon; but two in one interval will do.
+            let every_us = peer.pace.every_us();
+            let next_us = peer.hello_at_us.saturating_sub(every_us / 2).max(now_us);
+            peer.hello_at_us = peer.hello_at_us.min(next_us);
+        }
+        self.outputs.push_back(Output::Hello { peer: id, echoed_us: echo.sent_us });
         let pending = peer.by_generation(generation).is_some_and(|live| live.pending);
         // A peer that was down is back when it hears us, too. Only on the current
         // session: workers have given up the keys of those before.

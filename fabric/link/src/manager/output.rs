@@ -50,6 +50,13 @@ pub enum Output {
         /// Who.
         peer: PeerId,
     },
+    /// A hello of the peer was read.
+    Hello {
+        /// Whose.
+        peer: PeerId,
+        /// When the newest of our hellos was sent that it names, if no hello before named that one.
+        echoed_us: Option<u64>,
+    },
     /// The longest datagram to this peer has changed.
     MtuChanged {
         /// Who.

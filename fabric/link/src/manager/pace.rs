@@ -56,6 +56,25 @@ impl Pace {
         }
     }
 
+    /// Somebody has to know within a few of `every_us` that the peer is gone: hellos go that often,
+    /// frames or not. `None`: as often as others.
+    pub(super) fn urge(&mut self, now_us: u64, every_us: Option<u64>, timing: &Timing) {
+        self.busy_us = every_us.map_or(timing.hello_every_us, |us| us.max(EVERY_MIN_US));
+        self.quiet_us = match every_us {
+            Some(_) => self.busy_us,
+            None => timing.quiet_hello_every_us.max(timing.hello_every_us),
+        };
+        self.mine_us = self.busy_us;
+        self.longer_from = None;
+        self.longer_heard = false;
+        self.shorter_us = now_us;
+    }
+
+    /// True if the peer does without frequent hellos, too.
+    pub(super) fn peer_rests(&self) -> bool {
+        self.theirs_us >= self.quiet_us
+    }
+
     /// Another session is used, or the peer is silent: nothing is known of its pace.
     pub(super) fn begin(&mut self, now_us: u64) {
         self.mine_us = self.busy_us;
@@ -114,7 +133,9 @@ impl Pace {
 
     /// When a peer that was last alive at `alive_us` counts as down.
     pub(super) fn down_at_us(&self, alive_us: u64) -> u64 {
-        let scaled_us = self.down_after_us.saturating_mul(self.agreed_us()) / self.busy_us.max(1);
+        // Whoever wants more hellos than we do does not make us less patient.
+        let agreed_us = self.agreed_us().max(self.busy_us);
+        let scaled_us = self.down_after_us.saturating_mul(agreed_us) / self.busy_us.max(1);
         alive_us.max(self.shorter_us).saturating_add(scaled_us)
     }
 
@@ -182,10 +203,24 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_somebody_depends_on_has_its_hellos_with_or_without_frames() {
+        let timing = Timing::default();
+        let mut pace = quiet();
+        pace.urge(10_000 * MS, Some(5_000), &timing);
+        assert_eq!((pace.every_us(), pace.announce(9)), (5 * MS, 5_000));
+        assert!(!pace.may_rest(1_000_000 * MS, 0));
+        assert_eq!(pace.down_at_us(20_000 * MS), 20_500 * MS, "sessions are no less patient");
+        pace.begin(0);
+        assert_eq!(pace.every_us(), 5 * MS, "another session is as urgent");
+        pace.urge(0, None, &timing);
+        assert_eq!(pace.announce(10), 100_000);
+    }
+
+    #[test]
     fn the_peer_wakes_us_and_may_want_more_than_we_do() {
         let mut pace = quiet();
         assert!(pace.heard(10_000 * MS, 5_000));
-        assert_eq!((pace.every_us(), pace.down_at_us(0)), (5 * MS, 10_025 * MS));
+        assert_eq!((pace.every_us(), pace.down_at_us(0)), (5 * MS, 10_500 * MS));
         assert!(pace.heard(10_000 * MS, 1), "but not as much as it likes");
         assert_eq!(pace.every_us(), MS);
     }

@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) rekey_at_us: u64,
     pub(super) hello_at_us: u64,
     pub(super) pace: Pace,
+    /// Somebody has to know soon when it is gone.
+    pub(super) urgent: bool,
     /// When a frame went or came last, or somebody wanted the peer.
     pub(super) used_us: u64,
     /// When any hello of the peer was heard.
@@ -88,6 +90,7 @@ impl Peer {
             rekey_at_us: u64::MAX,
             hello_at_us: 0,
             pace: Pace::new(&config.timing),
+            urgent: false,
             used_us: 0,
             heard_us: None,
             echoed_us: 0,
@@ -183,7 +186,9 @@ impl Peer {
 
     /// Whether nobody has needed the peer for long.
     pub(super) fn is_idle(&self, now_us: u64, timing: &Timing) -> bool {
-        self.up && now_us.saturating_sub(self.used_us) >= timing.idle_after_us
+        // A peer that wants frequent hellos has a need of its own.
+        let unused = now_us.saturating_sub(self.used_us) >= timing.idle_after_us;
+        self.up && !self.urgent && unused && self.pace.peer_rests()
     }
 
     /// Forgets what belonged to the session that is being given up. Its path is looked for

@@ -2,12 +2,14 @@ use super::*;
 use crate::sample::{GBIT, MBIT, housed, machines};
 
 fn grant(server: &str, reservation: u64, limit: u64, wants: u64) -> GrantUse {
+    let up = |up_bps| Rates { up_bps, down_bps: 0 };
     GrantUse {
         pool: "east".to_owned(),
+        pool_usable: Rates::both(5 * GBIT),
         server: server.to_owned(),
-        reservation: Rates::both(reservation),
-        limit: Rates::both(limit),
-        wants: Rates::both(wants),
+        reservation: up(reservation),
+        limit: Rates { up_bps: limit, down_bps: u64::MAX },
+        wants: up(wants),
     }
 }
 
@@ -16,42 +18,54 @@ fn all(house: &House, grants: &[GrantUse]) -> Vec<Advice> {
 }
 
 #[test]
-fn a_grant_that_starves_beside_one_that_idles_is_told_with_the_command() {
+fn a_limit_that_starves_beside_a_reservation_that_idles_is_told_with_the_command() {
     let house = machines(2, 10 * GBIT);
     let grants = [
         grant("server-a", GBIT, GBIT, 3 * GBIT),
-        grant("server-b", 4 * GBIT, 4 * GBIT, 200 * MBIT),
+        grant("server-b", 4 * GBIT, u64::MAX, 200 * MBIT),
     ];
     let advice = all(&house, &grants);
     assert_eq!(advice.len(), 1);
     assert_eq!(
         advice[0].evidence,
-        "server-a wants 3Gbit both ways of pool east and may use 1Gbit both ways; server-b may use \
-         4Gbit both ways and wants 200Mbit both ways"
+        "server-a wants 3Gbit up of pool east and may use 1Gbit; the pool has 3800Mbit to spare: \
+         server-b reserves 4Gbit and wants 200Mbit"
     );
-    let command = "wireonce grant move --pool east --from server-b --to server-a 2Gbit";
+    let command = "wireonce grant set east/server-a up.limit=3Gbit";
     assert_eq!(advice[0].command.as_deref(), Some(command));
 }
 
 #[test]
-fn what_one_gives_is_given_once() {
-    let house = machines(2, 10 * GBIT);
-    let grants = [
-        grant("a", GBIT, GBIT, 3 * GBIT),
-        grant("b", GBIT, GBIT, 2 * GBIT),
-        grant("c", 2 * GBIT, 2 * GBIT, 0),
-    ];
-    let commands: Vec<_> = all(&house, &grants).into_iter().filter_map(|it| it.command).collect();
-    assert_eq!(commands, ["wireonce grant move --pool east --from c --to a 2Gbit"]);
+fn limits_downwards_are_told_as_such() {
+    let turned = |it: GrantUse| GrantUse {
+        limit: Rates { up_bps: u64::MAX, down_bps: it.limit.up_bps },
+        wants: Rates { up_bps: 0, down_bps: it.wants.up_bps },
+        ..it
+    };
+    let advice = all(&machines(2, 10 * GBIT), &[turned(grant("a", 0, GBIT, 2 * GBIT))]);
+    let command = "wireonce grant set east/a down.limit=2Gbit";
+    assert_eq!(advice[0].command.as_deref(), Some(command));
 }
 
 #[test]
-fn nobody_is_advised_to_give_what_he_uses_or_was_not_promised() {
+fn what_a_pool_has_to_spare_is_given_once() {
     let house = machines(2, 10 * GBIT);
-    let busy = [grant("a", GBIT, GBIT, 3 * GBIT), grant("b", 4 * GBIT, 4 * GBIT, 4 * GBIT)];
+    let grants = [
+        grant("a", GBIT, GBIT, 3 * GBIT),
+        grant("b", GBIT, GBIT, 4 * GBIT),
+        grant("c", 0, GBIT, 0),
+    ];
+    let commands: Vec<_> = all(&house, &grants).into_iter().filter_map(|it| it.command).collect();
+    assert_eq!(commands, ["wireonce grant set east/b up.limit=4Gbit"]);
+}
+
+#[test]
+fn nobody_is_given_what_others_use() {
+    let house = machines(2, 10 * GBIT);
+    let busy = [grant("a", GBIT, GBIT, 3 * GBIT), grant("b", 0, u64::MAX, 4 * GBIT)];
     assert_eq!(all(&house, &busy), []);
-    let unpromised = [grant("a", GBIT, GBIT, 3 * GBIT), grant("b", 0, 4 * GBIT, 0)];
-    assert_eq!(all(&house, &unpromised), []);
+    let content = [grant("a", GBIT, GBIT, GBIT), grant("b", 0, u64::MAX, 0)];
+    assert_eq!(all(&house, &content), []);
 }
 
 #[test]

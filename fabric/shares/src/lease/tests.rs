@@ -51,6 +51,23 @@ fn a_raise_waits_for_the_cut_that_pays_for_it() {
 }
 
 #[test]
+fn equal_promises_are_one_which_lasts_as_long_as_the_last() {
+    let mut lessor = lessor();
+    lessor.set_target(A, 500 * MBIT);
+    let mut epochs = Vec::new();
+    for ms in 100..150 {
+        hear(&mut lessor, A, 0, ms * 1_000);
+        epochs.push(lessor.lease(A, ms * 1_000).unwrap().epoch);
+    }
+    assert!(epochs.is_sorted_by(|a, b| a < b), "each answer has an epoch of its own");
+    assert_eq!(lessor.servers[0].promises.len(), 1);
+    // An older epoch of the same rate is obeyed: the promise stands.
+    hear(&mut lessor, A, epochs[3], 150_000);
+    assert_eq!(lessor.promised_bps(A, 149_000 + LIFE_US - 1), 500 * MBIT);
+    assert_eq!(lessor.promised_bps(A, 150_000 + LIFE_US), 10 * MBIT);
+}
+
+#[test]
 fn a_silent_server_s_promise_is_free_when_it_has_expired_and_not_before() {
     let mut lessor = lessor();
     lessor.set_target(A, 990 * MBIT);

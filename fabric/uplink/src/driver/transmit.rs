@@ -157,18 +157,14 @@ impl Transmit {
         frame: &FrameRef<'_>,
         booking: Booking,
     ) -> Result<(), Busy> {
-        let len = VNET_LEN + usize::from(vlan::TAG_LEN) + frame.frame_len();
-        if self.in_flight() >= FRAMES_MAX
-            || self.bytes_in_flight + len > BYTES_MAX
-            || frame.frame_len() > FRAME_LEN_MAX
-        {
+        if !self.has_room(frame.frame_len()) || frame.frame_len() > FRAME_LEN_MAX {
             return Err(Busy);
         }
         let arrival = Arrival { flow, owner: booking.owner, vlan, frame };
         if self.join(&arrival, booking.amount).is_some() {
             return Ok(());
         }
-        let mut bytes = self.spare(len);
+        let mut bytes = self.spare(waiting_len(frame.frame_len()));
         compose(&mut bytes, vnet, vlan, frame);
         self.bytes_in_flight += bytes.len();
         let slot = self.book(booking);
@@ -308,6 +304,12 @@ impl Transmit {
         FRAMES_MAX.saturating_sub(self.in_flight())
     }
 
+    /// True if a frame of `len` bytes can be queued.
+    #[must_use]
+    pub fn has_room(&self, len: usize) -> bool {
+        self.in_flight() < FRAMES_MAX && self.bytes_in_flight + waiting_len(len) <= BYTES_MAX
+    }
+
     fn book(&mut self, booking: Booking) -> u16 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -340,6 +342,11 @@ impl Transmit {
             spares.push(bytes);
         }
     }
+}
+
+/// Bytes that a frame of `len` bytes takes with what stands before it.
+fn waiting_len(len: usize) -> usize {
+    VNET_LEN + usize::from(vlan::TAG_LEN) + len
 }
 
 /// What a result says, 0 or an errno, of a frame behind the header `vnet`. The bytes of

@@ -12,10 +12,8 @@
 //! checked here as if nobody had checked it before.
 
 use crate::{
-    designated::{lets_groups_in, lets_unicast_in},
-    driver::Received,
-    link_control::is_link_control,
-    reflection::is_reflection,
+    attached::Attached, driver::Received, link_control::is_link_control, probe::Gate,
+    reflection::reflected,
 };
 use wireonce_directory::{Directory, Host};
 use wireonce_frame::{
@@ -24,6 +22,7 @@ use wireonce_frame::{
     coalesce::Flow,
     ecn::{self, Ecn},
     flow_hash,
+    headers::ethertype,
     segment::{WireCost, segment_count, wire_cost},
 };
 use wireonce_ledger::{Amount, DropReason};
@@ -54,6 +53,8 @@ pub struct Out {
     pub flow: Option<Flow>,
     /// What it costs on the wire.
     pub cost: WireCost,
+    /// It is for a group: broadcast or multicast.
+    pub to_group: bool,
 }
 
 /// In to the fabric.
@@ -69,6 +70,8 @@ pub struct In {
     pub flow_hash: u32,
     /// ECN field of the frame's IP header.
     pub ecn: Ecn,
+    /// Bytes of all its headers, for what it costs on the wire.
+    pub header_len: usize,
 }
 
 /// Whom a frame from outside goes to.
@@ -80,10 +83,21 @@ pub enum Target {
     Flood(Vni),
 }
 
+/// What a frame is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'a> {
+    /// Who is where.
+    pub directory: &'a Directory,
+    /// Which vNICs use which of our uplinks now.
+    pub attached: &'a Attached,
+    /// Now, on the clock of the attachments' fences.
+    pub now_us: u64,
+}
+
 /// Decides on a frame that `peer` sent from `source` to `destination`.
 #[must_use]
 pub fn outward(
-    directory: &Directory,
+    tables: Tables<'_>,
     peer: PeerId,
     source: Endpoint,
     destination: Endpoint,
@@ -96,18 +110,18 @@ pub fn outward(
     let segments = headers
         .as_ref()
         .map_or(1, |headers| segment_count(frame.frame_len(), &frame.offload, headers));
-    let admitted = directory.admit(peer, source, destination);
+    let admitted = tables.directory.admit(peer, source, destination);
     Verdict {
         amount: Amount::frame(frame.frame_len(), segments),
         // A peer can book only on what it owns.
         account: admitted.is_ok().then_some(source).and_then(vnic_of),
         decision: admitted
-            .and_then(|vni| leave(directory, vni, source, destination, frame, head, headers)),
+            .and_then(|vni| leave(tables, vni, source, destination, frame, head, headers)),
     }
 }
 
 fn leave(
-    directory: &Directory,
+    tables: Tables<'_>,
     vni: Vni,
     source: Endpoint,
     destination: Endpoint,
@@ -119,8 +133,11 @@ fn leave(
     let Endpoint::Uplink(uplink) = destination else {
         return Err(DropReason::UnknownDestination);
     };
-    let vnic = vnic_of(source).and_then(|id| directory.vnic(id));
-    let vnic = &vnic.ok_or(DropReason::SourceNotOwned)?.vnic;
+    let directory = tables.directory;
+    let entry = vnic_of(source).and_then(|id| directory.vnic(id));
+    let entry = entry.ok_or(DropReason::SourceNotOwned)?;
+    tables.attached.egress(entry, uplink, tables.now_us)?;
+    let vnic = &entry.vnic;
     let network = &directory.network(vni).ok_or(DropReason::NetworkMismatch)?.network;
     let outside = network.outside.as_ref().ok_or(DropReason::NetworkMismatch)?;
     let headers = headers.map_err(|_| DropReason::BadHeaders)?;
@@ -132,15 +149,19 @@ fn leave(
         return Err(DropReason::SourceMac);
     }
     check_link_layer(&headers.ethernet)?;
+    if headers.ethernet.ethertype == ethertype::PROBE {
+        return Err(DropReason::ProbeForged);
+    }
+    let to_group = headers.ethernet.destination.is_group();
     let vnet = frame.offload.to_vnet(head, OffloadFeatures::ALL);
     let flow = Flow::of(&headers, head, frame.frame_len(), &frame.offload);
     let cost = wire_cost(frame.frame_len(), &frame.offload, &headers);
-    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost })
+    Ok(Out { uplink, vlan: outside.vlan, vnet, flow, cost, to_group })
 }
 
-/// Decides on a frame that came in through `uplink`.
+/// Decides on a frame that came in through the uplink that `gate` belongs to.
 #[must_use]
-pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) -> Verdict<In> {
+pub(crate) fn inward(tables: Tables<'_>, gate: &Gate, received: &Received<'_>) -> Verdict<In> {
     let len = received.frame.len();
     let drop = |reason, segments| Verdict {
         amount: Amount::frame(len, segments),
@@ -155,7 +176,7 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
         Err(error) => return drop(offload_reason(error), 1),
     };
     let segments = segment_count(len, &offload, &headers);
-    match arrive(directory, uplink, received, &headers, &offload) {
+    match arrive(tables, gate, received, &headers, &offload) {
         Ok(target) => Verdict {
             amount: Amount::frame(len, segments),
             account: match target {
@@ -168,6 +189,7 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
                 offload,
                 flow_hash: flow_hash(&headers, head),
                 ecn: ecn::read(&headers, head).unwrap_or(Ecn::NotEct),
+                header_len: headers.header_len(),
             }),
         },
         Err(reason) => drop(reason, segments),
@@ -175,12 +197,14 @@ pub fn inward(directory: &Directory, uplink: UplinkId, received: &Received<'_>) 
 }
 
 fn arrive(
-    directory: &Directory,
-    uplink: UplinkId,
+    tables: Tables<'_>,
+    gate: &Gate,
     received: &Received<'_>,
     headers: &Headers,
     offload: &Offload,
 ) -> Result<Target, DropReason> {
+    let Tables { directory, attached, now_us } = tables;
+    let uplink = gate.uplink();
     let ethernet = &headers.ethernet;
     check_link_layer(ethernet)?;
     let vni = directory.network_by_vlan(uplink, received.vlan).ok_or(DropReason::UnknownVlan)?;
@@ -188,24 +212,20 @@ fn arrive(
     if !ethernet.source.is_unicast() {
         return Err(DropReason::BadHeaders);
     }
-    if is_reflection(directory, vni, ethernet.source) {
+    if let Some(own) = reflected(directory, vni, ethernet.source) {
+        attached.heard_elsewhere(own, uplink);
         return Err(DropReason::Reflection);
     }
     offload
         .check_parsed(headers, received.frame.len(), network.network.mtu)
         .map_err(offload_reason)?;
     if ethernet.destination.is_group() {
-        if !lets_groups_in(&network.network, uplink) {
-            return Err(DropReason::NotDesignated);
-        }
+        gate.lets_groups_in()?;
         let anybody = !network.member_peers.is_empty();
         return if anybody { Ok(Target::Flood(vni)) } else { Err(DropReason::NoRoute) };
     }
     let entry = directory.lookup(vni, ethernet.destination).ok_or(DropReason::UnknownMac)?;
-    if !lets_unicast_in(&entry.vnic, uplink) {
-        return Err(DropReason::NotDesignated);
-    }
-    match entry.host {
+    match attached.server_of(entry, uplink, now_us)? {
         Host::Peer(peer) => Ok(Target::Vnic(peer, entry.vnic.id)),
         // The backend of this host is a process of its own, with a name of its own.
         Host::Local => Err(DropReason::UnknownDestination),

@@ -9,9 +9,25 @@ use wireonce_frame::{ChecksumRequest, Headers, MacAddr, Offload, VNET_HEADER_LEN
 
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 
+fn judge_in(gate: &Gate, received: &Received<'_>) -> Verdict<In> {
+    let (directory, attached) = (directory(), Attached::default());
+    inward(Tables { directory: &directory, attached: &attached, now_us: 0 }, gate, received)
+}
+
+fn judge_out(
+    peer: PeerId,
+    source: Endpoint,
+    destination: Endpoint,
+    frame: &FrameRef<'_>,
+) -> Verdict<Out> {
+    let (directory, attached) = (directory(), Attached::default());
+    let tables = Tables { directory: &directory, attached: &attached, now_us: 0 };
+    outward(tables, peer, source, destination, frame)
+}
+
 fn goes_in(uplink: UplinkId, vlan: Option<u16>, bytes: &[u8]) -> Result<Target, DropReason> {
     let received = Received { vnet: PLAIN, vlan, frame: bytes };
-    inward(&directory(), uplink, &received).decision.map(|inward| inward.target)
+    judge_in(&Gate::deaf(uplink, UP_A), &received).decision.map(|inward| inward.target)
 }
 
 fn goes_out(
@@ -22,7 +38,7 @@ fn goes_out(
 ) -> Result<Out, DropReason> {
     let parts = [bytes];
     let frame = FrameRef::new(&parts, Offload::default());
-    outward(&directory(), peer, source, Endpoint::Uplink(uplink), &frame).decision
+    judge_out(peer, source, Endpoint::Uplink(uplink), &frame).decision
 }
 
 #[test]
@@ -95,7 +111,7 @@ fn the_kernels_offload_is_checked_against_the_frame() {
     let bytes = frame(mac(1), STRANGER, 100);
     let judge = |vnet| {
         let received = Received { vnet, vlan: None, frame: &bytes };
-        inward(&directory(), UP_A, &received).decision
+        judge_in(&Gate::deaf(UP_A, UP_A), &received).decision
     };
     let open = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
     let offload = judge(open).unwrap().offload;
@@ -112,9 +128,12 @@ fn vnics_leave_through_their_home_on_their_networks_vlan() {
     let headers = Headers::parse(&out, out.len()).unwrap();
     let flow = Flow::of(&headers, &out, out.len(), &Offload::default());
     let cost = wire_cost(out.len(), &Offload::default(), &headers);
-    let through = |uplink, vlan| Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost });
+    let through = |uplink, vlan| {
+        let to_group = false;
+        Ok(Out { uplink, vlan, vnet: PLAIN, flow, cost, to_group })
+    };
     assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_A, &out), through(UP_A, None));
-    assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::NetworkMismatch));
+    assert_eq!(goes_out(SERVER_A, from_vnic(1), UP_B, &out), Err(DropReason::StaleHome));
     let out = frame(STRANGER, mac(3), 100);
     assert_eq!(goes_out(SERVER_B, from_vnic(3), UP_A, &out), through(UP_A, Some(20)));
 }
@@ -145,7 +164,7 @@ fn peers_reach_nothing_but_uplinks_of_this_gateway() {
         Endpoint::Network(vni(100)),
         Endpoint::Link,
     ] {
-        let verdict = outward(&directory(), SERVER_A, from_vnic(1), destination, &frame);
+        let verdict = judge_out(SERVER_A, from_vnic(1), destination, &frame);
         assert_eq!(verdict.decision, Err(DropReason::UnknownDestination), "{destination:?}");
     }
 }
@@ -156,7 +175,7 @@ fn a_block_whose_offload_contradicts_its_frame_does_not_leave() {
     let parts = [&bytes[..]];
     let checksum = Some(ChecksumRequest { start: 90, offset: 6 });
     let frame = FrameRef::new(&parts, Offload { checksum, ..Offload::default() });
-    let verdict = outward(&directory(), SERVER_A, from_vnic(1), Endpoint::Uplink(UP_A), &frame);
+    let verdict = judge_out(SERVER_A, from_vnic(1), Endpoint::Uplink(UP_A), &frame);
     assert_eq!(verdict.decision, Err(DropReason::BadBlock));
     assert_eq!(verdict.account, Some(vnic(1)), "the drop stands in the vNIC's book");
 }
@@ -167,5 +186,5 @@ fn nobody_books_on_what_it_does_not_own() {
     let parts = [&bytes[..]];
     let frame = FrameRef::new(&parts, Offload::default());
     let to = Endpoint::Uplink(UP_A);
-    assert_eq!(outward(&directory(), SERVER_B, from_vnic(1), to, &frame).account, None);
+    assert_eq!(judge_out(SERVER_B, from_vnic(1), to, &frame).account, None);
 }

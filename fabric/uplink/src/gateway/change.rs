@@ -8,8 +8,9 @@
 //!      └▶ uplinks that are gone: what is queued goes out, then they are closed
 //! ```
 
-use super::Gateway;
+use super::{Gateway, note_draining};
 use crate::{
+    probe::Gate,
     storm::OutsideStorm,
     worker::{Command, LocalUplink, Moves, NewRights, NewTables},
 };
@@ -52,6 +53,7 @@ impl Gateway {
         config: &Config,
         uplink: &Arc<Uplink>,
         port: &Port,
+        gate: Arc<Gate>,
         workers: usize,
     ) -> LocalUplink {
         LocalUplink {
@@ -61,12 +63,15 @@ impl Gateway {
             group: (workers > 1).then(Arc::default),
             // Its tables will say.
             police: None,
+            down: None,
+            gate,
         }
     }
 
     fn open_uplinks(&mut self, config: &Config, change: &Change) -> Result<(), String> {
         for (uplink, port) in change.uplinks_to_open() {
-            let local = Self::local_uplink(config, uplink, port, self.workers.count());
+            let gate = self.probes.gate(config, uplink);
+            let local = Self::local_uplink(config, uplink, port, gate, self.workers.count());
             let answers = self
                 .workers
                 .ask_all(|_, reply| Some(Command::Open(Box::new(local.clone()), reply)));
@@ -102,15 +107,21 @@ impl Gateway {
                 self.storms.insert(uplink.id, Arc::new(OutsideStorm::new(config, uplink)));
             }
         }
+        note_draining(config, &self.health);
         self.shares.change(config, numbers, self.now_us());
         self.shares_thread.changed();
+        self.downwards.change(config, self.now_us());
+        self.probes.change(config, numbers, self.now_us());
         let rights = |(uplink, _): (&Arc<Uplink>, &Port)| {
             let storm = Arc::clone(self.storms.get(&uplink.id)?);
-            let police = self.shares.police(uplink.id);
-            Some((uplink.id, NewRights { uplink: Arc::clone(uplink), storm, police }))
+            let (police, down) = (self.shares.police(uplink.id), self.downwards.of(uplink.id));
+            let gate = self.probes.gate(config, uplink);
+            let uplink = Arc::clone(uplink);
+            Some((uplink.id, NewRights { uplink, storm, police, down, gate }))
         };
         let tables = NewTables {
             directory: Arc::clone(&directory),
+            attached: self.homes.change(config, numbers),
             uplinks: config.local_uplinks().filter_map(rights).collect(),
             moves: Arc::new(Moves::between(&self.directory, &directory)),
         };

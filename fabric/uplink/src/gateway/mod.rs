@@ -11,7 +11,11 @@ mod tests;
 
 use crate::{
     books::{Books, Owner},
+    down::{DownThread, Downwards},
     driver::DriverError,
+    health::{Cause, Health},
+    homes::Homes,
+    probe::{Probes, ProbesThread},
     shares::{Shares, SharesThread},
     storm::OutsideStorm,
     worker::{FABRIC_TOKEN_KIND, LocalUplink, Snapshot, UplinkSnapshot, Worker, WorkerConfig},
@@ -20,7 +24,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, mpsc::Sender},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 use wireonce_config::{Config, Driver, Port, Uplink};
 use wireonce_directory::{Directory, PeerNumbers};
@@ -29,9 +34,14 @@ use wireonce_ledger::{
     Account, Amount, Stage, Status,
     status::{LedgerRow, UplinkStatus},
 };
-use wireonce_link::FabricError;
+use wireonce_link::{FabricError, StaticKey};
 use wireonce_ring::RingError;
 use wireonce_wire::{Endpoint, UplinkId};
+
+/// A gateway that ends waits so long for vNICs to go elsewhere.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// And looks so often whether they have.
+const LEAVE_POLL: Duration = Duration::from_millis(2);
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +89,13 @@ pub struct Gateway {
     directory: Arc<Directory>,
     shares: Shares,
     shares_thread: SharesThread,
+    downwards: Downwards,
+    down_thread: DownThread,
+    /// How the uplinks are.
+    health: Health,
+    homes: Homes,
+    probes: Probes,
+    probes_thread: ProbesThread,
     host: FabricHost,
     workers: Workers<Worker>,
     /// What the outside may send to everybody, for each uplink.
@@ -88,6 +105,14 @@ pub struct Gateway {
     started: Instant,
 }
 
+/// What the operator wants of each uplink is part of its health.
+fn note_draining(config: &Config, health: &Health) {
+    for (uplink, _) in config.local_uplinks() {
+        let note = if uplink.draining { Health::set } else { Health::clear };
+        note(health, uplink.id, Cause::Draining);
+    }
+}
+
 impl Gateway {
     /// Opens this host's uplinks and starts to carry frames. Should a worker fail
     /// later, it says so on `failed`: stop the gateway then.
@@ -95,40 +120,71 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]; nothing is left running then.
     pub fn start(config: &Arc<Config>, failed: &Sender<String>) -> Result<Self, GatewayError> {
-        let count = config.host.workers.max(1);
-        let started = Instant::now();
-        let shares = Shares::new(config, &PeerNumbers::in_order(config), 0);
-        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
-            police: shares.police(uplink.id),
-            ..Self::local_uplink(config, uplink, port, count.into())
-        };
-        let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         // With a controller they may come at any time.
-        if uplinks.is_empty() && config.control.is_none() {
+        if config.local_uplinks().next().is_none() && config.control.is_none() {
             let (origin, host) = (config.origin.clone(), config.host.name.clone());
             return Err(GatewayError::NoUplinks { origin, host });
         }
+        let count = config.host.workers.max(1);
+        let started = Instant::now();
+        let numbers = PeerNumbers::in_order(config);
+        let shares = Shares::new(config, &numbers, 0);
+        let downwards = Downwards::new(config, 0);
+        let health = Health::default();
+        note_draining(config, &health);
+        let homes = Homes::new(&health, started);
+        let key = StaticKey::load(&config.host.private_key_file).map_err(HostError::from)?;
+        let (probes, probes_inbox) = Probes::new(config, &numbers, key, &health);
+        let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
+            police: shares.police(uplink.id),
+            down: downwards.of(uplink.id),
+            ..Self::local_uplink(config, uplink, port, probes.gate(config, uplink), count.into())
+        };
+        let uplinks: Vec<LocalUplink> = config.local_uplinks().map(local).collect();
         let directory = Arc::new(Directory::new(config));
+        let attached = homes.change(config, &numbers);
         let workers = Workers::start("gateway", count, failed, |seat| {
             let settings = WorkerConfig {
                 fabric: FabricHost::worker_config(config, seat.number, FABRIC_TOKEN_KIND),
                 directory: Arc::clone(&directory),
+                attached: Arc::clone(&attached),
                 uplinks: uplinks.clone(),
                 clock: started,
             };
             move || Worker::new(&settings, seat)
         })?;
         let (ears, inbox) = Shares::ears(workers.postman());
-        let host = FabricHost::start(config, Box::new(ears))?;
+        if let Some(announcer) = workers.mailbox(0) {
+            homes.set_announcer(announcer.clone());
+        }
+        let host = FabricHost::start(config, Box::new(probes.ears(homes.ears(ears))), started)?;
+        homes.set_agent(host.agent());
         let shares_thread = shares
             .start(inbox, host.agent(), started)
             .map_err(|source| GatewayError::System { action: "start the shares thread", source })?;
+        let down_thread = downwards.start(started).map_err(|source| {
+            let action = "start the thread that divides bandwidth downwards";
+            GatewayError::System { action, source }
+        })?;
+        let bonds = shares.clone();
+        let part_changed = move |uplink, part| bonds.set_part(uplink, part);
+        let first = workers.mailbox(0).cloned();
+        let first = first.ok_or(HostError::Workers(count))?;
+        let probes_thread = probes
+            .start(probes_inbox, host.agent(), first, started, part_changed)
+            .map_err(|source| GatewayError::System { action: "start the probes thread", source })?;
         let storms = uplinks.iter().map(|it| (it.uplink.id, Arc::clone(&it.storm))).collect();
         Ok(Self {
             config: Arc::clone(config),
             directory,
             shares,
             shares_thread,
+            downwards,
+            down_thread,
+            health,
+            homes,
+            probes,
+            probes_thread,
             host,
             workers,
             storms,
@@ -140,6 +196,21 @@ impl Gateway {
     /// This process's clock.
     pub(super) fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets vNICs that can go elsewhere go, and says goodbye for the uplinks.
+    fn send_away(&self) {
+        let set = |cause| {
+            for (uplink, _) in self.config.local_uplinks() {
+                self.health.set(uplink.id, cause);
+            }
+        };
+        set(Cause::GoneSoon);
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        while self.homes.movable() > 0 && Instant::now() < deadline {
+            thread::sleep(LEAVE_POLL);
+        }
+        set(Cause::Stopping);
     }
 
     /// The name and number of an account.
@@ -158,8 +229,15 @@ impl Gateway {
         }
     }
 
+    /// For at least one network, and now.
+    fn lets_broadcast_in(&self, uplink: &Uplink) -> bool {
+        let mut outsides = self.config.networks.iter().filter_map(|it| it.outside.as_ref());
+        outsides.any(|outside| outside.pool == uplink.pool) && self.probes.is_designated(uplink.id)
+    }
+
     fn uplink_status(&self, uplink: &Uplink, port: &Port, snapshots: &[Snapshot]) -> UplinkStatus {
         let mine = || snapshots.iter().flat_map(|s| &s.uplinks).filter(|u| u.id == uplink.id);
+        let (next_hop, members) = self.probes.of_uplink(uplink.id);
         let (mut inward, mut outward) = (Amount::ZERO, Amount::ZERO);
         for snapshot in mine() {
             inward += snapshot.inward;
@@ -174,13 +252,17 @@ impl Gateway {
             },
             interface: port.interface.clone(),
             carrier: mine().any(|snapshot| snapshot.carrier),
-            designated: self.config.networks.iter().any(|network| {
-                network.outside.as_ref().is_some_and(|o| o.designated.id == uplink.id)
-            }),
+            designated: self.lets_broadcast_in(uplink),
             inward,
-            up_bps: uplink.up_bps,
+            up_bps: self.shares.up_bps(uplink),
+            down_bps: uplink.down_bps,
             outward,
+            next_hop,
+            members,
             kernel_drops: mine().map(|snapshot| snapshot.counters.kernel_drops).sum(),
+            health: self.health.state(uplink.id).name().to_owned(),
+            causes: self.health.causes(uplink.id).iter().map(|it| it.name().to_owned()).collect(),
+            attached: self.homes.attached(uplink.id) as u64,
         }
     }
 }
@@ -203,13 +285,14 @@ impl Daemon for Gateway {
         count_uplinks(&mut counters, snapshots.iter().flat_map(|snapshot| &snapshot.uplinks));
         let elapsed = self.started.elapsed();
         let sampled_at_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        Status {
+        let mut status = Status {
             role: "gateway".to_owned(),
             host: self.config.host.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             sampled_at_us,
             shares: self.shares.status(&self.config, sampled_at_us),
+            down: self.downwards.status(),
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
             uplinks: self
@@ -220,7 +303,9 @@ impl Daemon for Gateway {
             ledger: accounts.into_iter().map(row).collect(),
             counters,
             ..Status::default()
-        }
+        };
+        self.probes.tell(&mut status);
+        status
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<Applied, ApplyError> {
@@ -228,9 +313,12 @@ impl Daemon for Gateway {
     }
 
     fn stop(self) {
+        self.send_away();
         // Peers hear no more hellos first, then the workers end.
+        drop(self.probes_thread);
         self.host.stop();
         drop(self.shares_thread);
+        drop(self.down_thread);
         drop(self.workers);
     }
 }

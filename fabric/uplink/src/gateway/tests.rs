@@ -6,8 +6,10 @@
 mod bed;
 mod change;
 mod clear_text;
+mod downwards;
 mod inward;
 mod pool;
+mod probes;
 mod server;
 
 use super::*;

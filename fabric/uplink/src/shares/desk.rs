@@ -3,6 +3,7 @@
 //! A report is answered with a lease. What a server wants counts while its reports come; of
 //! one that is silent or idle the share is lent to others, but for its starter.
 
+use crate::bond::Part;
 use wireonce_config::{Config, Direction, Holder, Uplink};
 use wireonce_directory::PeerNumbers;
 use wireonce_link::PeerId;
@@ -13,6 +14,8 @@ use wireonce_shares::{
 
 /// A server that has not reported for so long wants nothing.
 const SILENT_US: u64 = 60_000;
+/// A server that reports more often is heard, and answered as often as this.
+const ANSWER_US: u64 = 1_000;
 /// All shares are computed anew at most once in this time for each 16 servers.
 const COMPUTE_US: u64 = 1_000;
 
@@ -20,6 +23,9 @@ const COMPUTE_US: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) uplink: u32,
+    /// What is usable while all members of a bond are there.
+    whole_bps: u64,
+    part: Part,
     usable_bps: u64,
     servers: Vec<Server>,
     lessor: Lessor,
@@ -36,7 +42,11 @@ struct Server {
     demand: Demand,
     /// When it reported last.
     heard_us: Option<u64>,
+    /// When it was answered last.
+    answered_us: Option<u64>,
     served_bits: u64,
+    /// It has nobody at home here any more.
+    gone: bool,
 }
 
 /// What one server has, for people.
@@ -45,6 +55,7 @@ pub(super) struct Standing<'a> {
     pub(super) peer: PeerId,
     pub(super) name: &'a str,
     pub(super) promised_bps: u64,
+    pub(super) reservation_bps: u64,
     pub(super) starter_bps: u64,
     pub(super) demand: Demand,
     pub(super) served_bits: u64,
@@ -63,6 +74,8 @@ impl Desk {
         let lessor = Lessor::new(usable_bps, &[], LeaseTiming::default(), first_epoch, now_us);
         let mut desk = Self {
             uplink: uplink.id.0,
+            whole_bps: usable_bps,
+            part: Part::WHOLE,
             usable_bps,
             servers: Vec::new(),
             lessor,
@@ -76,9 +89,8 @@ impl Desk {
     /// who has less now is cut first, who has more is raised when that has paid for it.
     pub(super) fn change(&mut self, config: &Config, numbers: &PeerNumbers, uplink: &Uplink) {
         let Some(usable_bps) = uplink.usable_bps(Direction::Up) else { return };
-        self.usable_bps = usable_bps;
-        self.lessor.set_usable(usable_bps);
-        self.computed_us = None;
+        self.whole_bps = usable_bps;
+        self.set_part(self.part);
         let holders = config.servers_on(uplink);
         let starter_bps = starter_bps(usable_bps, holders.len());
         for (at, server) in self.servers.iter_mut().enumerate() {
@@ -91,7 +103,8 @@ impl Desk {
             let terms = config.terms_on(uplink, holder, Direction::Up);
             let starter_bps = terms.limited(starter_bps);
             if let Some(at) = self.servers.iter().position(|server| server.peer == id) {
-                (self.servers[at].terms, self.servers[at].starter_bps) = (terms, starter_bps);
+                let server = &mut self.servers[at];
+                (server.terms, server.starter_bps, server.gone) = (terms, starter_bps, false);
                 self.lessor.set_starter(ServerIndex(at), starter_bps);
             } else {
                 self.servers.push(Server::new(id, &peer.name, terms, starter_bps));
@@ -100,7 +113,28 @@ impl Desk {
         }
     }
 
-    /// A report came from `peer`; the lease that answers it.
+    /// Only a part of the capacity is there: some members of a bond have no link. Starters stay.
+    pub(super) fn set_part(&mut self, part: Part) {
+        self.part = part;
+        self.usable_bps = part.of(self.whole_bps);
+        self.lessor.set_usable(self.usable_bps);
+        self.computed_us = None;
+    }
+
+    /// Forgets servers that left, when what they were promised has run out.
+    pub(super) fn sweep(&mut self, now_us: u64) {
+        let Self { servers, lessor, .. } = self;
+        for at in (0..servers.len()).rev() {
+            let index = ServerIndex(at);
+            if servers[at].gone && lessor.promised_bps(index, now_us) == 0 {
+                servers.remove(at);
+                lessor.remove(index);
+            }
+        }
+    }
+
+    /// A report came from `peer`; the lease that answers it, unless one just has: who reports
+    /// without a pause would keep us from all others. What it acknowledges counts in any case.
     pub(super) fn report(
         &mut self,
         peer: PeerId,
@@ -120,9 +154,19 @@ impl Desk {
         let starter_bps = server.starter_bps;
         let Report { sent_us, obeyed } = message.report;
         self.lessor.hear(index, Report { sent_us, obeyed }, now_us);
+        if server.answered_us.is_some_and(|us| now_us < us.saturating_add(ANSWER_US)) {
+            return None;
+        }
+        server.answered_us = Some(now_us);
         self.compute(now_us);
         let lease = self.lessor.lease(index, now_us)?;
         Some(LeaseMessage { uplink: self.uplink, life: message.life, lease, starter_bps })
+    }
+
+    /// The most that a server may be sending now.
+    pub(super) fn promised_bps(&self, peer: PeerId, now_us: u64) -> u64 {
+        let at = self.servers.iter().position(|server| server.peer == peer);
+        at.map_or(0, |at| self.lessor.promised_bps(ServerIndex(at), now_us))
     }
 
     /// The most that each server may be sending now, in their order.
@@ -131,6 +175,7 @@ impl Desk {
             peer: server.peer,
             name: &server.name,
             promised_bps: self.lessor.promised_bps(ServerIndex(at), now_us),
+            reservation_bps: server.terms.reservation_bps,
             starter_bps: server.starter_bps,
             demand: server.demand_at(now_us),
             served_bits: server.served_bits,
@@ -170,7 +215,9 @@ impl Server {
             life: None,
             demand: Demand::Bps(0),
             heard_us: None,
+            answered_us: None,
             served_bits: 0,
+            gone: false,
         }
     }
 
@@ -178,6 +225,7 @@ impl Server {
     fn leave(&mut self) {
         self.terms = Terms { reservation_bps: 0, limit_bps: Some(0), ..self.terms };
         self.starter_bps = 0;
+        self.gone = true;
     }
 
     fn demand_at(&self, now_us: u64) -> Demand {

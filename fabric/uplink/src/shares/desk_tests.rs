@@ -60,7 +60,8 @@ impl Tester {
             demand,
             packets: 0,
         };
-        let answer = desk.report(peer, &message, now_us).unwrap();
+        // Who was answered just now is only heard.
+        let Some(answer) = desk.report(peer, &message, now_us) else { return self.rate_bps };
         assert_eq!(answer.life, self.life);
         (self.obeyed, self.rate_bps) = (answer.lease.epoch, answer.lease.rate_bps);
         self.rate_bps
@@ -136,6 +137,23 @@ fn a_server_that_wants_little_has_headroom_and_its_reservation_when_it_wants_it(
 }
 
 #[test]
+fn what_is_promised_follows_the_part_that_is_there() {
+    let (mut desk, mut servers) = (desk(GRANTS), [Tester::new(1), Tester::new(2)]);
+    let both = [Some(Demand::Unbounded); 2];
+    let mut now_us = 100_000;
+    run(&mut desk, &mut servers, both, &mut now_us, 4);
+    desk.set_part(Part { live: 1, all: 2 });
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 4), [74_250_000, 24_750_000]);
+    // Another configuration does not bring the lost half back.
+    let config = config(GRANTS);
+    let uplink = config.uplink(UplinkId(7)).unwrap();
+    desk.change(&config, &PeerNumbers::in_order(&config), uplink);
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 4), [74_250_000, 24_750_000]);
+    desk.set_part(Part::WHOLE);
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 4), [148_500_000, 49_500_000]);
+}
+
+#[test]
 fn a_peer_that_uses_no_uplink_here_gets_no_answer() {
     let mut desk = desk("");
     let report = Report { sent_us: 0, obeyed: 0 };
@@ -187,4 +205,58 @@ fn a_server_that_came_later_is_leased_to_and_one_that_left_is_not() {
     change(&mut desk, &without);
     let [a, b] = run(&mut desk, &mut servers, [Some(Demand::Unbounded); 2], &mut now_us, 6);
     assert!(a == 0 && b > 195 * MBIT, "{a} {b}");
+}
+
+#[test]
+fn who_reports_without_a_pause_is_answered_once_a_millisecond_and_heard_each_time() {
+    let mut desk = desk(GRANTS);
+    let mut now_us = 100_000;
+    let mut flood = |desk: &mut Desk, obeyed| {
+        let report = |now_us| Report { sent_us: now_us, obeyed };
+        let message = |report| ReportMessage {
+            uplink: 7,
+            life: 1,
+            report,
+            served_bits: 0,
+            demand: Demand::Unbounded,
+            packets: 0,
+        };
+        let mut answers = Vec::new();
+        for _ in 0..1_000 {
+            now_us += 10;
+            answers.extend(desk.report(A, &message(report(now_us)), now_us));
+        }
+        answers
+    };
+    let answers = flood(&mut desk, 0);
+    assert_eq!(answers.len(), 10);
+    let alone_bps = answers.last().unwrap().lease.rate_bps;
+    // The other comes; the flood acknowledges its cut, so the other is raised.
+    let mut other = Tester::new(2);
+    other.report(&mut desk, B, Demand::Unbounded, 110_000);
+    let cut = flood(&mut desk, 0).pop().unwrap().lease;
+    assert!(cut.rate_bps < alone_bps);
+    flood(&mut desk, cut.epoch);
+    assert_eq!(other.report(&mut desk, B, Demand::Unbounded, 130_000), 49_500_000);
+}
+
+#[test]
+fn a_server_that_left_is_forgotten_when_its_promise_has_run_out() {
+    let mut desk = desk(GRANTS);
+    let mut servers = [Tester::new(1), Tester::new(2)];
+    let mut now_us = 100_000;
+    run(&mut desk, &mut servers, [Some(Demand::Unbounded); 2], &mut now_us, 4);
+    let mut without = config(GRANTS);
+    without.vnics.retain(|vnic| vnic.name == "v2");
+    change(&mut desk, &without);
+    desk.sweep(now_us);
+    assert_eq!(desk.standings(now_us).count(), 2, "it may be sending");
+    desk.sweep(now_us + 60_000);
+    let left: Vec<_> = desk.standings(now_us).map(|standing| standing.name.to_owned()).collect();
+    assert_eq!(left, ["b"]);
+    let b = [None, Some(Demand::Unbounded)];
+    assert!(run(&mut desk, &mut servers, b, &mut now_us, 20)[1] > 195 * MBIT);
+    change(&mut desk, &config(GRANTS));
+    let both = [Some(Demand::Unbounded); 2];
+    assert_eq!(run(&mut desk, &mut servers, both, &mut now_us, 6), [148_500_000, 49_500_000]);
 }

@@ -14,8 +14,10 @@ mod police;
 
 pub(crate) use police::Police;
 
+use crate::bond::Part;
 use desk::{Desk, Standing};
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
@@ -48,6 +50,8 @@ struct Counter {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shares {
     counters: Arc<Mutex<Vec<Counter>>>,
+    /// Of uplinks of which not all is there: bonds with members that have no link.
+    parts: Arc<Mutex<BTreeMap<UplinkId, Part>>>,
 }
 
 /// The running thread. It ends when this is dropped.
@@ -110,19 +114,43 @@ impl Shares {
         let desk = |uplink: &Arc<Uplink>| {
             let known = before.iter().position(|counter| counter.desk.uplink == uplink.id.0);
             let Some(at) = known.filter(|_| uplink.usable_bps(Direction::Up).is_some()) else {
-                return Desk::new(config, numbers, uplink, first_epoch, now_us);
+                return (Desk::new(config, numbers, uplink, first_epoch, now_us), None);
             };
-            let mut desk = before.swap_remove(at).desk;
+            let Counter { mut desk, police } = before.swap_remove(at);
             desk.change(config, numbers, uplink);
-            Some(desk)
+            desk.sweep(now_us);
+            (Some(desk), Some(police))
         };
         let desks = config.local_uplinks().map(|(uplink, _)| uplink);
         let desks: Vec<_> = desks.map(desk).zip(config.local_uplinks()).collect();
-        for (desk, (uplink, _)) in desks {
+        for ((desk, before), (uplink, _)) in desks {
             let Some(desk) = desk else { continue };
-            let police = Arc::new(police_of(config, numbers, uplink, &desk, now_us));
+            let mut desk = desk;
+            desk.set_part(self.part(uplink.id));
+            let police = police_of(config, numbers, uplink, &desk, before.as_deref(), now_us);
+            let police = Arc::new(police);
             counters.push(Counter { desk, police });
         }
+    }
+
+    /// Only a part of what `uplink` carries is there, or all of it again. What is promised
+    /// follows at the next report; promises beyond it run out.
+    pub(crate) fn set_part(&self, uplink: UplinkId, part: Part) {
+        lock(&self.parts).insert(uplink, part);
+        let mut counters = lock(&self.counters);
+        let counter = counters.iter_mut().find(|counter| counter.desk.uplink == uplink.0);
+        if let Some(counter) = counter {
+            counter.desk.set_part(part);
+        }
+    }
+
+    /// What `uplink` can carry towards the outside now; `None`: it is not shaped.
+    pub(crate) fn up_bps(&self, uplink: &Uplink) -> Option<u64> {
+        uplink.up_bps.map(|bps| self.part(uplink.id).of(bps))
+    }
+
+    fn part(&self, uplink: UplinkId) -> Part {
+        lock(&self.parts).get(&uplink).copied().unwrap_or(Part::WHOLE)
     }
 
     /// What frames for an uplink have to pass; `None` if it is not shaped.
@@ -178,22 +206,25 @@ impl Shares {
     }
 }
 
-/// Meters of all vNICs whose home is `uplink`.
+/// Meters of all vNICs whose home or standby is `uplink`; those from `before` go on.
 fn police_of(
     config: &Config,
     numbers: &PeerNumbers,
     uplink: &Uplink,
     desk: &Desk,
+    before: Option<&Police>,
     now_us: u64,
 ) -> Police {
     let mut police = Police::default();
     for vnic in &config.vnics {
-        let at_home = vnic.home.as_ref().is_some_and(|home| home.id == uplink.id);
-        if let (true, VnicPlace::Peer(peer)) = (at_home, &vnic.place)
+        if let (true, VnicPlace::Peer(peer)) = (vnic.may_attach(uplink), &vnic.place)
             && let Some(peer) = numbers.get(peer)
         {
-            police.add(vnic.id, peer, vnic.terms(Direction::Up).limit_bps);
+            police.add(before, vnic.id, peer, vnic.terms(Direction::Up).limit_bps);
         }
+    }
+    for standing in desk.standings(now_us) {
+        police.reserve(standing.peer, standing.reservation_bps, now_us);
     }
     set_rates(desk, &police, now_us);
     police
@@ -237,9 +268,10 @@ impl Thread {
                 continue;
             }
             looked_us = now_us;
-            let counters = lock(&self.counters);
+            let mut counters = lock(&self.counters);
             let mut busy = false;
-            for counter in counters.iter() {
+            for counter in counters.iter_mut() {
+                counter.desk.sweep(now_us);
                 set_rates(&counter.desk, &counter.police, now_us);
                 busy |= counter.desk.is_busy(now_us);
             }
@@ -254,7 +286,7 @@ impl Thread {
         let Some(counter) = counter else { return };
         let Some(lease) = counter.desk.report(peer, report, now_us) else { return };
         // Before the server knows of a raise, its meter does.
-        set_rates(&counter.desk, &counter.police, now_us);
+        counter.police.set_rate(peer, counter.desk.promised_bps(peer, now_us), now_us);
         self.agent.send(peer, BANDWIDTH_CHANNEL, Message::Lease(lease).emit().to_vec());
     }
 
@@ -283,6 +315,6 @@ impl Drop for SharesThread {
 }
 
 /// Held by the shares thread for a report, and by the status server for a look.
-fn lock(counters: &Mutex<Vec<Counter>>) -> MutexGuard<'_, Vec<Counter>> {
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,10 @@
 //! ```
 
 use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 use wireonce_link::PeerId;
 use wireonce_wire::VnicId;
 
@@ -28,34 +31,76 @@ const CLOCK_TOLERANCE: u64 = 1_000;
 /// Who is policed on one uplink.
 #[derive(Debug, Default)]
 pub(crate) struct Police {
-    servers: FxHashMap<usize, Meter>,
-    limits: FxHashMap<VnicId, Meter>,
+    servers: FxHashMap<usize, Server>,
+    limits: FxHashMap<VnicId, Arc<Meter>>,
+}
+
+/// The meters of one server.
+#[derive(Debug, Clone, Default)]
+struct Server {
+    promised: Arc<Meter>,
+    /// What goes first when the port is full.
+    reserved: Arc<Meter>,
 }
 
 /// What passes at a rate and with a burst.
 #[derive(Debug, Default)]
 struct Meter {
     rate_bps: AtomicU64,
-    burst_bits: u64,
+    burst_bits: AtomicU64,
     paid: AtomicU64,
 }
 
 impl Police {
     /// A vNIC that `server` has. It adds a frame to what may come at once. Servers without any
-    /// do not pass, and those with one have no rate yet.
-    pub(super) fn add(&mut self, vnic: VnicId, server: PeerId, limit_bps: Option<u64>) {
-        self.servers.entry(server.0).or_default().burst_bits += BURST_BITS;
+    /// do not pass, and those with one have no rate yet. Meters that `before` has for the same
+    /// are used on: another configuration is no new burst.
+    pub(crate) fn add(
+        &mut self,
+        before: Option<&Self>,
+        vnic: VnicId,
+        server: PeerId,
+        limit_bps: Option<u64>,
+    ) {
+        let known = || before.and_then(|before| before.servers.get(&server.0)).cloned();
+        let entry = self.servers.entry(server.0).or_insert_with(|| {
+            let server = known().unwrap_or_default();
+            server.promised.burst_bits.store(0, Relaxed);
+            server.reserved.burst_bits.store(BURST_BITS, Relaxed);
+            server
+        });
+        entry.promised.burst_bits.fetch_add(BURST_BITS, Relaxed);
         if let Some(bps) = limit_bps {
-            let meter = Meter { burst_bits: BURST_BITS, ..Meter::default() };
+            let known = before.and_then(|before| before.limits.get(&vnic)).cloned();
+            let meter = known.unwrap_or_default();
+            meter.burst_bits.store(BURST_BITS, Relaxed);
             meter.set_rate(bps, 0);
             self.limits.insert(vnic, meter);
         }
     }
 
+    /// What `server` has reserved, from now on.
+    pub(crate) fn reserve(&self, server: PeerId, rate_bps: u64, now_us: u64) {
+        if let Some(server) = self.servers.get(&server.0) {
+            server.reserved.set_rate(rate_bps, now_us);
+        }
+    }
+
+    /// Does a frame of `server` go first, because it is within what the server has reserved? What
+    /// does is counted.
+    pub(crate) fn is_reserved(&self, server: PeerId, bits: u64, now_us: u64) -> bool {
+        self.servers.get(&server.0).is_some_and(|it| it.reserved.admits(bits, now_us))
+    }
+
+    /// What `server` is promised now, in bits a second.
+    pub(crate) fn promised_bps(&self, server: PeerId) -> u64 {
+        self.servers.get(&server.0).map_or(0, |it| it.promised.rate_bps.load(Relaxed))
+    }
+
     /// What `server` may send from now on.
-    pub(super) fn set_rate(&self, server: PeerId, rate_bps: u64, now_us: u64) {
-        if let Some(meter) = self.servers.get(&server.0) {
-            meter.set_rate(rate_bps, now_us);
+    pub(crate) fn set_rate(&self, server: PeerId, rate_bps: u64, now_us: u64) {
+        if let Some(server) = self.servers.get(&server.0) {
+            server.promised.set_rate(rate_bps, now_us);
         }
     }
 
@@ -63,7 +108,7 @@ impl Police {
     /// counted.
     pub(crate) fn admits(&self, server: PeerId, vnic: VnicId, bits: u64, now_us: u64) -> bool {
         let within = self.limits.get(&vnic).is_none_or(|limit| limit.admits(bits, now_us));
-        within && self.servers.get(&server.0).is_some_and(|it| it.admits(bits, now_us))
+        within && self.servers.get(&server.0).is_some_and(|it| it.promised.admits(bits, now_us))
     }
 }
 
@@ -91,7 +136,8 @@ impl Meter {
             return false;
         }
         let now = now_us.saturating_mul(TICKS_PER_US);
-        let burst = ticks(self.burst_bits, rate_bps).saturating_add(STALL_US * TICKS_PER_US);
+        let burst =
+            ticks(self.burst_bits.load(Relaxed), rate_bps).saturating_add(STALL_US * TICKS_PER_US);
         let cost = ticks(bits, rate_bps);
         let charge = |paid: u64| {
             let from = paid.max(now);
@@ -123,9 +169,9 @@ mod tests {
     /// Two servers: one with vNIC 1, and 2 that is limited to 10 Mbit/s; one with vNIC 3.
     fn police() -> Police {
         let mut police = Police::default();
-        police.add(vnic(1), A, None);
-        police.add(vnic(2), A, Some(10 * MBIT));
-        police.add(vnic(3), B, None);
+        police.add(None, vnic(1), A, None);
+        police.add(None, vnic(2), A, Some(10 * MBIT));
+        police.add(None, vnic(3), B, None);
         police
     }
 
@@ -184,6 +230,38 @@ mod tests {
     }
 
     #[test]
+    fn another_configuration_is_no_new_burst() {
+        let before = police();
+        before.set_rate(A, 100 * MBIT, 0);
+        flood(&before, 1, 0, 100_000);
+        flood(&before, 2, 0, 100_000);
+        assert!(!before.admits(A, vnic(1), 12_000, 100_000));
+        let mut after = Police::default();
+        after.add(Some(&before), vnic(1), A, None);
+        after.add(Some(&before), vnic(2), A, Some(10 * MBIT));
+        after.set_rate(A, 100 * MBIT, 100_000);
+        assert!(!after.admits(A, vnic(1), 12_000, 100_000));
+        assert!(!after.admits(A, vnic(2), 12_000, 100_000));
+        // Whoever still has the old one pays into the same purse.
+        assert!(before.admits(A, vnic(1), 12_000, 101_000));
+        let passed = |police: &Police| flood(police, 1, 101_000, 201_000);
+        assert!(passed(&after) <= 11 * MBIT);
+    }
+
+    #[test]
+    fn what_is_reserved_has_a_meter_of_its_own() {
+        let police = police();
+        police.set_rate(A, 100 * MBIT, 0);
+        assert!(!police.is_reserved(A, 12_000, 0), "nothing is");
+        police.reserve(A, 40 * MBIT, 0);
+        let first = (0..1_000_000).step_by(10);
+        let first = first.filter(|now_us| police.is_reserved(A, 12_000, *now_us)).count() as u64;
+        assert!((40 * MBIT..42 * MBIT).contains(&(first * 12_000)), "{first}");
+        assert!(police.admits(A, vnic(1), 12_000, 1_000_000), "the other is as it was");
+        assert_eq!([A, B].map(|server| police.promised_bps(server)), [100_100_000, 0]);
+    }
+
+    #[test]
     fn what_a_stall_delayed_passes() {
         let police = police();
         police.set_rate(B, 100 * MBIT, 0);
@@ -200,7 +278,7 @@ mod tests {
             ),
         ) {
             let mut police = Police::default();
-            police.add(vnic(1), A, None);
+            police.add(None, vnic(1), A, None);
             police.set_rate(A, 100 * MBIT, 0);
             let (mut now_us, mut rate_bps) = (0, 100 * MBIT);
             let (mut passed, mut earned, mut most) = (0_u64, 0_u64, 0);

@@ -9,7 +9,7 @@
 //! Books stay, and so does what a closed port has counted. A place is not used again:
 //! what the kernel says late names the place.
 
-use super::{LocalUplink, NewTables, Worker, port::UplinkPort};
+use super::{LocalUplink, NewTables, Worker, downward::Downward, port::UplinkPort};
 use crate::{
     GatewayError,
     driver::{Access, Driver, Port},
@@ -22,7 +22,7 @@ use super::run::{RECEIVE, SLOT_BITS, TRANSMIT};
 impl Worker {
     /// Opens an uplink in a place of its own, where no table names it yet.
     pub(super) fn open_uplink(&mut self, local: LocalUplink) -> Result<(), GatewayError> {
-        let LocalUplink { uplink, port, storm, group, police } = local;
+        let LocalUplink { uplink, port, storm, group, police, down, gate } = local;
         let number = u16::try_from(self.uplinks.len()).map_err(|_| GatewayError::Places)?;
         let port = Port {
             access: match port.driver {
@@ -36,8 +36,9 @@ impl Worker {
         };
         let driver = Driver::open(port, &mut self.ring)?;
         self.opened.push(self.uplinks.len());
-        let mut port = UplinkPort::new(uplink, driver, storm, self.announces);
+        let mut port = UplinkPort::new(uplink, driver, storm, gate, self.announces);
         port.police = police;
+        port.down = Downward::new(down);
         self.uplinks.push(Some(port));
         // Its carrier is looked at soon.
         self.next_refresh_us = 0;
@@ -72,10 +73,11 @@ impl Worker {
             let port = self.uplinks.get_mut(*place).and_then(Option::as_mut);
             if let Some((port, rights)) = port.zip(new.uplinks.get(id)) {
                 port.change(rights.clone());
-                port.moved(&new.moves, now_us);
+                port.moved(&new, now_us);
             }
         }
         self.directory = new.directory;
+        self.attached = new.attached;
         self.next_refresh_us = 0;
         Ok(())
     }

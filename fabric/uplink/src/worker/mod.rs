@@ -14,6 +14,9 @@
 //! batches, with the ring's next `enter`; what waits for the kernel is bounded.
 
 mod change;
+mod downward;
+mod egress;
+mod full;
 mod port;
 mod run;
 mod snapshot;

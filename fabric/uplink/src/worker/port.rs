@@ -1,11 +1,13 @@
 //! One uplink as a worker has it: its driver and what goes through it.
 
-use super::{NewRights, snapshot::UplinkSnapshot, tables::Moves};
+use super::{NewRights, NewTables, downward::Downward, egress::Egress, snapshot::UplinkSnapshot};
 use crate::{
     announce::{self, Announcer},
+    attached::Attached,
     books::{Books, Owner},
     driver::{Booking, Driver, DriverError, Sent, SentOutcome},
     forward::Out,
+    probe::Gate,
     shares::Police,
     storm::OutsideStorm,
     sys::VNET_LEN,
@@ -34,12 +36,18 @@ pub(super) struct UplinkPort {
     pub(super) storm: Arc<OutsideStorm>,
     /// What frames from servers have to pass; `None`: it is not shaped.
     pub(super) police: Option<Arc<Police>>,
+    /// What came from outside and waits for its turn.
+    pub(super) down: Downward,
+    /// What came from servers and waits for the port.
+    pub(super) egress: Egress,
+    /// Who lets broadcast in, and where probes go.
+    pub(super) gate: Arc<Gate>,
     /// What went from outside to the fabric, copies included.
     pub(super) inward: Amount,
     outward: Amount,
-    carrier: bool,
+    pub(super) carrier: bool,
     /// Nothing new comes or goes.
-    closing: bool,
+    pub(super) closing: bool,
     /// `None` on workers that leave announcing to another.
     announcer: Option<Announcer>,
     /// Kernel drops that are booked already.
@@ -54,6 +62,7 @@ impl UplinkPort {
         uplink: Arc<Uplink>,
         driver: Driver,
         storm: Arc<OutsideStorm>,
+        gate: Arc<Gate>,
         announces: bool,
     ) -> Self {
         Self {
@@ -61,6 +70,9 @@ impl UplinkPort {
             driver,
             storm,
             police: None,
+            down: Downward::default(),
+            egress: Egress::default(),
+            gate,
             inward: Amount::ZERO,
             outward: Amount::ZERO,
             // The first look at the carrier announces, if there is one.
@@ -76,17 +88,32 @@ impl UplinkPort {
 
     /// The uplink has other keys, but the same port.
     pub(super) fn change(&mut self, rights: NewRights) {
-        NewRights { uplink: self.uplink, storm: self.storm, police: self.police } = rights;
+        let NewRights { uplink, storm, police, down, gate } = rights;
+        (self.uplink, self.storm, self.police, self.gate) = (uplink, storm, police, gate);
+        self.down.change(down);
     }
 
     /// Tells those outside which vNICs are here since now.
-    pub(super) fn moved(&mut self, moves: &Moves, now_us: u64) {
+    pub(super) fn moved(&mut self, new: &NewTables, now_us: u64) {
         let Some(announcer) = &mut self.announcer else { return };
-        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&self.uplink.id).cloned();
+        let (id, moves) = (self.uplink.id, &new.moves);
+        let is_here = |vnic: &VnicId| {
+            new.directory.vnic(*vnic).is_some_and(|entry| new.attached.is_here(entry, id))
+        };
+        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&id).cloned();
         of(&moves.gone).into_iter().flatten().for_each(|vnic| announcer.stop(vnic));
         // Without a carrier nobody hears; when it comes, all are announced.
         let come = of(&moves.come).filter(|_| self.carrier);
-        come.into_iter().flatten().for_each(|vnic| announcer.start(vnic, now_us));
+        let come = come.into_iter().flatten().filter(is_here);
+        come.for_each(|vnic| announcer.start(vnic, now_us));
+    }
+
+    /// The vNIC was attached here.
+    pub(super) fn announce_now(&mut self, vnic: VnicId, now_us: u64) {
+        // Without a carrier nobody hears; when it comes, all are announced.
+        if let Some(announcer) = self.announcer.as_mut().filter(|_| self.carrier) {
+            announcer.start(vnic, now_us);
+        }
     }
 
     /// No table names the uplink any more: takes nothing more from outside. What is queued
@@ -102,12 +129,23 @@ impl UplinkPort {
         self.closing = true;
         self.carrier = false;
         self.announcer = None;
+        // What waits goes at once.
+        self.down.change(None);
         self.driver.close(ring)
+    }
+
+    /// The worker ends: books what waits.
+    pub(super) fn give_up_waiting(&mut self, books: &mut Books) {
+        self.down.give_up(&mut |vnic, frame| {
+            let account = books.at(Owner::vnic(vnic), Stage::UplinkRx);
+            account.drop(DropReason::Stopped, frame.amount);
+        });
+        self.drop_egress(books, DropReason::Stopped);
     }
 
     /// Whether the kernel is done with it.
     pub(super) fn is_closed(&self) -> bool {
-        self.closing && self.driver.is_closed()
+        self.closing && self.down.is_empty() && self.egress.is_empty() && self.driver.is_closed()
     }
 
     /// Books a frame of `owner` and queues it for the wire.
@@ -196,7 +234,9 @@ impl UplinkPort {
 
     /// Queues the announcements that are due.
     pub(super) fn announce(&mut self, books: &mut Books, directory: &Directory, now_us: u64) {
-        let Some(announcer) = &mut self.announcer else { return };
+        let Some(announcer) = self.announcer.as_mut().filter(|_| !self.gate.is_held()) else {
+            return;
+        };
         let frames_of = |id| directory.vnic(id).map_or(1, |e| announce::frames(&e.vnic).len());
         let mut due: Vec<VnicId> = Vec::new();
         while let Some(id) = announcer.next(now_us, frames_of) {
@@ -209,25 +249,32 @@ impl UplinkPort {
 
     fn announce_vnic(&mut self, books: &mut Books, vnic: &Vnic) {
         let Some(outside) = &vnic.network.outside else { return };
-        let owner = Owner::uplink(self.uplink.id);
-        let out = Out {
-            uplink: self.uplink.id,
-            vlan: outside.vlan,
-            vnet: PLAIN,
-            flow: None,
-            cost: WireCost::SHORTEST,
-        };
         for bytes in announce::frames(vnic) {
-            let parts = [&bytes[..]];
-            let frame = FrameRef::new(&parts, Offload::default());
-            self.send(books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
+            self.emit(books, outside.vlan, &bytes);
             self.announcements += 1;
         }
     }
 
+    /// Sends a frame of our own, booked on the uplink.
+    pub(super) fn emit(&mut self, books: &mut Books, vlan: Option<u16>, bytes: &[u8]) {
+        let out = Out {
+            uplink: self.uplink.id,
+            vlan,
+            vnet: PLAIN,
+            flow: None,
+            cost: WireCost::SHORTEST,
+            to_group: true,
+        };
+        let parts = [bytes];
+        let frame = FrameRef::new(&parts, Offload::default());
+        let owner = Owner::uplink(self.uplink.id);
+        self.send(books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
+    }
+
     /// When [`Self::announce`] is to be called next.
     pub(super) fn next_announcement_us(&self) -> Option<u64> {
-        self.announcer.as_ref()?.next_due_us()
+        // While broadcast is held back they wait; the next second looks again.
+        self.announcer.as_ref().filter(|_| !self.gate.is_held())?.next_due_us()
     }
 
     /// Looks at what changes by itself: interface, carrier, the kernel's drop count.
@@ -236,6 +283,7 @@ impl UplinkPort {
         ring: &mut Ring,
         books: &mut Books,
         directory: &Directory,
+        attached: &Attached,
         now_us: u64,
     ) {
         if self.closing {
@@ -244,6 +292,10 @@ impl UplinkPort {
         self.refresh_driver(ring);
         self.book_kernel_drops(books);
         let carrier = self.driver.has_carrier();
+        // One worker tells it, each time: whoever missed it hears it in a second.
+        if self.announcer.is_some() {
+            self.gate.carrier(carrier);
+        }
         if carrier == self.carrier {
             return;
         }
@@ -252,7 +304,7 @@ impl UplinkPort {
         if carrier {
             info!(uplink = name, mtu = self.driver.mtu(), "uplink has a carrier");
             self.compare_mtus(directory);
-            self.start_announcing(directory, now_us);
+            self.start_announcing(directory, attached, now_us);
         } else {
             warn!(uplink = name, "uplink has no carrier");
             self.announcer.iter_mut().for_each(Announcer::stop_all);
@@ -290,12 +342,10 @@ impl UplinkPort {
         vnics.filter(move |vnic| vnic.home.as_ref().is_some_and(|home| home.id == id))
     }
 
-    fn start_announcing(&mut self, directory: &Directory, now_us: u64) {
-        let vnics: Vec<VnicId> = self.at_home(directory).map(|vnic| vnic.id).collect();
+    fn start_announcing(&mut self, directory: &Directory, attached: &Attached, now_us: u64) {
         let Some(announcer) = &mut self.announcer else { return };
-        for id in vnics {
-            announcer.start(id, now_us);
-        }
+        let here = directory.vnics().filter(|entry| attached.is_here(entry, self.uplink.id));
+        here.for_each(|entry| announcer.start(entry.vnic.id, now_us));
     }
 
     fn book_kernel_drops(&mut self, books: &mut Books) {
@@ -324,201 +374,5 @@ impl UplinkPort {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        driver::{Access, Port},
-        sample::{STRANGER, config, directory, mac, tcp_segment, vnic},
-        testbed::{Namespace, Raw},
-    };
-    use wireonce_frame::{Headers, checksum, coalesce::Flow, sample::Sample};
-    use wireonce_ring::{Token, Wait};
-
-    fn port(ring: &mut Ring) -> UplinkPort {
-        let port = Port {
-            access: Access::Packet,
-            interface: "up0".to_owned(),
-            group: None,
-            receive: Token::new(1, 0),
-            transmit: Token::new(2, 0),
-        };
-        let driver = Driver::open(port, ring).unwrap();
-        let config = config();
-        let uplink = Arc::clone(&config.uplinks[0]);
-        let storm = Arc::new(OutsideStorm::new(&config, &uplink));
-        let mut port = UplinkPort::new(uplink, driver, storm, false);
-        port.refresh(ring, &mut Books::default(), &directory(), 0);
-        port
-    }
-
-    /// The uplink's namespace, the other end's, and who listens there.
-    fn wired() -> Option<(Namespace, Namespace, Raw)> {
-        let inside = Namespace::new()?;
-        let outside = Namespace::new()?;
-        inside.veth("up0", &outside, "out0");
-        let listener = outside.run(|| Raw::open("out0"));
-        Some((inside, outside, listener))
-    }
-
-    fn settle(port: &mut UplinkPort, ring: &mut Ring, books: &mut Books) {
-        port.driver.transmit().submit(ring).unwrap();
-        for _ in 0..100 {
-            let mut completions = Vec::new();
-            ring.enter(Wait::AtMostUs(10_000), &mut completions).unwrap();
-            for completion in completions.into_iter().filter(|c| c.token.kind == 2) {
-                let sent = port.driver.transmit().finish(completion).unwrap();
-                port.finish(books, sent);
-            }
-            if port.driver.transmit().in_flight() == 0 {
-                return;
-            }
-        }
-        panic!("sends do not complete");
-    }
-
-    #[test]
-    fn what_a_port_refuses_whole_is_cut_in_software_and_the_books_close() {
-        let Some((inside, _outside, listener)) = wired() else { return };
-        inside.run(|| {
-            let mut ring = Ring::new().unwrap();
-            let mut port = port(&mut ring);
-            let mut books = Books::default();
-            let (vnet, segment) = tcp_segment(STRANGER, mac(1), 4_000);
-            let tagged = [&segment[..12], &[0x81, 0, 0, 20], &segment[12..]].concat();
-            let len = segment.len();
-            let booking = Booking { owner: Owner::vnic(vnic(1)), amount: Amount::frame(len, 3) };
-            books.at(booking.owner, Stage::UplinkTx).input += booking.amount;
-            let mut refused = vnet[..VNET_LEN].to_vec();
-            refused[6] += 4; // the tag is in the frame
-            refused.extend(&tagged);
-            let outcome = SentOutcome::OffloadRefused(refused);
-            port.finish(&mut books, Sent { booking, outcome, joined: None });
-            settle(&mut port, &mut ring, &mut books);
-
-            for n in 0..3_usize {
-                let (_, piece) = listener.read();
-                let payload = &segment[54..][n * 1448..4_000.min((n + 1) * 1448)];
-                assert_eq!(&piece[54..], payload, "untagged by the kernel");
-                assert_eq!(checksum::verify(&piece), Some(true));
-            }
-            assert_eq!(port.snapshot().software_segmented, 1);
-            let account = books.at(booking.owner, Stage::UplinkTx);
-            assert_eq!(account.output, booking.amount);
-            assert_eq!(account.open_frames(), 0);
-        });
-    }
-
-    #[test]
-    fn a_train_that_a_port_refuses_is_cut_in_software_and_the_books_close() {
-        let Some((inside, _outside, listener)) = wired() else { return };
-        inside.run(|| {
-            let mut ring = Ring::new().unwrap();
-            let mut port = port(&mut ring);
-            let mut books = Books::default();
-            let owner = Owner::vnic(vnic(1));
-            let frames: Vec<Vec<u8>> =
-                (0..5).map(|n| Sample::udp4().ipv4_id(n).payload(vec![9; 80]).build()).collect();
-            let mut send = |port: &mut UplinkPort, bytes: &[u8]| {
-                let headers = Headers::parse(bytes, bytes.len()).unwrap();
-                let flow = Flow::of(&headers, bytes, bytes.len(), &Offload::default());
-                let out = Out {
-                    uplink: port.uplink.id,
-                    vlan: Some(20),
-                    vnet: PLAIN,
-                    flow,
-                    cost: WireCost::SHORTEST,
-                };
-                let parts = [bytes];
-                let frame = FrameRef::new(&parts, Offload::default());
-                port.send(&mut books, owner, Amount::frame(bytes.len(), 1), &out, &frame);
-            };
-            frames.iter().for_each(|bytes| send(&mut port, bytes));
-            assert_eq!(port.driver.transmit().in_flight(), 1);
-            for sent in port.driver.transmit().refuse_waiting() {
-                port.finish(&mut books, sent);
-            }
-            settle(&mut port, &mut ring, &mut books);
-            for bytes in &frames {
-                assert_eq!(listener.read().1, *bytes, "untagged by the kernel");
-            }
-            let snapshot = port.snapshot();
-            assert_eq!(snapshot.software_segmented, 1);
-            assert_eq!(snapshot.counters.joining_refused, 1);
-            assert_eq!(snapshot.counters.frames_joined, 4);
-            assert_eq!(snapshot.counters.joined_header_bytes, 4 * 42);
-            let account = books.at(owner, Stage::UplinkTx);
-            let bytes = 5 * 122;
-            assert_eq!(account.output, Amount { frames: 5, segments: 5, bytes });
-            assert_eq!(account.open_frames(), 0);
-        });
-    }
-
-    #[test]
-    fn a_large_frame_goes_at_once_but_never_before_an_earlier_one() {
-        let Some((inside, _outside, listener)) = wired() else { return };
-        inside.run(|| {
-            let mut ring = Ring::new().unwrap();
-            let mut port = port(&mut ring);
-            let mut books = Books::default();
-            let owner = Owner::vnic(vnic(1));
-            let id = port.uplink.id;
-            let (vnet, large) = tcp_segment(STRANGER, mac(1), 30_000);
-            let mut send = |port: &mut UplinkPort, bytes: &[u8], vnet, vlan| {
-                // In pieces, as the fabric hands them over.
-                let parts: Vec<&[u8]> = bytes.chunks(1400).collect();
-                let frame = FrameRef::new(&parts, Offload::default());
-                let amount = Amount::frame(bytes.len(), 1);
-                port.send(
-                    &mut books,
-                    owner,
-                    amount,
-                    &Out { uplink: id, vlan, vnet, flow: None, cost: WireCost::SHORTEST },
-                    &frame,
-                );
-                port.driver.transmit().in_flight()
-            };
-            let small = &large[..60];
-            assert_eq!(send(&mut port, &large, vnet, Some(20)), 0, "went at once");
-            assert_eq!(send(&mut port, &large, vnet, None), 0, "went at once");
-            assert_eq!(send(&mut port, small, PLAIN, None), 1, "waits for the batch");
-            assert_eq!(send(&mut port, &large, vnet, None), 2, "waits behind it");
-            settle(&mut port, &mut ring, &mut books);
-
-            for len in [large.len(), large.len(), small.len(), large.len()] {
-                let (_, seen) = listener.read();
-                assert_eq!(seen.len(), len);
-                assert_eq!(seen[..], large[..len], "untagged by the kernel");
-            }
-            let account = books.at(owner, Stage::UplinkTx);
-            assert_eq!(account.output.frames, 4);
-            assert_eq!(account.open_frames(), 0);
-        });
-    }
-
-    #[test]
-    fn without_a_carrier_nothing_is_sent_and_everything_is_booked() {
-        let Some(inside) = Namespace::new() else { return };
-        inside.ip("link add up0 type veth peer name out0");
-        inside.run(|| {
-            let mut ring = Ring::new().unwrap();
-            let mut port = port(&mut ring);
-            let mut books = Books::default();
-            let owner = Owner::vnic(vnic(1));
-            let amount = Amount::frame(60, 1);
-            let out = Out {
-                uplink: port.uplink.id,
-                vlan: None,
-                vnet: PLAIN,
-                flow: None,
-                cost: WireCost::SHORTEST,
-            };
-            let parts = [&[0; 60][..]];
-            let frame = FrameRef::new(&parts, Offload::default());
-            port.send(&mut books, owner, amount, &out, &frame);
-            assert_eq!(port.driver.transmit().in_flight(), 0);
-            let account = books.at(owner, Stage::UplinkTx);
-            assert_eq!(account.dropped(DropReason::UplinkFailed), amount);
-            assert_eq!(account.open_frames(), 0);
-        });
-    }
-}
+#[path = "port_tests.rs"]
+mod tests;

@@ -8,8 +8,11 @@ use super::{
 };
 use crate::{
     GatewayError,
+    attached::Attached,
     books::{Books, Owner},
+    down::Down,
     driver::FanoutGroup,
+    probe::{Emission, Gate},
     shares::Police,
     storm::OutsideStorm,
     sys,
@@ -22,7 +25,7 @@ use wireonce_host::workers::{Inbox, Mail, Reply, Seat, Side, Spin, Work};
 use wireonce_ledger::Stage;
 use wireonce_link::{Fabric, FabricConfig};
 use wireonce_ring::{Completion, Ring, RingError, Token, Wait};
-use wireonce_wire::UplinkId;
+use wireonce_wire::{UplinkId, VnicId};
 
 /// Token kinds of this loop; the fabric's two start at [`FABRIC_TOKEN_KIND`].
 const MAIL: u8 = 1;
@@ -47,6 +50,7 @@ const REFRESH_US: u64 = 1_000_000;
 pub(crate) struct WorkerConfig {
     pub(crate) fabric: FabricConfig,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) attached: Arc<Attached>,
     /// This host's uplinks.
     pub(crate) uplinks: Vec<LocalUplink>,
     /// The clock of this process: microseconds since then.
@@ -64,6 +68,10 @@ pub(crate) struct LocalUplink {
     pub(crate) group: Option<Arc<FanoutGroup>>,
     /// What frames from servers have to pass; `None`: it is not shaped.
     pub(crate) police: Option<Arc<Police>>,
+    /// What frames from outside have to wait for; `None`: it is not shaped downwards.
+    pub(crate) down: Option<Arc<Down>>,
+    /// Who lets broadcast in, and where probes go.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// What a worker of the gateway can be asked, besides what every worker can.
@@ -75,6 +83,10 @@ pub(crate) enum Command {
     Abandon(Reply<()>),
     /// Forward by these tables.
     Tables(Box<NewTables>, Reply<()>),
+    /// The vNIC is behind the uplink since now.
+    Announce(UplinkId, VnicId),
+    /// Send these frames of our own.
+    Emit(Vec<Emission>),
 }
 
 /// One worker.
@@ -85,6 +97,7 @@ pub(crate) struct Worker {
     link_events: File,
     fabric: Fabric,
     pub(super) directory: Arc<Directory>,
+    pub(super) attached: Arc<Attached>,
     /// A place is not used again: tokens of the ring name it.
     pub(super) uplinks: Vec<Option<UplinkPort>>,
     pub(super) by_id: FxHashMap<UplinkId, usize>,
@@ -132,6 +145,7 @@ impl Work for Worker {
                 worked = Some(Side::Ports);
             }
             self.run_timers(now_us);
+            self.release_waiting(now_us);
             self.submit()?;
             self.fabric.flush(&mut self.ring, now_us)?;
             self.book_outcomes();
@@ -158,6 +172,7 @@ impl Worker {
             link_events,
             fabric,
             directory: Arc::clone(&config.directory),
+            attached: Arc::clone(&config.attached),
             uplinks: Vec::new(),
             by_id: FxHashMap::default(),
             opened: Vec::new(),
@@ -204,8 +219,8 @@ impl Worker {
     /// buffers of somebody's bulk are a millisecond for another's answer.
     fn serve_fabric(&mut self, now_us: u64) -> Result<(), RingError> {
         while let Some(completion) = self.arrived.pop_front() {
-            let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-            let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
+            let Self { ring, fabric, directory, attached, uplinks, by_id, books, .. } = self;
+            let mut outwards = Outwards { directory, attached, uplinks, by_id, books, now_us };
             fabric.handle(ring, &completion, now_us, &mut |inbound| outwards.take(&inbound))?;
             self.relieve()?;
             if self.now_us().saturating_sub(now_us) >= FABRIC_TURN_US {
@@ -233,27 +248,78 @@ impl Worker {
     }
 
     fn receive(&mut self, completion: &Completion, now_us: u64) -> Result<(), RingError> {
-        let Self { ring, fabric, directory, uplinks, books, .. } = self;
+        let Self { ring, fabric, directory, attached, uplinks, books, .. } = self;
         let place = uplinks.get_mut(completion.token.index as usize);
         let Some(port) = place.and_then(Option::as_mut) else { return Ok(()) };
-        let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
-        let mut inwards =
-            Inwards { directory, fabric, books, uplink: uplink.id, storm, passed, now_us };
+        let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
+        let uplink = uplink.id;
+        let mut inwards = Inwards {
+            directory,
+            attached,
+            fabric,
+            books,
+            uplink,
+            storm,
+            down,
+            gate,
+            passed,
+            now_us,
+        };
         driver.receive(ring, completion, &mut |received| inwards.take(&received))
     }
 
     /// Reads on where a driver stopped at its bound. Returns whether one had.
     fn receive_more(&mut self, now_us: u64) -> bool {
-        let Self { fabric, directory, uplinks, books, .. } = self;
+        let Self { fabric, directory, attached, uplinks, books, .. } = self;
         let mut worked = false;
         for port in uplinks.iter_mut().flatten().filter(|port| port.driver.has_more()) {
-            let UplinkPort { uplink, inward: passed, driver, storm, .. } = port;
+            let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
             let uplink = uplink.id;
-            let mut inwards = Inwards { directory, fabric, books, uplink, storm, passed, now_us };
+            let mut inwards = Inwards {
+                directory,
+                attached,
+                fabric,
+                books,
+                uplink,
+                storm,
+                down,
+                gate,
+                passed,
+                now_us,
+            };
             driver.receive_more(&mut |received| inwards.take(&received));
             worked = true;
         }
         worked
+    }
+
+    /// Sends what has waited for its vNIC's share and may go now.
+    fn release_waiting(&mut self, now_us: u64) {
+        let Self { fabric, directory, attached, uplinks, books, .. } = self;
+        for port in uplinks.iter_mut().flatten().filter(|port| !port.down.is_empty()) {
+            let UplinkPort { uplink, inward: passed, storm, down, gate, .. } = port;
+            let uplink = uplink.id;
+            let mut inwards = Inwards {
+                directory,
+                attached,
+                fabric,
+                books,
+                uplink,
+                storm,
+                down,
+                gate,
+                passed,
+                now_us,
+            };
+            inwards.release();
+        }
+    }
+
+    /// The worker ends: what waits has an end, too.
+    fn give_up_waiting(&mut self) {
+        for port in self.uplinks.iter_mut().flatten() {
+            port.give_up_waiting(&mut self.books);
+        }
     }
 
     fn finish(&mut self, completion: Completion) {
@@ -285,20 +351,24 @@ impl Worker {
     }
 
     fn submit(&mut self) -> Result<(), RingError> {
-        for port in self.uplinks.iter_mut().flatten() {
-            port.driver.transmit().submit(&mut self.ring)?;
+        let Self { uplinks, books, ring, started, .. } = self;
+        for port in uplinks.iter_mut().flatten() {
+            if port.has_egress() {
+                port.serve_egress(books, micros(*started));
+            }
+            port.driver.transmit().submit(ring)?;
         }
         Ok(())
     }
 
     fn run_timers(&mut self, now_us: u64) {
-        let Self { ring, fabric, directory, uplinks, by_id, books, .. } = self;
-        let mut outwards = Outwards { directory, uplinks, by_id, books, now_us };
+        let Self { ring, fabric, directory, attached, uplinks, by_id, books, .. } = self;
+        let mut outwards = Outwards { directory, attached, uplinks, by_id, books, now_us };
         fabric.tick(now_us, &mut |inbound| outwards.take(&inbound));
         if now_us >= self.next_refresh_us {
             self.next_refresh_us = now_us + REFRESH_US;
             for port in uplinks.iter_mut().flatten() {
-                port.refresh(ring, books, directory, now_us);
+                port.refresh(ring, books, directory, attached, now_us);
             }
         }
         for port in uplinks.iter_mut().flatten() {
@@ -325,8 +395,9 @@ impl Worker {
             return Wait::Poll;
         }
         let uplinks = self.uplinks.iter().flatten();
-        let announcements = uplinks.filter_map(UplinkPort::next_announcement_us);
+        let announcements = uplinks.clone().filter_map(UplinkPort::next_announcement_us);
         let next_us = announcements
+            .chain(uplinks.filter_map(|port| port.down.next_us(now_us)))
             .chain(self.fabric.next_deadline_us())
             .fold(self.next_refresh_us, u64::min);
         Wait::AtMostUs(next_us.saturating_sub(now_us).max(1))
@@ -342,7 +413,10 @@ impl Worker {
                     let _ = reply.try_send(self.snapshot());
                 }
                 Mail::Own(command) => self.obey(command, now_us)?,
-                Mail::Stop => return Ok(false),
+                Mail::Stop => {
+                    self.give_up_waiting();
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -358,9 +432,25 @@ impl Worker {
                 self.abandon_opened()?;
                 let _ = reply.try_send(());
             }
+            Command::Announce(uplink, vnic) => {
+                let place = self.by_id.get(&uplink);
+                let port = place.and_then(|place| self.uplinks.get_mut(*place)?.as_mut());
+                if let Some(port) = port {
+                    port.announce_now(vnic, now_us);
+                }
+            }
             Command::Tables(tables, reply) => {
                 self.take_tables(*tables, now_us)?;
                 let _ = reply.try_send(());
+            }
+            Command::Emit(emissions) => {
+                let Self { uplinks, by_id, books, .. } = self;
+                for Emission { uplink, vlan, frame } in emissions {
+                    let place = by_id.get(&uplink).and_then(|place| uplinks.get_mut(*place));
+                    if let Some(port) = place.and_then(Option::as_mut) {
+                        port.emit(books, vlan, &frame);
+                    }
+                }
             }
         }
         Ok(())

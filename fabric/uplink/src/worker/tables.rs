@@ -1,6 +1,6 @@
 //! What a worker is told of another configuration, made where nobody waits.
 
-use crate::{shares::Police, storm::OutsideStorm};
+use crate::{attached::Attached, down::Down, probe::Gate, shares::Police, storm::OutsideStorm};
 use rustc_hash::FxHashMap;
 use std::{collections::BTreeMap, sync::Arc};
 use wireonce_config::{Uplink, Vnic};
@@ -11,6 +11,7 @@ use wireonce_wire::{UplinkId, VnicId};
 #[derive(Debug, Clone)]
 pub(crate) struct NewTables {
     pub(crate) directory: Arc<Directory>,
+    pub(crate) attached: Arc<Attached>,
     /// This host's uplinks.
     pub(crate) uplinks: FxHashMap<UplinkId, NewRights>,
     pub(crate) moves: Arc<Moves>,
@@ -24,6 +25,10 @@ pub(crate) struct NewRights {
     pub(crate) storm: Arc<OutsideStorm>,
     /// What frames from servers have to pass; `None`: it is not shaped.
     pub(crate) police: Option<Arc<Police>>,
+    /// What frames from outside have to wait for; `None`: it is not shaped downwards.
+    pub(crate) down: Option<Arc<Down>>,
+    /// Who lets broadcast in, and where probes go.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// Which vNICs an uplink is home for since now, and which no more.

@@ -2,23 +2,30 @@
 //! and handed on here. Each frame is booked exactly once at each stage: as output,
 //! or as a drop with its reason.
 
-use super::port::UplinkPort;
+use super::{
+    downward::{Downward, Shown, Turn},
+    port::UplinkPort,
+};
 use crate::{
+    attached::Attached,
     books::{Books, Owner},
     driver::Received,
-    forward::{self, In, Target},
+    forward::{self, In, Tables, Target},
+    probe::{Gate, frame::is_probe},
     storm::OutsideStorm,
 };
 use rustc_hash::FxHashMap;
-use wireonce_directory::Directory;
-use wireonce_frame::SliceSource;
+use wireonce_directory::{Directory, Host};
+use wireonce_frame::{SliceSource, segment::WireCost};
 use wireonce_ledger::{Amount, DropReason, Stage};
 use wireonce_link::{Fabric, Inbound, Outbound, PeerId};
-use wireonce_wire::{Endpoint, UplinkId};
+use wireonce_queue::Held;
+use wireonce_wire::{Endpoint, UplinkId, VnicId};
 
 /// What a frame from the fabric is dealt with.
 pub(super) struct Outwards<'a> {
     pub(super) directory: &'a Directory,
+    pub(super) attached: &'a Attached,
     pub(super) uplinks: &'a mut [Option<UplinkPort>],
     pub(super) by_id: &'a FxHashMap<UplinkId, usize>,
     pub(super) books: &'a mut Books,
@@ -29,7 +36,9 @@ impl Outwards<'_> {
     pub(super) fn take(&mut self, inbound: &Inbound<'_>) {
         let Inbound { peer, frame, .. } = inbound;
         let (source, destination) = (inbound.source(), inbound.destination());
-        let verdict = forward::outward(self.directory, *peer, source, destination, frame);
+        let Self { directory, attached, now_us, .. } = *self;
+        let tables = Tables { directory, attached, now_us };
+        let verdict = forward::outward(tables, *peer, source, destination, frame);
         let owner = verdict.account.map_or(Owner::NOBODY, Owner::vnic);
         let way = verdict.decision.and_then(|out| {
             inbound.passable()?;
@@ -46,7 +55,11 @@ impl Outwards<'_> {
                     let reason = DropReason::OverLease;
                     return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
                 }
-                port.send(self.books, owner, verdict.amount, &out, frame);
+                if out.to_group && port.gate.is_held() {
+                    let reason = DropReason::OutsideLoop;
+                    return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
+                }
+                port.send_for(self.books, *peer, owner, verdict.amount, &out, frame);
             }
             Err(reason) => self.books.drop(owner, Stage::FabricRx, reason, verdict.amount),
         }
@@ -56,17 +69,31 @@ impl Outwards<'_> {
 /// What a frame from an uplink is dealt with.
 pub(super) struct Inwards<'a> {
     pub(super) directory: &'a Directory,
+    pub(super) attached: &'a Attached,
     pub(super) fabric: &'a mut Fabric,
     pub(super) books: &'a mut Books,
     pub(super) uplink: UplinkId,
     pub(super) storm: &'a OutsideStorm,
+    pub(super) down: &'a mut Downward,
+    pub(super) gate: &'a Gate,
     pub(super) passed: &'a mut Amount,
     pub(super) now_us: u64,
 }
 
 impl Inwards<'_> {
     pub(super) fn take(&mut self, received: &Received<'_>) {
-        let verdict = forward::inward(self.directory, self.uplink, received);
+        // A probe is for the gateway alone: it is no frame of the network, and in no book.
+        if is_probe(received.frame) {
+            return self.gate.probe(received, self.now_us);
+        }
+        let Self { directory, attached, now_us, .. } = *self;
+        let tables = Tables { directory, attached, now_us };
+        let verdict = forward::inward(tables, self.gate, received);
+        if let Err(DropReason::UnknownMac | DropReason::UnknownVlan) = verdict.decision
+            && self.gate.answer(received, self.now_us)
+        {
+            return;
+        }
         let owner = verdict.account.map_or(Owner::uplink(self.uplink), Owner::vnic);
         let amount = verdict.amount;
         self.books.at(owner, Stage::UplinkRx).input += amount;
@@ -78,6 +105,8 @@ impl Inwards<'_> {
             }
         };
         match inward.target {
+            Target::Vnic(_, vnic)
+                if self.down.is_used() && self.waits(vnic, amount, &inward, received.frame) => {}
             Target::Vnic(peer, vnic) => {
                 self.send(owner, amount, peer, Endpoint::Vnic(vnic), &inward, received.frame);
             }
@@ -98,6 +127,60 @@ impl Inwards<'_> {
                 }
             }
         }
+    }
+
+    /// Queues a frame for a vNIC, if it is to wait for the vNIC's share of the uplink. What
+    /// becomes of it is booked then.
+    fn waits(&mut self, vnic: VnicId, amount: Amount, inward: &In, frame: &[u8]) -> bool {
+        let In { offload, flow_hash, ecn, header_len, .. } = *inward;
+        let segments = u32::try_from(amount.segments).unwrap_or(u32::MAX);
+        let cost = WireCost::of(frame.len(), segments, &offload, header_len);
+        if self.down.passes(vnic, cost, self.now_us) {
+            return false;
+        }
+        let (bytes, since_us) = (frame.to_vec(), self.now_us);
+        let held = Held { bytes, offload, flow_hash, ecn, amount, cost, since_us };
+        let account = self.books.at(Owner::vnic(vnic), Stage::UplinkRx);
+        self.down.hold(vnic, held, &mut |frame| account.drop(DropReason::Shaped, frame.amount));
+        true
+    }
+
+    /// Sends what has waited and may go now.
+    pub(super) fn release(&mut self) {
+        let Self { directory, fabric, books, uplink, down, passed, now_us, .. } = self;
+        down.release(*now_us, &mut |vnic, held, turn| {
+            let owner = Owner::vnic(vnic);
+            let amount = held.amount;
+            // Asked now: it may be another than when the frame came.
+            let peer = match directory.vnic(vnic).map(|entry| entry.host) {
+                Some(Host::Peer(peer)) => Ok(peer),
+                _ => Err(DropReason::UnknownDestination),
+            };
+            let peer = if turn == Turn::Drop { Err(DropReason::Shaped) } else { peer };
+            let block = Outbound {
+                source: Endpoint::Uplink(*uplink),
+                destination: Endpoint::Vnic(vnic),
+                offload: held.offload,
+                flow_hash: held.flow_hash,
+                ecn: held.ecn,
+                account: owner.bits(),
+                amount,
+            };
+            let mut bytes = SliceSource::new(&held.bytes);
+            match peer.and_then(|peer| fabric.send(peer, &block, &mut bytes, *now_us)) {
+                Ok(()) => {
+                    books.at(owner, Stage::FabricTx).input += amount;
+                    books.at(owner, Stage::UplinkRx).output += amount;
+                    **passed += amount;
+                    Shown::Sent
+                }
+                Err(DropReason::FabricBusy) => Shown::Stays,
+                Err(reason) => {
+                    books.at(owner, Stage::UplinkRx).drop(reason, amount);
+                    Shown::Dropped
+                }
+            }
+        });
     }
 
     fn send(
@@ -156,6 +239,7 @@ mod tests {
         };
         let mut outwards = Outwards {
             directory: &directory,
+            attached: &Attached::default(),
             uplinks: &mut [],
             by_id: &FxHashMap::default(),
             books: &mut books,

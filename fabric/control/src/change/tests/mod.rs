@@ -1,8 +1,12 @@
 //! Changes on a small house, and what may never be.
 
+mod auto;
 mod gates;
+mod large;
+mod placing;
 mod properties;
 mod requests;
+mod survival;
 mod timed;
 
 use crate::{

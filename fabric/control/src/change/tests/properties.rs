@@ -92,6 +92,8 @@ proptest! {
             let reserved = bandwidth::reserved(&state.house, "east", Direction::Up);
             prop_assert!(reserved <= "1500Mbit".parse().unwrap(), "{reserved} after {ask:?}");
             prop_assert_eq!(rules::check(&state.house), Ok(()));
+            let read = crate::change::State::read(&**controller.store()).unwrap();
+            prop_assert_eq!(format!("{:?}", *state), format!("{read:?}"), "what was followed");
         }
     }
 

@@ -22,6 +22,37 @@ fn a_timed_move_goes_back_to_what_was_by_the_controllers_own_hand() {
 }
 
 #[test]
+fn a_limit_goes_along_with_what_is_moved_and_comes_back_with_it() {
+    let controller = controller();
+    let with_limit = |server: &str, reservation: &str, limit: &str| {
+        format!(
+            "[[grant]]\npool = \"east\"\nserver = \"{server}\"\nup = {{ reservation = \
+             \"{reservation}\", limit = \"{limit}\" }}\n"
+        )
+    };
+    let text = with_limit("server-a", "600Mbit", "700Mbit")
+        + &with_limit("server-b", "400Mbit", "400Mbit");
+    apply(&controller, &virtualisation(), &text).unwrap();
+    let limit = |server: &str| {
+        let state = controller.state().unwrap();
+        let grant = state.house.grant(&format!("east/{server}")).unwrap().clone();
+        grant.up.and_then(|terms| terms.limit).map(|limit| limit.to_string())
+    };
+    let change = shift("server-a", "server-b", "200Mbit", Some(LATER));
+    controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    assert_eq!(limit("server-a").as_deref(), Some("500Mbit"));
+    assert_eq!(limit("server-b").as_deref(), Some("600Mbit"), "else nothing would be gained");
+    controller.tick(LATER).unwrap();
+    assert_eq!(limit("server-b").as_deref(), Some("400Mbit"));
+
+    // Who has no limit gets none.
+    apply(&controller, &virtualisation(), &grant_text("server-b", "400Mbit")).unwrap();
+    let change = shift("server-a", "server-b", "100Mbit", None);
+    controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    assert_eq!((limit("server-a").as_deref(), limit("server-b")), (Some("600Mbit"), None));
+}
+
+#[test]
 fn what_was_not_there_is_gone_again() {
     let controller = controller();
     let text = "[[server]]\nname = \"server-c\"\naddress = \"10.77.0.3\"\npublic_key = \

@@ -337,6 +337,7 @@ impl Sim {
                 assert!(host.open.values().all(|session| session.peer != peer));
             }
             Output::Message { payload, .. } => host.messages.push(payload),
+            Output::Hello { .. } => {}
             Output::MtuChanged { peer, datagram_len_max } => {
                 host.mtu.insert(peer, datagram_len_max);
             }

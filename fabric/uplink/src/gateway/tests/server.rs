@@ -52,7 +52,7 @@ impl Server {
         let settings = FabricHost::worker_config(&config, 0, FABRIC_TOKEN_KIND);
         let fabric = Fabric::new(&mut ring, &settings).unwrap();
         let (tell, events) = mpsc::channel();
-        let host = FabricHost::start(&config, Box::new(Tell(tell))).unwrap();
+        let host = FabricHost::start(&config, Box::new(Tell(tell)), Instant::now()).unwrap();
         let started = Instant::now();
         Self { ring, fabric, events, received: Vec::new(), started, _host: host }
     }

@@ -8,15 +8,11 @@
 //! One bulk flow does not delay the others by more than a quantum each. Bounded: who comes
 //! when it is full makes room at the cost of the longest flow.
 
-use super::codel::Codel;
+use crate::codel::Codel;
 use std::collections::VecDeque;
 use wireonce_frame::{Offload, ecn::Ecn, segment::WireCost};
 use wireonce_ledger::Amount;
 
-/// Bytes that may wait for one vNIC's share, [`OVERHEAD`] for each frame included.
-pub(super) const BYTES_MAX: usize = 256 << 10;
-/// Beyond that, for copies of broadcasts, which are few and small.
-const COPIES_MAX: usize = 16 << 10;
 /// What a frame takes besides itself.
 const OVERHEAD: usize = 128;
 /// Flows that are kept apart; more share queues.
@@ -26,20 +22,34 @@ const QUANTUM: i64 = 1_600;
 
 /// A frame that waits.
 #[derive(Debug)]
-pub(in crate::worker) struct Held {
-    pub(in crate::worker) bytes: Vec<u8>,
-    pub(in crate::worker) offload: Offload,
-    pub(in crate::worker) flow_hash: u32,
-    pub(in crate::worker) ecn: Ecn,
-    pub(in crate::worker) amount: Amount,
-    pub(in crate::worker) cost: WireCost,
-    /// When it began to wait.
-    pub(in crate::worker) since_us: u64,
+pub struct Held {
+    /// The whole frame.
+    pub bytes: Vec<u8>,
+    /// Work left to the last hop.
+    pub offload: Offload,
+    /// Frames of one flow have one hash.
+    pub flow_hash: u32,
+    /// ECN field of its IP header, as it came.
+    pub ecn: Ecn,
+    /// As it is booked.
+    pub amount: Amount,
+    /// What it costs on the wire.
+    pub cost: WireCost,
+    /// When it began to wait, in microseconds.
+    pub since_us: u64,
 }
 
 impl Held {
-    fn room(&self) -> usize {
-        self.bytes.len() + OVERHEAD
+    /// Bytes of memory that a frame of `len` bytes takes while it waits.
+    #[must_use]
+    pub fn room_for(len: usize) -> usize {
+        len + OVERHEAD
+    }
+
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        Self::room_for(self.bytes.len())
     }
 }
 
@@ -54,7 +64,8 @@ struct Flow {
 
 /// The frames of one vNIC.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub struct Queue {
+    bytes_max: usize,
     flows: Vec<Flow>,
     turn: usize,
     bytes: usize,
@@ -62,35 +73,51 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    /// An empty one for so many bytes, those included that [`Held::room_for`] adds.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
         let flows = std::iter::repeat_with(Flow::default).take(FLOWS).collect();
-        Self { flows, turn: 0, bytes: 0, frames: 0 }
+        Self { bytes_max, flows, turn: 0, bytes: 0, frames: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// True if nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.frames == 0
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// What waits, in bytes of memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Flows with frames that wait.
+    #[must_use]
+    pub fn active_flows(&self) -> usize {
+        self.flows.iter().filter(|flow| !flow.frames.is_empty()).count()
+    }
+
     /// True if a frame of `len` bytes has room. One has always room in an empty queue.
-    pub(super) fn has_room(&self, len: usize) -> bool {
-        self.frames == 0 || self.bytes + len + OVERHEAD <= BYTES_MAX
+    #[must_use]
+    pub fn has_room(&self, len: usize) -> bool {
+        self.frames == 0 || self.has_room_beyond(len, 0)
     }
 
-    /// True if a copy of a broadcast of `len` bytes has room, in a queue that may be full.
-    pub(super) fn has_room_for_copy(&self, len: usize) -> bool {
-        self.bytes + len + OVERHEAD <= BYTES_MAX + COPIES_MAX
+    /// True if a frame of `len` bytes has room in a queue that is `beyond` bytes larger.
+    #[must_use]
+    pub fn has_room_beyond(&self, len: usize, beyond: usize) -> bool {
+        self.bytes + Held::room_for(len) <= self.bytes_max + beyond
     }
 
-    /// True while so little waits that a guest that was stopped may go on.
-    pub(super) fn is_low(&self) -> bool {
-        self.bytes <= BYTES_MAX / 2
+    /// True while so little waits that who was stopped may go on.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.bytes <= self.bytes_max / 2
     }
 
-    pub(super) fn push(&mut self, frame: Held) {
+    /// Queues a frame, whether it has room or not.
+    pub fn push(&mut self, frame: Held) {
         let at = frame.flow_hash as usize % FLOWS;
         let Some(flow) = self.flows.get_mut(at) else { return };
         self.bytes += frame.room();
@@ -100,7 +127,7 @@ impl Queue {
     }
 
     /// The next frame to send, which stays.
-    pub(super) fn front(&mut self) -> Option<&mut Held> {
+    pub fn front(&mut self) -> Option<&mut Held> {
         if self.frames == 0 {
             return None;
         }
@@ -125,7 +152,7 @@ impl Queue {
     }
 
     /// Takes the frame that [`Self::front`] showed.
-    pub(super) fn pop(&mut self) -> Option<Held> {
+    pub fn pop(&mut self) -> Option<Held> {
         let at = self.turn;
         let frame = self.take_first(at)?;
         if let Some(flow) = self.flows.get_mut(at) {
@@ -139,7 +166,7 @@ impl Queue {
 
     /// Is the frame that [`Self::front`] showed to be dropped, because its flow does not slow
     /// down?
-    pub(super) fn front_is_late(&mut self, now_us: u64) -> bool {
+    pub fn front_is_late(&mut self, now_us: u64) -> bool {
         let Some(flow) = self.flows.get_mut(self.turn) else { return false };
         let Some(front) = flow.frames.front() else { return false };
         let waited_us = now_us.saturating_sub(front.since_us);
@@ -147,7 +174,7 @@ impl Queue {
     }
 
     /// Takes the first frame of the longest flow, to make room.
-    pub(super) fn evict(&mut self) -> Option<Held> {
+    pub fn evict(&mut self) -> Option<Held> {
         let flows = self.flows.iter().enumerate();
         let (longest, _) = flows.max_by_key(|(_, flow)| flow.bytes)?;
         self.take_first(longest)

@@ -10,7 +10,7 @@ const INTERVAL_US: u64 = 100_000;
 
 /// The state of one queue.
 #[derive(Debug, Default)]
-pub(super) struct Codel {
+pub(crate) struct Codel {
     /// When it will have been above the target for an interval.
     patience_us: Option<u64>,
     dropping: bool,
@@ -21,7 +21,7 @@ pub(super) struct Codel {
 
 impl Codel {
     /// The frame in front waited for `waited_us`; is it to be dropped? The last one never is.
-    pub(super) fn drops(&mut self, waited_us: u64, is_last: bool, now_us: u64) -> bool {
+    pub(crate) fn drops(&mut self, waited_us: u64, is_last: bool, now_us: u64) -> bool {
         if waited_us < TARGET_US || is_last {
             self.patience_us = None;
             self.dropping = false;

@@ -1,0 +1,280 @@
+//! Which uplink each vNIC of this server is attached to.
+//!
+//! ```text
+//!   agent thread ── hellos, answers, states, its clock ──▶ wireonce_home::Server ── claims ──▶ agent
+//!                                                              │ use
+//!                                       HomeCell (one word) ◀──┴──▶ shares: lease at the new home
+//!                                           ▲
+//!   worker ── each frame for the outside ───┘
+//! ```
+//! The machine runs on the agent's thread, after the socket was read, so that a stall of the process is
+//! never taken for a silence of its peers. Others only look at it, and tell it of other tables.
+
+mod cell;
+mod state;
+
+pub(crate) use cell::HomeCell;
+
+use crate::shares::Shares;
+use rustc_hash::FxHashMap;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+use tracing::{info, warn};
+use wireonce_config::{Config, Failover, Uplink, UplinkPlace, Vnic};
+use wireonce_directory::PeerNumbers;
+use wireonce_home::{
+    ATTACHMENT_CHANNEL, Answers, Epochs, Server, ServerOutput, Standing, States, Timing,
+    UPLINK_STATE_CHANNEL, Way, Wish,
+};
+use wireonce_host::SessionListener;
+use wireonce_link::{AgentHandle, PeerId, SessionEvent};
+use wireonce_wire::{UplinkId, VnicId};
+
+/// A server whose tables have no vNIC yet looks again after this time.
+const LOOK_US: u64 = 50_000;
+
+/// The attachments of this server's vNICs. All clones are one.
+#[derive(Debug, Clone)]
+pub(crate) struct Homes {
+    shared: Arc<Shared>,
+    /// For the workers' next tables.
+    pub(crate) cells: Arc<FxHashMap<VnicId, Arc<HomeCell>>>,
+    /// Why the epochs could not be persisted.
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    book: Mutex<Book>,
+    agent: OnceLock<AgentHandle>,
+    clock: Instant,
+    timing: Timing,
+}
+
+/// What is changed together.
+#[derive(Debug)]
+struct Book {
+    server: Server,
+    cells: Arc<FxHashMap<VnicId, Arc<HomeCell>>>,
+    /// Bandwidth follows the home.
+    shares: Shares,
+    /// Names for the log.
+    names: FxHashMap<VnicId, String>,
+    uplinks: FxHashMap<UplinkId, String>,
+    /// Gateways with which hellos are frequent.
+    urged: BTreeSet<usize>,
+}
+
+/// Hears of sessions on the agent's thread, and hands on what is not for homes.
+#[derive(Debug)]
+pub(crate) struct Ears<L> {
+    homes: Homes,
+    others: L,
+}
+
+impl Homes {
+    /// The homes that the tables of `config` want. Nothing is attached yet.
+    pub(crate) fn new(config: &Config, clock: Instant) -> Self {
+        let timing = match config.fabric.failover {
+            Failover::Fast => Timing::FAST,
+            Failover::Default => Timing::DEFAULT,
+        };
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+        let taken = state::take_epochs(&config.host.state_directory, &config.host.name, wall_us);
+        let (epochs, trouble) = match taken {
+            Ok(epochs) => (epochs, None),
+            Err(trouble) => (Epochs::after(0, wall_us), Some(trouble)),
+        };
+        let book = Book {
+            server: Server::new(timing, wall_us, epochs, micros(clock)),
+            cells: Arc::default(),
+            shares: Shares::default(),
+            names: FxHashMap::default(),
+            uplinks: FxHashMap::default(),
+            urged: BTreeSet::new(),
+        };
+        let shared = Shared { book: Mutex::new(book), agent: OnceLock::new(), clock, timing };
+        Self { shared: Arc::new(shared), cells: Arc::default(), trouble }
+    }
+
+    /// Why a vNIC with standbys cannot be served, if `config` has one.
+    pub(crate) fn refusal(&self, config: &Config) -> Option<String> {
+        let any = config.local_vnics().any(|(vnic, _)| !vnic.standbys.is_empty());
+        self.trouble.clone().filter(|_| any)
+    }
+
+    /// Another configuration. A vNIC whose home is another than before goes there, make before break.
+    /// Workers are to use [`Self::cells`] from now on.
+    pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, shares: &Shares) {
+        let mut book = self.lock();
+        let before = Arc::clone(&book.cells);
+        let mut cells = FxHashMap::default();
+        let mut gateways = BTreeSet::new();
+        for (vnic, _) in config.local_vnics() {
+            let Some(wish) = wish_of(vnic, numbers) else { continue };
+            gateways.extend(wish.standbys.iter().chain([&wish.home]).map(|way| way.peer));
+            let cell = before.get(&vnic.id).map(Arc::clone).unwrap_or_default();
+            let at = book.server.standing(vnic.id).and_then(|standing| standing.at);
+            // Who goes nowhere by itself is where the tables say, as long as no gateway has answered.
+            if wish.standbys.is_empty() && at.is_none() {
+                cell.set(PeerId(wish.home.peer), wish.home.uplink);
+            }
+            let uplink = at.map_or(wish.home.uplink, |way| way.uplink);
+            shares.rehome(vnic.id, uplink, micros(self.shared.clock));
+            cells.insert(vnic.id, cell);
+            book.server.wish(vnic.id, wish);
+        }
+        book.server.keep(|id| cells.contains_key(&id));
+        book.names = config.local_vnics().map(|(vnic, _)| (vnic.id, vnic.name.clone())).collect();
+        book.uplinks = config.uplinks.iter().map(|it| (it.id, it.name.clone())).collect();
+        book.cells = Arc::new(cells);
+        book.shares = shares.clone();
+        self.urge(&mut book, gateways);
+        let cells = Arc::clone(&book.cells);
+        drop(book);
+        self.cells = cells;
+    }
+
+    /// The operator wants all vNICs at their homes.
+    pub(crate) fn go_home(&self) {
+        self.lock().server.go_home();
+    }
+
+    /// Claims are sent by `agent` from now on.
+    pub(crate) fn set_agent(&self, agent: AgentHandle) {
+        // Set once: there is one agent.
+        let _ = self.shared.agent.set(agent);
+        let mut book = self.lock();
+        let gateways = std::mem::take(&mut book.urged);
+        self.urge(&mut book, gateways);
+    }
+
+    /// For whoever hears of sessions; `others` hears the rest.
+    pub(crate) fn ears<L>(&self, others: L) -> Ears<L> {
+        Ears { homes: self.clone(), others }
+    }
+
+    /// Where a vNIC is.
+    pub(crate) fn standing(&self, id: VnicId) -> Option<Standing> {
+        self.lock().server.standing(id)
+    }
+
+    /// How often a look at the clock came so late that all waiting began anew.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.lock().server.stalls()
+    }
+
+    /// The uplinks that vNICs use now; those that are attached nowhere are not there.
+    pub(crate) fn in_use(&self) -> FxHashMap<VnicId, UplinkId> {
+        let book = self.lock();
+        let at = |id: &VnicId| Some((*id, book.server.standing(*id)?.at?.uplink));
+        book.cells.keys().filter_map(at).collect()
+    }
+
+    /// Hellos are frequent with those gateways that vNICs may be attached to.
+    fn urge(&self, book: &mut Book, gateways: BTreeSet<usize>) {
+        if let Some(agent) = self.shared.agent.get() {
+            let hello_us = Some(self.shared.timing.hello_us);
+            gateways.difference(&book.urged).for_each(|it| agent.urge(PeerId(*it), hello_us));
+            book.urged.difference(&gateways).for_each(|it| agent.urge(PeerId(*it), None));
+        }
+        let gone: Vec<usize> =
+            book.server.gateways().filter(|peer| !gateways.contains(peer)).collect();
+        gone.into_iter().for_each(|peer| book.server.forget_gateway(peer));
+        book.urged = gateways;
+    }
+
+    /// Does what the machine says.
+    fn drain(&self, book: &mut Book) {
+        while let Some(output) = book.server.poll_output() {
+            match output {
+                ServerOutput::Send(peer, claims) => {
+                    if let Some(agent) = self.shared.agent.get() {
+                        agent.send(PeerId(peer), ATTACHMENT_CHANNEL, claims.emit());
+                    }
+                }
+                ServerOutput::Use(id, way, why) => {
+                    if let Some(cell) = book.cells.get(&id) {
+                        cell.set(PeerId(way.peer), way.uplink);
+                    }
+                    book.shares.rehome(id, way.uplink, micros(self.shared.clock));
+                    let uplink = book.uplinks.get(&way.uplink).map_or("", String::as_str);
+                    let vnic = book.names.get(&id).map_or("", String::as_str);
+                    let why = why.name();
+                    info!(vnic, uplink, why, "vNIC uses another uplink");
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L: SessionListener> SessionListener for Ears<L> {
+    fn session(&self, event: SessionEvent) {
+        if let SessionEvent::Up(session) = &event {
+            self.homes.lock().server.session(session.peer.0);
+        }
+        self.others.session(event);
+    }
+
+    fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
+        let now_us = micros(self.homes.shared.clock);
+        match channel {
+            ATTACHMENT_CHANNEL => {
+                let Some(answers) = Answers::parse(payload) else { return };
+                let mut book = self.homes.lock();
+                book.server.answers(now_us, peer.0, &answers);
+                self.homes.drain(&mut book);
+            }
+            UPLINK_STATE_CHANNEL => {
+                let Some(states) = States::parse(payload) else { return };
+                let mut book = self.homes.lock();
+                book.server.states(now_us, peer.0, &states);
+                self.homes.drain(&mut book);
+            }
+            _ => self.others.message(peer, channel, payload),
+        }
+    }
+
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>) {
+        self.homes.lock().server.hello(now_us, peer.0, echoed_us);
+        self.others.hello(peer, now_us, echoed_us);
+    }
+
+    fn tick(&self, now_us: u64) -> Option<u64> {
+        let mut book = self.homes.lock();
+        let next_us = book.server.tick(now_us).min(now_us.saturating_add(LOOK_US));
+        self.homes.drain(&mut book);
+        drop(book);
+        self.others.tick(now_us).into_iter().chain([next_us]).min()
+    }
+}
+
+/// What the tables want for a vNIC; `None` if it has no home on another host.
+fn wish_of(vnic: &Vnic, numbers: &PeerNumbers) -> Option<Wish> {
+    let way = |uplink: &Arc<Uplink>| {
+        let UplinkPlace::Peer(gateway) = &uplink.place else { return None };
+        let Some(peer) = numbers.get(gateway) else {
+            warn!(vnic = vnic.name, uplink = uplink.name, "its gateway is not known yet");
+            return None;
+        };
+        Some(Way { peer: peer.0, uplink: uplink.id })
+    };
+    let home = vnic.home.as_ref()?;
+    Some(Wish {
+        home: way(home)?,
+        standbys: vnic.standbys.iter().filter_map(way).collect(),
+        fail_back_us: home.fail_back_s.map(|s| u64::from(s) * 1_000_000),
+    })
+}
+
+fn micros(clock: Instant) -> u64 {
+    u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

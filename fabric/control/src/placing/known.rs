@@ -1,0 +1,225 @@
+//! The desired house by number, as placement reads it.
+
+use super::Sight;
+use std::collections::{BTreeMap, HashMap};
+use wireonce_desired::{Direction, Host, House, Kind, Policy, Rate, Uplink, Vnic, bandwidth};
+use wireonce_placement::{
+    Gateway, GatewayIndex, House as Placed, MachineId, PoolId, Rates, Server, ServerIndex,
+    SwitchId, UplinkIndex, VnicIndex,
+};
+
+/// Shares of a vNIC whose policy does not say.
+const SHARES: u32 = 100;
+
+/// A house by number. What does not hold together is left out: other gates refuse that.
+#[derive(Debug)]
+pub(super) struct Known<'h> {
+    pub(super) house: Placed,
+    uplinks: HashMap<&'h str, UplinkIndex>,
+    vnics: HashMap<&'h str, VnicIndex>,
+}
+
+impl<'h> Known<'h> {
+    pub(super) fn of(house: &'h House, sight: &Sight) -> Self {
+        let mut numbers = Numbers::default();
+        let mut known =
+            Self { house: Placed::default(), uplinks: HashMap::new(), vnics: HashMap::new() };
+        let mut gateways = HashMap::new();
+        let mut servers = HashMap::new();
+        for (kind, host) in house.hosts() {
+            let machine = numbers.machine(kind, host);
+            let (send, receive) = (bps(host.port_up), bps(host.port_down));
+            let name = host.name.clone();
+            if kind == Kind::Gateway {
+                gateways.insert(host.name.as_str(), GatewayIndex(known.house.gateways.len()));
+                // What goes up comes in at its fabric port.
+                let port = Rates { up_bps: receive, down_bps: send };
+                let draining = host.draining;
+                known.house.gateways.push(Gateway { name, machine, port, draining });
+            } else {
+                servers.insert(host.name.as_str(), ServerIndex(known.house.servers.len()));
+                let port = Rates { up_bps: send, down_bps: receive };
+                known.house.servers.push(Server { name, machine, port });
+            }
+        }
+        for uplink in house.uplinks() {
+            let Some(gateway) = gateways.get(uplink.host.as_str()) else { continue };
+            known.uplinks.insert(&uplink.name, UplinkIndex(known.house.uplinks.len()));
+            known.house.uplinks.push(wireonce_placement::Uplink {
+                name: uplink.name.clone(),
+                gateway: *gateway,
+                pool: numbers.pool(&uplink.pool),
+                switch: uplink.switch.as_deref().map(|switch| numbers.switch(switch)),
+                usable: usable(uplink),
+                alive: !sight.dead.contains(&uplink.name),
+                draining: uplink.draining,
+            });
+        }
+        for vnic in house.vnics() {
+            let pool = pool_of(house, vnic).map(|pool| numbers.pool(pool));
+            let Some((pool, server)) = pool.zip(servers.get(vnic.host.as_str())) else { continue };
+            known.vnics.insert(&vnic.name, VnicIndex(known.house.vnics.len()));
+            let placed = known.vnic_of(house, vnic, pool, *server, sight);
+            known.house.vnics.push(placed);
+        }
+        known
+    }
+
+    fn vnic_of(
+        &self,
+        house: &House,
+        vnic: &Vnic,
+        pool: PoolId,
+        server: ServerIndex,
+        sight: &Sight,
+    ) -> wireonce_placement::Vnic {
+        let policy = vnic.policy.as_deref().and_then(|policy| house.policy(policy));
+        let needs = both(|way| policy.map_or(0, |policy| policy.reservation(way).bps()));
+        let limit = both(|way| policy.and_then(|policy| limit(policy, way)).unwrap_or(u64::MAX));
+        let here = |name: &str| {
+            let at = self.uplink(name);
+            at.filter(|at| self.house.uplink(*at).pool == pool)
+        };
+        wireonce_placement::Vnic {
+            name: vnic.name.clone(),
+            server,
+            pool,
+            needs,
+            wants: sight.wants.get(&vnic.name).copied().unwrap_or(needs).min(limit),
+            shares: policy.and_then(shares).unwrap_or(SHARES),
+            home: vnic.home.as_deref().and_then(here),
+            standbys: vnic.standbys.iter().filter_map(|name| here(name)).collect(),
+            may_move: true,
+        }
+    }
+
+    pub(super) fn uplink(&self, name: &str) -> Option<UplinkIndex> {
+        self.uplinks.get(name).copied()
+    }
+
+    pub(super) fn vnic(&self, name: &str) -> Option<VnicIndex> {
+        self.vnics.get(name).copied()
+    }
+
+    /// The name of an uplink.
+    pub(super) fn name(&self, at: UplinkIndex) -> &str {
+        &self.house.uplink(at).name
+    }
+}
+
+/// The pool that a vNIC's network is on.
+pub(super) fn pool_of<'h>(house: &'h House, vnic: &Vnic) -> Option<&'h str> {
+    house.network(&vnic.network)?.pool.as_deref()
+}
+
+/// What may be promised of an uplink; any rate if nobody said what it carries.
+fn usable(uplink: &Uplink) -> Rates {
+    let of = |direction, percent| {
+        uplink.capacity(direction).map_or(u64::MAX, |rate| rate.percent(percent).bps())
+    };
+    Rates {
+        up_bps: of(Direction::Up, bandwidth::USABLE_UP_PERCENT),
+        down_bps: of(Direction::Down, bandwidth::USABLE_DOWN_PERCENT),
+    }
+}
+
+fn bps(rate: Option<Rate>) -> u64 {
+    rate.map_or(u64::MAX, Rate::bps)
+}
+
+fn both(of: impl Fn(Direction) -> u64) -> Rates {
+    Rates { up_bps: of(Direction::Up), down_bps: of(Direction::Down) }
+}
+
+fn limit(policy: &Policy, direction: Direction) -> Option<u64> {
+    let terms = match direction {
+        Direction::Up => policy.up.as_ref(),
+        Direction::Down => policy.down.as_ref(),
+    };
+    terms.and_then(|terms| terms.limit).map(Rate::bps)
+}
+
+fn shares(policy: &Policy) -> Option<u32> {
+    policy.up.as_ref().and_then(|terms| terms.shares)
+}
+
+/// Numbers for names, each the next one.
+#[derive(Default)]
+struct Numbers<'h> {
+    machines: BTreeMap<(Option<Kind>, &'h str), u32>,
+    pools: BTreeMap<&'h str, u32>,
+    switches: BTreeMap<&'h str, u32>,
+}
+
+impl<'h> Numbers<'h> {
+    /// A host whose machine nobody named has one of its own.
+    fn machine(&mut self, kind: Kind, host: &'h Host) -> MachineId {
+        let own = (Some(kind), host.name.as_str());
+        let key = host.machine.as_deref().map_or(own, |machine| (None, machine));
+        MachineId(number(&mut self.machines, key))
+    }
+
+    fn pool(&mut self, name: &'h str) -> PoolId {
+        PoolId(number(&mut self.pools, name))
+    }
+
+    fn switch(&mut self, name: &'h str) -> SwitchId {
+        SwitchId(number(&mut self.switches, name))
+    }
+}
+
+fn number<K: Ord>(known: &mut BTreeMap<K, u32>, key: K) -> u32 {
+    let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+    *known.entry(key).or_insert(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wireonce_desired::read;
+
+    fn house(text: &str) -> House {
+        read::toml(text).unwrap().into_iter().collect()
+    }
+
+    const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
+
+    #[test]
+    fn what_goes_up_leaves_a_servers_port_and_comes_in_at_a_gateways() {
+        let text = HOUSE.replace("port_up = \"10Gbit\"", "port_up = \"3Gbit\"").replace(
+            "address = \"10.77.0.11\"",
+            "address = \"10.77.0.11\"\nport_up = \"1Gbit\"\nport_down = \"2Gbit\"",
+        );
+        let house = house(&text);
+        let known = Known::of(&house, &Sight::default());
+        let server = known.house.servers[0].port;
+        assert_eq!(server, Rates { up_bps: 3_000_000_000, down_bps: u64::MAX });
+        let gateway = known.house.gateways[0].port;
+        assert_eq!(gateway, Rates { up_bps: 2_000_000_000, down_bps: 1_000_000_000 });
+    }
+
+    #[test]
+    fn reservations_are_needs_and_demand_ends_at_the_limit() {
+        let house = house(HOUSE);
+        let wants = Rates::both(5_000_000_000);
+        let sight = Sight { wants: [("vm-a".to_owned(), wants)].into(), ..Sight::default() };
+        let known = Known::of(&house, &sight);
+        let vnic = &known.house.vnics[known.vnic("vm-a").unwrap().0];
+        assert_eq!(vnic.needs, Rates { up_bps: 100_000_000, down_bps: 0 });
+        assert_eq!(vnic.wants, Rates::both(800_000_000));
+        assert_eq!(vnic.shares, 200);
+        assert_eq!(known.vnic("vm-c"), None, "its network has no pool");
+        assert_eq!(known.house.uplinks[0].usable.up_bps, 990_000_000);
+    }
+
+    #[test]
+    fn daemons_of_one_machine_are_on_one() {
+        let text = HOUSE
+            .replace("address = \"10.77.0.11\"", "address = \"10.77.0.11\"\nmachine = \"rack1-1\"");
+        let house = house(&text);
+        let known = Known::of(&house, &Sight::default());
+        let east = known.uplink("east-1").unwrap();
+        assert!(!known.house.is_remote(known.vnic("vm-a").unwrap(), east));
+        assert!(known.house.is_remote(known.vnic("vm-b").unwrap(), east));
+    }
+}

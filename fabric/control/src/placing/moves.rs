@@ -1,0 +1,70 @@
+//! What `vnic move` and `drain` make of objects; the rest is the gates'.
+
+use super::known::pool_of;
+use crate::{
+    change::{Allowed, Rehome, State},
+    refusal::{Gate, Refusal},
+};
+use wireonce_desired::{House, Kind, Object, Wrong};
+
+/// The vNIC with another home; its standbys are left out, to be given anew.
+///
+/// # Errors
+/// There is no such vNIC or uplink, or that one is not for it.
+pub(crate) fn rehomed(state: &State, house: &House, what: &Rehome) -> Allowed<Object> {
+    let Object::Vnic(mut vnic) = state.find(Kind::Vnic, &what.vnic)?.clone() else {
+        return Err(nothing(Kind::Vnic, &what.vnic));
+    };
+    let Object::Uplink(uplink) = state.find(Kind::Uplink, &what.to)? else {
+        return Err(nothing(Kind::Uplink, &what.to));
+    };
+    let title = Kind::Vnic.title(&vnic.name);
+    let Some(pool) = pool_of(house, &vnic) else {
+        let problem = format!("its network {:?} has no pool, so it uses no uplink", vnic.network);
+        let remedy = "move vNICs of networks with a pool";
+        return Err(Refusal::new(Gate::House, title, problem, remedy));
+    };
+    if uplink.pool != pool {
+        let problem = format!(
+            "uplink {:?} is in pool {:?}, and network {:?} is on pool {pool:?}",
+            uplink.name, uplink.pool, vnic.network
+        );
+        let mut others = house.uplinks().filter(|it| it.pool == pool && !house.is_draining(it));
+        let other = others.find(|it| Some(&it.name) != vnic.home.as_ref());
+        let remedy = match other {
+            Some(other) => format!("name an uplink of that pool, such as {:?}", other.name),
+            None => format!("add an uplink to pool {pool:?} first"),
+        };
+        return Err(Refusal::wrong(Gate::House, Wrong::new(title, problem, remedy).at("home")));
+    }
+    if vnic.home.as_deref() != Some(what.to.as_str()) {
+        vnic.home = Some(what.to.clone());
+        vnic.standbys.clear();
+    }
+    Ok(Object::Vnic(vnic))
+}
+
+/// The uplink or gateway that drains, or does no more.
+///
+/// # Errors
+/// There is none of that name, or it is nothing that can drain.
+pub(crate) fn drained(state: &State, kind: Kind, name: &str, draining: bool) -> Allowed<Object> {
+    if kind == Kind::Server {
+        state.find(kind, name)?;
+        let problem =
+            "is a server: its vNICs stay with their VMs, which only their manager can move";
+        let remedy = "move or stop its VMs there; to empty a gateway, name the gateway";
+        return Err(Refusal::new(Gate::Conflict, kind.title(name), problem, remedy));
+    }
+    match state.find(kind, name)?.clone() {
+        Object::Uplink(uplink) => {
+            Ok(Object::Uplink(wireonce_desired::Uplink { draining, ..uplink }))
+        }
+        Object::Gateway(host) => Ok(Object::Gateway(wireonce_desired::Host { draining, ..host })),
+        _ => Err(nothing(kind, name)),
+    }
+}
+
+fn nothing(kind: Kind, name: &str) -> Refusal {
+    Refusal::new(Gate::Missing, kind.title(name), "does not exist", "name another")
+}

@@ -1,0 +1,84 @@
+//! Single steps of the house, without other faults than those that are made.
+
+use super::House;
+
+fn settled() -> House {
+    let mut house = House::calm(7);
+    house.pass_time(200_000);
+    let (id, _, home) = house.first_vnic();
+    assert_eq!(house.at(id), Some(home));
+    house
+}
+
+#[test]
+fn a_home_that_dies_is_left_within_35_ms() {
+    let mut house = settled();
+    let (id, _, home) = house.first_vnic();
+    house.kill_gateway(home);
+    house.pass_time(20_000);
+    assert_eq!(house.at(id), Some(home), "nobody knows yet");
+    house.pass_time(15_000);
+    assert!(house.at(id).is_some_and(|at| at != home));
+    let before = house.frames(id);
+    house.pass_time(10_000);
+    assert!(house.frames(id) >= before + 9, "its frames leave");
+}
+
+#[test]
+fn either_direction_alone_is_no_home() {
+    for to_gateway in [false, true] {
+        let mut house = settled();
+        let (id, server, home) = house.first_vnic();
+        house.cut(server, home, to_gateway);
+        house.pass_time(45_000);
+        assert!(house.at(id).is_some_and(|at| at != home), "cut towards the gateway: {to_gateway}");
+    }
+}
+
+#[test]
+fn a_server_that_hears_nobody_swaps_nothing() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    for gateway in 0..house.count().1 {
+        house.cut(server, gateway, false);
+    }
+    house.pass_time(1_000_000);
+    assert_eq!((house.at(id), house.swaps(id)), (Some(home), 0));
+}
+
+#[test]
+fn a_stall_of_the_server_itself_is_no_silence_of_the_others() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    house.stall_server(server, 60_000);
+    house.pass_time(300_000);
+    assert_eq!((house.at(id), house.swaps(id)), (Some(home), 0));
+    let before = house.frames(id);
+    house.pass_time(10_000);
+    assert!(house.frames(id) >= before + 9, "it has come back to its home");
+}
+
+#[test]
+fn a_planned_move_loses_no_frame() {
+    let mut house = settled();
+    let (id, ..) = house.first_vnic();
+    let to = house.at(id).map(|at| (at + 1) % house.count().1).unwrap();
+    let before = house.frames(id);
+    house.move_home(id, to);
+    house.pass_time(300_000);
+    assert_eq!(house.at(id), Some(to));
+    // One each millisecond, and one may be under way.
+    assert!((299..=301).contains(&(house.frames(id) - before)), "{}", house.frames(id) - before);
+}
+
+#[test]
+fn there_is_no_way_back_by_itself() {
+    let mut house = settled();
+    let (id, _, home) = house.first_vnic();
+    house.stop_hearing(home, 60_000);
+    house.pass_time(500_000);
+    let standby = house.at(id).unwrap();
+    assert_ne!(standby, home);
+    house.pass_time(1_000_000);
+    assert_eq!((house.at(id), house.swaps(id)), (Some(standby), 1));
+}

@@ -1,0 +1,116 @@
+//! What is out of balance, and the command that cures it: `wireonce_placement::advise`, fed.
+
+use crate::{sight::Sight, view::View};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use wireonce_desired::{Direction, Grant, bandwidth};
+use wireonce_placement::{GrantUse, House, Limits, Rates, advise};
+
+/// One thing that is out of balance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdviceLine {
+    /// What is seen, in figures.
+    pub evidence: String,
+    /// What cures it, as it can be typed; `None` if no command does, as the evidence says.
+    #[serde(default)]
+    pub command: Option<String>,
+}
+
+/// Looks for imbalances in the house by number, which has the demand of `sight`.
+#[must_use]
+pub fn advice(view: &View<'_>, sight: &Sight, placed: &House) -> Vec<AdviceLine> {
+    let found = advise(placed, &grant_uses(view, sight), &Limits::default());
+    found.into_iter().map(|it| AdviceLine { evidence: it.evidence, command: it.command }).collect()
+}
+
+/// What each server may use of each pool, and would. Demand of silent servers is not known: what
+/// is reserved for them counts as wanted, so that nobody is told to take it.
+#[must_use]
+pub fn grant_uses(view: &View<'_>, sight: &Sight) -> Vec<GrantUse> {
+    let mut wants: BTreeMap<(&str, &str), Rates> = BTreeMap::new();
+    for vnic in view.house.vnics() {
+        let Some(pool) = view.pool_of(vnic) else { continue };
+        let sum = wants.entry((pool, &vnic.host)).or_default();
+        *sum = sum.plus(sight.wants.get(&vnic.name).copied().unwrap_or_default());
+    }
+    for grant in view.house.grants() {
+        wants.entry((&grant.pool, &grant.server)).or_default();
+    }
+    let grant_use = |((pool, server), wants): ((&str, &str), Rates)| {
+        let both = |of: &dyn Fn(Direction) -> u64| Rates {
+            up_bps: of(Direction::Up),
+            down_bps: of(Direction::Down),
+        };
+        let reservation = both(&|way| view.granted(pool, server, way));
+        // A grant that ends by itself is locked until then: no command changes its limit.
+        let is_timed = view.house.grant(&Grant::name_of(pool, server));
+        let is_timed = is_timed.is_some_and(|grant| grant.until.is_some());
+        let limit = both(&|way| {
+            let limit = view.grant_limit(pool, server, way);
+            limit.filter(|_| !is_timed).unwrap_or(u64::MAX)
+        });
+        let is_silent = sight.silent.contains(server);
+        GrantUse {
+            pool: pool.to_owned(),
+            pool_usable: both(&|way| bandwidth::usable(view.house, pool, way).bps()),
+            server: server.to_owned(),
+            reservation,
+            limit,
+            wants: if is_silent { wants.max(reservation) } else { wants },
+        }
+    };
+    wants.into_iter().map(grant_use).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        number::number,
+        sample::{Bed, MBIT},
+    };
+
+    fn lines(bed: &Bed) -> Vec<AdviceLine> {
+        let view = bed.view();
+        let sight = Sight::of(&view);
+        advice(&view, &sight, &number(&view, &sight))
+    }
+
+    #[test]
+    fn a_balanced_house_needs_no_advice() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(100 * MBIT));
+        bed.server_b(|it| it.sends(100 * MBIT));
+        assert_eq!(lines(&bed), []);
+    }
+
+    #[test]
+    fn a_limit_that_holds_back_beside_what_is_to_spare_is_told() {
+        let mut bed = Bed::new();
+        bed.grant("east/server-a", |grant| {
+            let limit = Some(wireonce_desired::Rate::from_bps(300 * MBIT));
+            grant.up = Some(wireonce_desired::Terms { limit, ..Default::default() });
+        });
+        bed.server_a(|it| it.sends(300 * MBIT).held(300 * MBIT, 0));
+        bed.server_b(|it| it.sends(10 * MBIT));
+        assert_eq!(
+            lines(&bed),
+            [AdviceLine {
+                evidence:
+                    "server-a wants 800Mbit up of pool east and may use 300Mbit; the pool has \
+                           1669Mbit to spare: server-b reserves 400Mbit and wants 10Mbit"
+                        .to_owned(),
+                command: Some("wireonce grant set east/server-a up.limit=800Mbit".to_owned()),
+            }]
+        );
+    }
+
+    #[test]
+    fn what_is_reserved_for_a_silent_server_is_not_given_away() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(300 * MBIT));
+        let view = bed.view();
+        let uses = grant_uses(&view, &Sight::of(&view));
+        assert_eq!((uses[1].server.as_str(), uses[1].wants.up_bps), ("server-b", 400 * MBIT));
+    }
+}

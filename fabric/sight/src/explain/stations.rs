@@ -1,0 +1,152 @@
+//! The stations of both ways.
+//!
+//! ```text
+//! out:  guest ring ─▶ guard ─▶ shaper ─▶ route ─▶ link ═▶ police ─▶ egress ─▶ uplink
+//! back: uplink ─▶ link ═▶ guest ring
+//! ```
+//! `guest-tx` is one account of the ledger; its drops say which of the first four stations a frame
+//! came to. What a server receives from the fabric is booked on its source, so between link and
+//! guest ring nothing is known of one vNIC.
+
+use super::{Case, Station};
+use crate::{
+    causes::reasons,
+    look::{Flow, minus},
+    sight::held_percent,
+    text,
+};
+use wireonce_ledger::{Amount, DropReason, Stage};
+
+/// From the guest.
+pub(super) fn out(case: &Case<'_>) -> Vec<Station> {
+    let server = case.vnic.host.as_str();
+    let mut stations = Vec::new();
+    let sent = case.at_server(Stage::GuestTx);
+    let mut left = sent.map(|flow| flow.input);
+    for (name, found) in [("guest ring", reasons::RING), ("guard", reasons::GUARD)] {
+        let station = passing(name, server, left, sent, found);
+        left = station.went;
+        stations.push(station);
+    }
+    if case.server.is_none() {
+        return stations;
+    }
+    let mut shaper = passing("shaper", server, left, sent, reasons::SHAPER);
+    let route_drops = sent.map(|flow| sum(flow, reasons::ROUTE));
+    // What waits has neither gone on nor been dropped.
+    shaper.went = sent.zip(route_drops).map(|(flow, drops)| {
+        let mut went = flow.output;
+        went += drops;
+        went
+    });
+    (shaper.waits, shaper.note) = shaping(case);
+    let route = passing("route", server, shaper.went, sent, reasons::ROUTE);
+    stations.extend([shaper, route]);
+    if let Some(flow) = case.at_server(Stage::FabricTx) {
+        stations.push(whole("link", server, flow));
+    }
+    for (gateway, flow) in case.at_gateways(Stage::UplinkTx) {
+        let arrived = case.at_gateways(Stage::FabricRx).find(|(name, _)| *name == gateway);
+        let mut police = passing("police", gateway, Some(flow.input), Some(flow), reasons::POLICE);
+        if let Some((_, arrived)) = arrived {
+            police.came = Some(arrived.input);
+            police.drops.extend(arrived.drops.iter().map(|(why, n)| ((*why).to_owned(), n.frames)));
+        }
+        let mut egress = passing("egress", gateway, police.went, Some(flow), reasons::EGRESS);
+        egress.waits = (flow.open_frames > 0).then(|| format!("{} frames", flow.open_frames));
+        let name = format!("uplink {}", uplink_at(case, gateway));
+        let mut uplink = passing(&name, gateway, egress.went, Some(flow), reasons::UPLINK);
+        uplink.went = Some(flow.output);
+        stations.extend([police, egress, uplink]);
+    }
+    stations
+}
+
+/// To the guest.
+pub(super) fn back(case: &Case<'_>) -> Vec<Station> {
+    let mut stations = Vec::new();
+    for (gateway, flow) in case.at_gateways(Stage::UplinkRx) {
+        let uplink = uplink_at(case, gateway);
+        let mut station = whole(&format!("uplink {uplink}"), gateway, flow);
+        let look = case.gateways.get(gateway);
+        let down = look.and_then(|it| it.down(&case.vnic.name).find(|it| it.uplink == uplink));
+        if let Some(down) = down {
+            station.note = Some(format!("may come at {}", text::rate(down.rate_bps)));
+            if down.queued_bytes > 0 {
+                station.waits = Some(format!("{} bytes", down.queued_bytes));
+            }
+        }
+        stations.push(station);
+        if let Some((_, flow)) =
+            case.at_gateways(Stage::FabricTx).find(|(name, _)| *name == gateway)
+        {
+            stations.push(whole("link", gateway, flow));
+        }
+    }
+    if let Some(flow) = case.at_server(Stage::GuestRx) {
+        stations.push(whole("guest ring", &case.vnic.host, flow));
+    }
+    stations
+}
+
+/// What waits for the vNIC's share, and what it may send.
+fn shaping(case: &Case<'_>) -> (Option<String>, Option<String>) {
+    let Some(look) = &case.server else { return (None, None) };
+    let Some((now, before)) = look.vnic(&case.vnic.name) else { return (None, None) };
+    let Some(share) = now.share else {
+        return (None, Some("its home is not shaped".to_owned()));
+    };
+    let waits = (share.queued_bytes > 0).then(|| format!("{} bytes", share.queued_bytes));
+    let mut note = format!("may send {}", text::rate(share.rate_bps));
+    let percent = held_percent(look, share, before.and_then(|old| old.share));
+    if let Some(percent) = percent.filter(|percent| *percent > 0) {
+        note += &format!(", held back {percent} % of the time");
+    }
+    (waits, Some(note))
+}
+
+/// The uplink of a gateway that the vNIC is at home at, or the first one.
+fn uplink_at<'c>(case: &Case<'c>, gateway: &str) -> &'c str {
+    let home = case.home.filter(|home| home.host == gateway);
+    let any = case.view.house.uplinks().find(|uplink| uplink.host == gateway);
+    home.or(any).map_or("?", |uplink| &uplink.name)
+}
+
+/// A station that is a whole account.
+fn whole(name: &str, host: &str, flow: &Flow<'_>) -> Station {
+    Station {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        came: Some(flow.input),
+        went: Some(flow.output),
+        waits: (flow.open_frames > 0).then(|| format!("{} frames", flow.open_frames)),
+        drops: flow.drops.iter().map(|(why, amount)| ((*why).to_owned(), amount.frames)).collect(),
+        note: None,
+    }
+}
+
+/// A station that is a part of an account: what came less its drops goes on.
+fn passing(
+    name: &str,
+    host: &str,
+    came: Option<Amount>,
+    flow: Option<&Flow<'_>>,
+    reasons: &[DropReason],
+) -> Station {
+    let drops = flow.map(|flow| super::grown(flow, reasons)).unwrap_or_default();
+    Station {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        came,
+        went: came.map(|came| drops.iter().fold(came, |left, (_, amount)| minus(left, *amount))),
+        waits: None,
+        drops: drops.into_iter().map(|(why, amount)| (why.to_owned(), amount.frames)).collect(),
+        note: flow.is_none().then(|| "nothing was counted".to_owned()),
+    }
+}
+
+fn sum(flow: &Flow<'_>, reasons: &[DropReason]) -> Amount {
+    let mut sum = Amount::ZERO;
+    super::grown(flow, reasons).into_iter().for_each(|(_, amount)| sum += amount);
+    sum
+}

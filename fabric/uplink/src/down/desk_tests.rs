@@ -1,0 +1,201 @@
+//! vNICs at an uplink, with a clock of its own.
+
+use super::*;
+use crate::down::share::Store;
+use proptest::prelude::*;
+use wireonce_frame::segment::WireCost;
+
+const MBIT: u64 = 1_000_000;
+/// What is divided of 1 Gbit/s.
+const USABLE_BPS: u64 = 960 * MBIT;
+
+/// Two servers with two vNICs each, at home at the one uplink that is ours; another is not.
+fn config(more: &str) -> Config {
+    let vnic = |id: u32, host: &str, policy: &str, home: &str| {
+        format!(
+            "{{ id = {id}, name = 'v{id}', host = '{host}', network = 'n', \
+             mac = '52:54:00:00:00:0{id}', home = '{home}', policy = '{policy}' }},"
+        )
+    };
+    let peer = |name: &str, at: u32, key: &str| {
+        format!("{{ name = '{name}', address = '127.0.0.{at}', public_key = '{key}' }},")
+    };
+    let uplink = |id: u32, host: &str, more: &str| {
+        format!(
+            "{{ id = {id}, name = 'u{id}', host = '{host}', pool = 'p', driver = 'tap', \
+             interface = 't', {more} }},"
+        )
+    };
+    let file = [
+        "host = { name = 'g', private_key_file = '/k' }\nfabric = { address = '127.0.0.1' }\n",
+        "peer = [",
+        &peer("a", 2, "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="),
+        &peer("b", 3, "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="),
+        "]\nnetwork = [{ name = 'n', vni = 1, pool = 'p' }]\nuplink = [",
+        &uplink(7, "g", "down = '1Gbit'"),
+        &uplink(8, "a", "down = '1Gbit'"),
+        "]\nvnic = [",
+        &vnic(1, "a", "plain", "u7"),
+        &vnic(2, "a", "slow", "u7"),
+        &vnic(3, "b", "plain", "u7"),
+        &vnic(4, "b", "plain", "u8"),
+        "]\npolicy = [{ name = 'plain' }, { name = 'slow', down = { limit = '50Mbit' } }]\n",
+        more,
+    ];
+    Config::parse(&file.concat(), "g.toml").unwrap()
+}
+
+const GRANTS: &str = "grant = [
+    { pool = 'p', server = 'a', down = { shares = 300 } },
+    { pool = 'p', server = 'b', down = { reservation = '100Mbit' } },
+]";
+
+struct Bed {
+    desk: Desk,
+    vnics: HashMap<VnicId, Arc<VnicDown>>,
+    now_us: u64,
+}
+
+fn id(id: u64) -> VnicId {
+    VnicId::new(id).unwrap()
+}
+
+impl Bed {
+    fn new(more: &str) -> Self {
+        let (mut vnics, config) = (HashMap::new(), config(more));
+        let desk = desk(&config, &mut vnics).unwrap();
+        Self { desk, vnics, now_us: 1_000_000 }
+    }
+
+    fn change(&mut self, config: &Config) {
+        let mut desk = desk(config, &mut self.vnics).unwrap();
+        desk.go_on(Some(&self.desk), self.now_us);
+        self.desk = desk;
+    }
+
+    fn rate(&self, vnic: u64) -> u64 {
+        self.vnics[&id(vnic)].credit.rate_bps()
+    }
+
+    /// Ticks for a while, with these that have to wait and these that get so much a second.
+    fn run(&mut self, held: &[u64], served: &[(u64, u64)], ticks: usize) -> [u64; 4] {
+        for _ in 0..ticks {
+            self.now_us += TICK_US;
+            for vnic in held {
+                self.vnics[&id(*vnic)].hold();
+            }
+            for (vnic, bps) in served {
+                let bytes = bps / 8 * TICK_US / 1_000_000;
+                self.vnics[&id(*vnic)].served(WireCost { segments: 1, bytes });
+            }
+            self.desk.tick(self.now_us);
+            let sum: u64 = (1..5).map(|vnic| self.rate(vnic)).sum();
+            assert!(sum <= USABLE_BPS, "never more than there is: {sum}");
+        }
+        [1, 2, 3, 4].map(|vnic| self.rate(vnic))
+    }
+}
+
+fn desk(config: &Config, vnics: &mut HashMap<VnicId, Arc<VnicDown>>) -> Option<Desk> {
+    let store = Arc::<Store>::default();
+    let share = |id| {
+        let new = || Arc::new(VnicDown::new(Arc::clone(&store), 0));
+        Arc::clone(vnics.entry(id).or_insert_with(new))
+    };
+    Desk::new(config, config.uplink(wireonce_wire::UplinkId(7)).unwrap(), share)
+}
+
+#[test]
+fn servers_share_by_their_grants_and_their_vnics_by_their_policies() {
+    let mut bed = Bed::new(GRANTS);
+    let rates = bed.run(&[1, 2, 3], &[], 2);
+    assert_eq!(rates, [670 * MBIT, 50 * MBIT, 240 * MBIT, 0], "3:1, and a limit of 50 Mbit/s");
+    assert_eq!(bed.run(&[2, 3], &[], 200), [0, 50 * MBIT, 910 * MBIT, 0], "all of it is used");
+}
+
+#[test]
+fn a_vnic_that_is_at_home_elsewhere_may_get_something_and_its_server_reserves_where_its_homes_are()
+{
+    let grants = "grant = [{ pool = 'p', server = 'b', down = { reservation = '1400Mbit' } }]";
+    let mut bed = Bed::new(grants);
+    // Server b has a home at each of two uplinks: half of its reservation is here.
+    assert_eq!(bed.run(&[1, 4], &[], 2), [260 * MBIT, 0, 0, 700 * MBIT]);
+    let mut moved = config(grants);
+    let elsewhere = moved.uplinks.iter().find(|uplink| uplink.id.0 == 8).cloned();
+    let vnic = moved.vnics.iter_mut().find(|vnic| vnic.id == id(3)).unwrap();
+    Arc::make_mut(vnic).home = elsewhere;
+    bed.change(&moved);
+    assert_eq!(bed.run(&[1, 4], &[], 2), [480 * MBIT, 0, 0, 480 * MBIT]);
+}
+
+#[test]
+fn who_wants_little_has_headroom_and_who_is_idle_has_nothing() {
+    let mut bed = Bed::new("");
+    let rates = bed.run(&[], &[(1, 100 * MBIT), (3, 10 * MBIT)], 4);
+    assert_eq!(rates, [480 * MBIT, 0, 480 * MBIT, 0]);
+    assert!(bed.desk.is_busy());
+    assert_eq!(bed.run(&[], &[], 300), [0; 4]);
+    assert!(!bed.desk.is_busy());
+}
+
+#[test]
+fn who_has_to_wait_is_seen_before_the_next_tick_but_not_more_often_than_a_millisecond() {
+    let mut bed = Bed::new("");
+    assert_eq!(bed.run(&[1], &[], 2), [USABLE_BPS, 0, 0, 0]);
+    bed.vnics[&id(3)].hold();
+    bed.desk.tick(bed.now_us + HURRY_US - 1);
+    assert_eq!(bed.rate(3), 0);
+    bed.desk.tick(bed.now_us + HURRY_US);
+    assert_eq!([bed.rate(1), bed.rate(3)], [USABLE_BPS / 2; 2]);
+}
+
+#[test]
+fn an_idle_uplink_divides_at_the_first_frame() {
+    let mut bed = Bed::new("");
+    assert!(!bed.desk.has_news());
+    bed.vnics[&id(1)].served(WireCost::SHORTEST);
+    assert!(bed.desk.has_news());
+    bed.desk.tick(bed.now_us);
+    assert!(bed.desk.is_busy() && !bed.desk.has_news());
+    assert_eq!(bed.rate(1), USABLE_BPS);
+}
+
+#[test]
+fn other_grants_and_capacities_hold_at_once_and_demands_are_remembered() {
+    let mut bed = Bed::new(GRANTS);
+    bed.run(&[1, 3], &[], 2);
+    assert_eq!([bed.rate(1), bed.rate(3)], [720 * MBIT, 240 * MBIT]);
+    bed.change(&config(&GRANTS.replace("300", "100")));
+    assert_eq!([bed.rate(1), bed.rate(3)], [480 * MBIT, 480 * MBIT]);
+    let mut slower = config(GRANTS);
+    let uplink = slower.uplinks.iter_mut().find(|uplink| uplink.id.0 == 7).unwrap();
+    Arc::make_mut(uplink).down_bps = Some(500 * MBIT);
+    bed.change(&slower);
+    assert_eq!([bed.rate(1), bed.rate(3)], [360 * MBIT, 120 * MBIT]);
+}
+
+#[test]
+fn an_uplink_without_a_capacity_has_no_desk() {
+    let mut config = config("");
+    let uplink = config.uplinks.iter_mut().find(|uplink| uplink.id.0 == 7).unwrap();
+    Arc::make_mut(uplink).down_bps = None;
+    assert!(desk(&config, &mut HashMap::new()).is_none());
+}
+
+proptest! {
+    #[test]
+    fn rates_never_add_up_to_more_than_there_is_and_nothing_is_left_while_somebody_waits(
+        steps in prop::collection::vec((prop::bits::u8::masked(0xf), 0..4_usize, 0..2_000_u64), 1..60),
+    ) {
+        let mut bed = Bed::new(GRANTS);
+        for (held, vnic, mbit) in steps {
+            let held: Vec<u64> = (1..5).filter(|vnic| held & (1 << (vnic - 1)) != 0).collect();
+            let rates = bed.run(&held, &[(vnic as u64 + 1, mbit * MBIT)], 1);
+            // Whoever has no limit takes what is left, less what rounding leaves.
+            if held.iter().any(|vnic| *vnic != 2) {
+                prop_assert!(rates.iter().sum::<u64>() + 100 >= USABLE_BPS, "{rates:?}");
+            }
+            prop_assert!(rates[1] <= 50 * MBIT);
+        }
+    }
+}
