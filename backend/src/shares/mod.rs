@@ -99,13 +99,24 @@ impl<L: SessionListener> SessionListener for Ears<L> {
     }
 
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
-        if channel != BANDWIDTH_CHANNEL || !self.is_gateway(peer) {
+        if channel != BANDWIDTH_CHANNEL {
+            return self.workers.message(peer, channel, payload);
+        }
+        if !self.is_gateway(peer) {
             return;
         }
         if let Some(Message::Lease(lease)) = Message::parse(payload) {
             let _ = self.news.send(News::Lease(peer, lease));
             self.waker.unpark();
         }
+    }
+
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>) {
+        self.workers.hello(peer, now_us, echoed_us);
+    }
+
+    fn tick(&self, now_us: u64) -> Option<u64> {
+        self.workers.tick(now_us)
     }
 }
 
@@ -513,6 +524,14 @@ mod tests {
 
     impl SessionListener for Deaf {
         fn session(&self, _: SessionEvent) {}
+
+        fn message(&self, _: PeerId, _: u8, _: &[u8]) {}
+
+        fn hello(&self, _: PeerId, _: u64, _: Option<u64>) {}
+
+        fn tick(&self, _: u64) -> Option<u64> {
+            None
+        }
     }
 
     #[test]

@@ -73,21 +73,22 @@ pub enum HostError {
 }
 
 /// Who hears of sessions: it hands on to the workers and returns.
+///
+/// No method has a body here: a listener before another that left one out would keep from it what
+/// comes.
 pub trait SessionListener: Send {
     /// News, in order.
     fn session(&self, event: SessionEvent);
 
-    /// A message of a peer for whoever listens on `channel`; nobody does, unless it is said.
-    fn message(&self, _peer: PeerId, _channel: u8, _payload: &[u8]) {}
+    /// A message of a peer for whoever listens on `channel`.
+    fn message(&self, peer: PeerId, channel: u8, payload: &[u8]);
 
     /// A hello of a peer was read at `now_us`; if it names one of ours that none before named, that
     /// was sent at `echoed_us`. Both on the daemon's clock.
-    fn hello(&self, _peer: PeerId, _now_us: u64, _echoed_us: Option<u64>) {}
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>);
 
     /// All that had come was read. Returns when to call this again at the latest.
-    fn tick(&self, _now_us: u64) -> Option<u64> {
-        None
-    }
+    fn tick(&self, now_us: u64) -> Option<u64>;
 }
 
 /// The fabric side of a daemon.

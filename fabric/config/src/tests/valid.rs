@@ -95,7 +95,7 @@ fn a_grant_is_divided_among_the_homes_of_the_servers_vnics() {
     assert_eq!(on(large, peer("server-b")), part(450, 1500));
     assert_eq!(on(large, Holder::Local), Terms::default());
     assert_eq!(config.servers_on(large), [Holder::Local, peer("server-b")]);
-    assert_eq!(config.servers_on(small), [peer("server-b")]);
+    assert_eq!(config.servers_on(small), [Holder::Local, peer("server-b")], "a standby is there");
 }
 
 #[test]

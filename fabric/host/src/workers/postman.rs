@@ -2,7 +2,7 @@
 
 use super::{Mail, Mailbox, Work};
 use crate::SessionListener;
-use wireonce_link::SessionEvent;
+use wireonce_link::{PeerId, SessionEvent};
 
 /// Carries news of sessions to every worker.
 #[derive(Debug)]
@@ -13,5 +13,15 @@ impl<W: Work> SessionListener for Postman<W> {
         for mailbox in &self.0 {
             mailbox.leave(Mail::Session(event.clone()));
         }
+    }
+
+    // Workers need to know which sessions there are, and nothing else.
+
+    fn message(&self, _: PeerId, _: u8, _: &[u8]) {}
+
+    fn hello(&self, _: PeerId, _: u64, _: Option<u64>) {}
+
+    fn tick(&self, _: u64) -> Option<u64> {
+        None
     }
 }

@@ -98,6 +98,14 @@ impl<L: SessionListener> SessionListener for Ears<L> {
             self.next.message(peer, channel, payload);
         }
     }
+
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>) {
+        self.next.hello(peer, now_us, echoed_us);
+    }
+
+    fn tick(&self, now_us: u64) -> Option<u64> {
+        self.next.tick(now_us)
+    }
 }
 
 impl Probes {

@@ -82,12 +82,20 @@ impl<L: SessionListener> SessionListener for Ears<L> {
 
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]) {
         if channel != BANDWIDTH_CHANNEL {
-            return;
+            return self.workers.message(peer, channel, payload);
         }
         if let Some(Message::Report(report)) = Message::parse(payload) {
             // If there are too many, the next one will do.
             let _ = self.news.try_send(News::Report(peer, report));
         }
+    }
+
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>) {
+        self.workers.hello(peer, now_us, echoed_us);
+    }
+
+    fn tick(&self, now_us: u64) -> Option<u64> {
+        self.workers.tick(now_us)
     }
 }
 

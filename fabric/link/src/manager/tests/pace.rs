@@ -114,8 +114,8 @@ fn a_rekey_of_a_quiet_link_goes_unnoticed() {
     assert!(sim.joined() && no_downs(&sim) && sim.data_refused == 0);
 }
 
-#[test]
-fn the_end_that_needs_to_know_sooner_sets_the_pace_of_the_link() {
+/// Host 1 wants to know of a silence within 25 ms; for host 0 half a second will do.
+fn uneven_pair() -> Sim {
     let mut sim = Sim::new(2, 1, |at, config| {
         if at == 1 {
             (config.timing.hello_every_us, config.timing.down_after_us) = (5 * MS, 25 * MS);
@@ -123,7 +123,22 @@ fn the_end_that_needs_to_know_sooner_sets_the_pace_of_the_link() {
     });
     sim.want(0);
     sim.run_for(S);
+    sim
+}
+
+#[test]
+fn the_end_that_needs_to_know_sooner_sets_the_pace_of_the_link() {
+    let mut sim = uneven_pair();
     assert!((195..=205).contains(&hellos(&mut sim, 0, S)));
+    sim.hosts[0].alive = false;
+    assert!(sim.run_until(sim.now_us + 26 * MS, |sim| sim.hosts[1].downs == 1));
+}
+
+#[test]
+fn an_end_that_needs_to_know_sooner_makes_the_other_no_less_patient() {
+    let mut sim = uneven_pair();
     sim.hosts[1].alive = false;
-    assert!(sim.run_until(sim.now_us + 26 * MS, |sim| sim.hosts[0].downs == 1));
+    sim.run_for(490 * MS);
+    assert_eq!(sim.hosts[0].downs, 0);
+    assert!(sim.run_until(sim.now_us + 16 * MS, |sim| sim.hosts[0].downs == 1));
 }

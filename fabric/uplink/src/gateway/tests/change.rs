@@ -97,7 +97,7 @@ fn uplinks_come_and_go_and_a_vnic_moves_while_frames_cross() {
         let status = gateway.status();
         gateway.stop();
         must_close(&status);
-        let late = dropped(&status, "not owned", DropReason::NetworkMismatch);
+        let late = dropped(&status, "a1", DropReason::StaleHome);
         assert_eq!(late.bytes, 240, "to the home before");
         let gone = dropped(&status, "not owned", DropReason::UnknownDestination);
         assert_eq!(gone.bytes, 260, "to an uplink that is gone");

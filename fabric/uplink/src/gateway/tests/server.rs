@@ -42,6 +42,14 @@ impl SessionListener for Tell {
     fn session(&self, event: SessionEvent) {
         let _ = self.0.send(event);
     }
+
+    fn message(&self, _: PeerId, _: u8, _: &[u8]) {}
+
+    fn hello(&self, _: PeerId, _: u64, _: Option<u64>) {}
+
+    fn tick(&self, _: u64) -> Option<u64> {
+        None
+    }
 }
 
 impl Server {
