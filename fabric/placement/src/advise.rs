@@ -80,8 +80,8 @@ impl Way {
 /// Each starved server may use what its pool has to spare; what one is given, is given once. A limit
 /// needs no room and nobody's leave: whoever reserves what is lent gets it back within two ticks.
 ///
-/// Where the one who could spare most is limited, too, the pool is divided by limits. Raising one alone
-/// would promise the same twice, so a move is told, which takes the limits along.
+/// Where all are limited and the limits fit into the pool together, they divide it: nobody can crowd out
+/// another. If a raise would end that, a move is told, which takes the limits along.
 fn raised_limits(grants: &[GrantUse], way: Way, limits: &Limits) -> Vec<Advice> {
     let mut starved: Vec<_> = grants.iter().filter(|it| it.short_bps(way) > 0).collect();
     starved.sort_by_key(|it| std::cmp::Reverse(it.short_bps(way)));
@@ -116,7 +116,12 @@ fn raised_limits(grants: &[GrantUse], way: Way, limits: &Limits) -> Vec<Advice> 
         }
         let limit = rate(way.of(to.limit).saturating_add(amount_bps));
         let raise = format!("wireonce grant set {pool}/{server} {word}.limit={limit}");
-        let from = other.filter(|it| !moved_from.contains(&(&it.pool, &it.server)));
+        let limits_bps = same_pool().map(|it| way.of(it.limit)).fold(0, u64::saturating_add);
+        let usable_bps = way.of(to.pool_usable);
+        let divides =
+            limits_bps <= usable_bps && limits_bps.saturating_add(amount_bps) > usable_bps;
+        let is_new = |it: &&GrantUse| !moved_from.contains(&(&it.pool, &it.server));
+        let from = other.filter(|_| divides).filter(is_new);
         let command = from.and_then(|from| {
             let amount_bps = amount_bps.min(from.movable_bps(way)) / STEP_BPS * STEP_BPS;
             (amount_bps >= limits.gain_min_bps).then(|| {
@@ -154,11 +159,8 @@ impl GrantUse {
         way.of(self.reservation).saturating_sub(way.of(self.wants))
     }
 
-    /// What of that can be moved to another, with its limit; nothing if it has none.
+    /// What of that can be moved to another.
     fn movable_bps(&self, way: Way) -> u64 {
-        if way.of(self.limit) == u64::MAX {
-            return 0;
-        }
         let kept_bps = way.of(self.wants).max(way.of(self.promised));
         way.of(self.reservation).saturating_sub(kept_bps)
     }

@@ -111,9 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn between_two_that_are_limited_a_move_is_told() {
+    fn where_limits_divide_the_pool_a_move_is_told() {
         let mut bed = Bed::new();
-        for (name, mbit) in [("east/server-a", 300), ("east/server-b", 600)] {
+        for (name, mbit) in [("east/server-a", 300), ("east/server-b", 1_600)] {
             bed.grant(name, |grant| {
                 let rate = Some(wireonce_desired::Rate::from_bps(mbit * MBIT));
                 grant.up = Some(wireonce_desired::Terms {

@@ -37,7 +37,7 @@ fn a_limit_that_starves_beside_a_reservation_that_idles_is_told_with_the_command
 }
 
 #[test]
-fn where_both_are_limited_a_move_is_told_that_leaves_the_giver_what_it_wants() {
+fn where_limits_divide_the_pool_a_move_is_told_that_leaves_the_giver_what_it_wants() {
     let house = machines(2, 10 * GBIT);
     let grants = [
         grant("server-a", GBIT, GBIT, 8 * GBIT),
@@ -58,8 +58,12 @@ fn where_both_are_limited_a_move_is_told_that_leaves_the_giver_what_it_wants() {
 
     // What its own vNICs were promised, it cannot give.
     let promised = Rates { up_bps: 4 * GBIT, down_bps: 0 };
-    let raise = told(&[a, GrantUse { promised, ..b }]).unwrap();
-    assert_eq!(raise, "wireonce grant set east/server-a up.limit=4790Mbit");
+    let raise = "wireonce grant set east/server-a up.limit=4790Mbit";
+    assert_eq!(told(&[a.clone(), GrantUse { promised, ..b.clone() }]).as_deref(), Some(raise));
+
+    // Limits that are more than there is divide nothing.
+    let limit = Rates::both(5 * GBIT);
+    assert_eq!(told(&[a, GrantUse { limit, ..b }]).as_deref(), Some(raise));
 }
 
 #[test]

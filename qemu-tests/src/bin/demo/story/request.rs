@@ -6,7 +6,7 @@ use wireonce_qemu_tests::{Error, Result};
 
 use super::{POOL, Story, asked, typed};
 
-const ASKED: &str = "400Mbit";
+const ASKED: &str = "380Mbit";
 const CEILING: &str = "300Mbit";
 const TIME: &str = "10m";
 const LOOK_AT: &str = "`wireonce request list --all` and `wireonce audit` (with --keep), \
