@@ -286,6 +286,10 @@ fn share_status(share: VnicUse) -> VnicShareStatus {
         held_us: share.held_us,
         queued_bytes: share.queued_bytes,
         served_bits: share.served_bits,
+        served_packets: share.served_packets,
+        limit_packets_per_s: share.limit_packets_per_s,
+        packets_held: share.packets_held,
+        packets_held_us: share.packets_held_us,
     }
 }
 

@@ -26,6 +26,9 @@ const USABLE_DOWN_BPS: u64 = 192 * MBIT;
 /// Two servers with one vNIC each, then the gateway.
 const GATEWAY: usize = 2;
 
+/// Frames of 60 bytes, and the FCS.
+const SMALL: [&str; 5] = ["-u", "-l", "18", "-b", "4320K"];
+
 /// How an end sends.
 #[derive(Clone, Copy)]
 enum Load {
@@ -35,6 +38,10 @@ enum Load {
     TcpDown,
     /// So many megabits a second, whatever becomes of them.
     Udp(u32),
+    /// About 30,000 frames a second of 64 bytes on the wire.
+    Small,
+    /// The same, from the outside to the end.
+    SmallDown,
 }
 
 /// The servers with their ends at work.
@@ -85,6 +92,8 @@ impl Bed {
             Load::Tcp => client.args(["-C", "cubic"]),
             Load::TcpDown => client.args(["-C", "cubic", "-R"]),
             Load::Udp(mbit) => client.args(["-u", "-l", "1400", "-b", &format!("{mbit}M")]),
+            Load::Small => client.args(SMALL),
+            Load::SmallDown => client.args(SMALL).arg("-R"),
         };
         self.loads.push(Process::start(&format!("iperf-client-{end}"), &dir, &mut client)?);
         Ok(())
@@ -122,6 +131,21 @@ impl Span {
     /// What came in for a vNIC, in wire bits.
     fn bits_down(&self, vnic: &str) -> u64 {
         wire_bits(&self.after, vnic, "uplink-rx") - wire_bits(&self.before, vnic, "uplink-rx")
+    }
+
+    /// Frames on the wire that went out of a vNIC's, or came in for it.
+    fn packets(&self, vnic: &str, stage: &str) -> u64 {
+        let packets =
+            |status: &Status| status.account(vnic, stage).map_or(0, |row| row.output.segments);
+        packets(&self.after) - packets(&self.before)
+    }
+
+    /// About so many packets a second, and never more: for the time, and bursts.
+    fn must_be_at(&self, packets: u64, per_s: u64) {
+        let most = self.at(per_s) + per_s / 100 + 66 + per_s / 20;
+        println!("{packets} packets where {} are the limit", self.at(per_s));
+        assert!(packets <= most, "{packets} packets where {most} were promised");
+        assert!(packets >= self.at(per_s) / 100 * 60, "the limit is no less than it says");
     }
 
     /// So much at a rate, in the gateway's time.
@@ -336,6 +360,63 @@ fn the_outside_reaches_vms_by_shares_a_limit_holds_and_small_flows_pass_bulk() {
             let closed = ["vm-a", "vm-b"].iter().all(|vnic| closes(vnic) == Some(true));
             Ok((closed && down(&status, "vm-a")["queued_bytes"] == 0).then_some(()))
         })?;
+        Ok(())
+    };
+    run().unwrap();
+}
+
+/// Frames that wait for their vNIC's limit in packets.
+fn waits_for_packets(share: &serde_json::Value) -> bool {
+    share["packets_held"] == true && share["demand_bps"].is_u64()
+}
+
+#[test]
+fn a_limit_in_packets_holds_both_ways_loses_nothing_upwards_and_changes_while_frames_wait() {
+    let run = || -> Result<()> {
+        let limit = |up, down| {
+            move |plan: &mut Plan| {
+                plan.vms.iter_mut().filter(|vm| vm.name == "vm-a").for_each(|vm| {
+                    (vm.packet_limit, vm.down_packet_limit) = (Some(up), Some(down));
+                });
+            }
+        };
+        let mut bed = Bed::start("shap", |plan| {
+            plan.down = Some("200Mbit");
+            limit(4_000, 2_000)(plan);
+        })?;
+        bed.send(0, Load::Small)?;
+        bed.send(1, Load::SmallDown)?;
+        wait_until("a ring that waits", LIMIT, || {
+            let share = &bed.cluster.status(0)?.vnics[0]["share"];
+            // As much as may wait is in the queue: the rest stays in the ring.
+            let full = share["queued_bytes"].as_u64() > Some(200_000);
+            Ok((waits_for_packets(share) && full).then_some(()))
+        })?;
+        let span = bed.watch(Duration::from_secs(2))?;
+        span.must_be_at(span.packets("vm-a", "uplink-tx"), 4_000);
+        let free = span.packets("vm-b", "uplink-rx");
+        assert!(free > span.at(4_000), "{free}: another vNIC is not limited");
+
+        // Another limit, while frames wait for this one.
+        bed.cluster.change(&[GATEWAY, 0, 1], limit(8_000, 2_000))?;
+        sleep(Duration::from_millis(500));
+        let span = bed.watch(Duration::from_secs(2))?;
+        span.must_be_at(span.packets("vm-a", "uplink-tx"), 8_000);
+
+        // It waited in the guest, and nothing of it was lost.
+        assert_eq!(drops(&bed.cluster.status(0)?, "vm-a"), [], "at the server");
+        assert_eq!(drops(&span.after, "vm-a"), [], "at the gateway");
+
+        // From outside what comes faster is queued, and dropped by its name.
+        bed.loads.clear();
+        bed.send(0, Load::SmallDown)?;
+        wait_until("frames from outside that wait", LIMIT, || {
+            Ok(waits_for_packets(down(&bed.cluster.status(GATEWAY)?, "vm-a")).then_some(()))
+        })?;
+        let span = bed.watch(Duration::from_secs(2))?;
+        span.must_be_at(span.packets("vm-a", "uplink-rx"), 2_000);
+        let why: Vec<_> = drops(&span.after, "vm-a").into_iter().map(|(why, _)| why).collect();
+        assert_eq!(why, ["shaped"]);
         Ok(())
     };
     run().unwrap();

@@ -1,7 +1,8 @@
 //! One uplink as a server uses it: meter, demand, report; lease, split, allowances. Pure.
 //!
 //! What a vNIC wants is what it sent since the last tick and a tenth more, or, if it was held
-//! back, more than it may. A burst counts for some ticks, so that a vNIC that sends now and
+//! back, more than it may. Who is held back by its limit in packets could not use more, and wants
+//! no more than it sends. A burst counts for some ticks, so that a vNIC that sends now and
 //! then is not given away between two of its bursts.
 
 use super::vnic::{Allowance, Meter, VnicShare};
@@ -68,15 +69,19 @@ impl HomeVnic {
             // It is known what it sends: what it may.
             Demand::Unbounded => 0,
         };
-        if now.held {
-            // A tick that comes late, or ends a long sleep, counts as one tick.
-            self.share.note_held(passed_us.min(TICK_US));
+        // A tick that comes late, or ends a long sleep, counts as one tick.
+        let tick_us = passed_us.min(TICK_US);
+        if now.held || now.packets_held {
+            self.share.note_held(tick_us);
+        }
+        if now.packets_held {
+            self.share.note_packets_held(tick_us);
         }
         self.demand = match now.held {
             true => Demand::Unbounded,
             false => Demand::Bps(sent_bps.max(before_bps / 8 * 7)),
         };
-        Meter { served_bits: bits, packets, held: now.held }
+        Meter { served_bits: bits, packets, ..now }
     }
 }
 
@@ -168,7 +173,7 @@ impl Home {
             let meter = vnic.read(passed_us);
             self.served_bits = self.served_bits.wrapping_add(meter.served_bits);
             self.packets = self.packets.wrapping_add(meter.packets);
-            busy |= meter.held || meter.packets > 0;
+            busy |= meter.held || meter.packets_held || meter.packets > 0;
         }
         if busy {
             self.busy_us = Some(now_us);
@@ -267,7 +272,9 @@ impl Home {
                 Demand::Bps(bps) => bps,
                 Demand::Unbounded => u64::MAX,
             };
-            vnic.share.allow(Allowance { rate_bps, until_us, later_bps }, demand_bps);
+            let limit_packets_per_s = vnic.terms.limit_packets_per_s;
+            let allowance = Allowance { rate_bps, until_us, later_bps, limit_packets_per_s };
+            vnic.share.allow(allowance, demand_bps);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A server's half against a gateway that is only arithmetic, with a clock of its own.
 
-use super::*;
+use super::{super::vnic::WaitsFor, *};
 use wireonce_config::{Config, UplinkPlace};
 use wireonce_frame::segment::WireCost;
 use wireonce_shares::{Lease, Lessor, ServerIndex};
@@ -80,7 +80,7 @@ fn demand_is_what_was_sent_and_a_tenth_more_or_unbounded_while_held_back() {
     serve(&shares[0], 62_500); // 0.5 Mbit in 5 ms
     let report = home.tick(1_005_000).unwrap();
     assert_eq!(report.demand, Demand::Bps(110 * MBIT));
-    shares[1].hold(1);
+    shares[1].hold(WaitsFor::Bits, 1);
     assert_eq!(home.tick(1_010_000).unwrap().demand, Demand::Unbounded);
     shares[1].relieve();
     home.tick(1_015_000);
@@ -91,10 +91,35 @@ fn demand_is_what_was_sent_and_a_tenth_more_or_unbounded_while_held_back() {
 }
 
 #[test]
+fn who_waits_for_packets_wants_what_it_sends_and_is_counted_apart() {
+    let limited = Terms { limit_packets_per_s: Some(1_000), ..Terms::default() };
+    let (mut home, shares) = home(&[limited]);
+    assert_eq!(shares[0].limit_packets(), 1_000);
+    for tick in 1..=4 {
+        serve(&shares[0], 625);
+        shares[0].hold(WaitsFor::Packets, 100);
+        let report = home.tick(tick * 5_000).expect("it sends");
+        assert_eq!(report.demand, Demand::Bps(1_100_000));
+    }
+    let in_use = shares[0].in_use(20_000);
+    assert_eq!((in_use.held_us, in_use.packets_held_us), (20_000, 20_000));
+    assert_eq!((in_use.served_packets, in_use.limit_packets_per_s), (4, Some(1_000)));
+    home.change(
+        uplink(),
+        Terms::default(),
+        10 * MBIT,
+        vec![(Terms::default(), shares[0].clone())],
+        0,
+    );
+    assert_eq!(shares[0].limit_packets(), 0, "another policy");
+    assert_eq!(home.tick(25_000).unwrap().demand, Demand::Unbounded, "it waits for the rate now");
+}
+
+#[test]
 fn who_is_held_back_by_its_own_limit_wants_no_more() {
     let limited = Terms { limit_bps: Some(20 * MBIT), ..Terms::default() };
     let (mut home, shares) = home(&[limited]);
-    shares[0].hold(1);
+    shares[0].hold(WaitsFor::Bits, 1);
     assert_eq!(home.tick(0).unwrap().demand, Demand::Bps(20 * MBIT));
 }
 
@@ -103,7 +128,7 @@ fn a_lease_is_split_by_shares_within_limits_and_falls_back_to_the_starter() {
     let terms = |shares, limit_bps| Terms { shares, limit_bps, ..Terms::default() };
     let (mut home, shares) =
         home(&[terms(300, None), terms(100, None), terms(100, Some(5 * MBIT))]);
-    shares.iter().for_each(|share| share.hold(1));
+    shares.iter().for_each(|share| share.hold(WaitsFor::Bits, 1));
     let report = home.tick(1_000).unwrap();
     let rates = |now_us| shares.iter().map(|s| s.allowed_bps(now_us) / 1_000).collect::<Vec<_>>();
     assert_eq!(rates(1_000), [6_000, 2_000, 2_000], "the starter");
@@ -116,7 +141,7 @@ fn a_lease_is_split_by_shares_within_limits_and_falls_back_to_the_starter() {
 #[test]
 fn a_cut_is_acknowledged_at_once() {
     let (mut home, shares) = home(&[Terms::default()]);
-    shares[0].hold(1);
+    shares[0].hold(WaitsFor::Bits, 1);
     let report = home.tick(1_000).unwrap();
     home.take(&answer(&report, 1, 100 * MBIT), 1_100);
     assert!(home.tick(1_100).is_none());
@@ -128,7 +153,7 @@ fn a_cut_is_acknowledged_at_once() {
 #[test]
 fn a_lease_for_another_life_is_not_taken() {
     let (mut home, shares) = home(&[Terms::default()]);
-    shares[0].hold(1);
+    shares[0].hold(WaitsFor::Bits, 1);
     let report = home.tick(1_000).unwrap();
     let other = LeaseMessage { life: 98, ..answer(&report, 1, 85 * MBIT) };
     home.take(&other, 1_000);
@@ -142,7 +167,7 @@ fn an_idle_vnic_has_headroom_while_nobody_else_needs_it() {
     let report = home.tick(5_000).unwrap();
     home.take(&answer(&report, 1, 100 * MBIT), 5_000);
     assert_eq!(shares[1].allowed_bps(5_000), 50 * MBIT);
-    shares[0].hold(1);
+    shares[0].hold(WaitsFor::Bits, 1);
     home.tick(10_000);
     assert_eq!(shares[1].allowed_bps(10_000), 0);
     assert_eq!(shares[0].allowed_bps(10_000), 100 * MBIT);
@@ -160,7 +185,7 @@ fn late_ticks_change_neither_what_is_counted_nor_what_is_allowed() {
         now_us += passed_us;
         serve(&shares[0], 1_000);
         sent_bits += 8_000;
-        shares[0].hold(1);
+        shares[0].hold(WaitsFor::Bits, 1);
         let report = home.tick(now_us).expect("it sends");
         assert_eq!(report.served_bits, sent_bits);
         lessor.hear(ONE, report.report, now_us);

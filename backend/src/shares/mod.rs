@@ -15,7 +15,7 @@
 mod core;
 mod vnic;
 
-pub(crate) use vnic::{Allowance, VnicShare, VnicUse};
+pub(crate) use vnic::{Allowance, VnicShare, VnicUse, WaitsFor};
 pub(crate) use wireonce_host::Waker;
 
 use self::core::{Home, IDLE_US};
@@ -247,11 +247,15 @@ impl Shares {
 }
 
 /// Where nothing is shaped.
-const ANY: Allowance = Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX };
+const ANY: Allowance = Allowance {
+    rate_bps: u64::MAX,
+    until_us: u64::MAX,
+    later_bps: u64::MAX,
+    limit_packets_per_s: None,
+};
 
 /// The same for a vNIC that may go where it is shaped: workers keep what shapes it.
-const WIDE: Allowance =
-    Allowance { rate_bps: u64::MAX - 1, until_us: u64::MAX, later_bps: u64::MAX - 1 };
+const WIDE: Allowance = Allowance { rate_bps: u64::MAX - 1, later_bps: u64::MAX - 1, ..ANY };
 
 /// The gateway of an uplink that is shaped, and what may be leased of it.
 fn shaped_by(uplink: &Uplink, numbers: &PeerNumbers) -> Option<(PeerId, u64)> {

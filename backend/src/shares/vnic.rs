@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   worker                                     shares thread
-//!     ├── served bits and frames, held back ──▶  meter
+//!     ├── served bits and packets, held back ─▶  meter
 //!     ◀── rate, until when, and the rate after ─┤  split of the lease
+//!     ◀── limit in packets ─────────────────────┤  policy
 //! ```
 //! The numbers are written one by one. Whoever reads between two of them sees a rate with the
 //! expiry of the one before, for one turn at most.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use wireonce_frame::segment::WireCost;
 
 /// One vNIC whose home is shaped.
@@ -18,11 +19,27 @@ pub(crate) struct VnicShare {
     packets: AtomicU64,
     held: AtomicBool,
     held_us: AtomicU64,
+    /// The same for the limit in packets, whatever the rate.
+    packets_held: AtomicBool,
+    packets_held_us: AtomicU64,
+    /// What waits now does so for the limit in packets.
+    waits_for_packets: AtomicBool,
     queued_bytes: AtomicU64,
     rate_bps: AtomicU64,
     until_us: AtomicU64,
     later_bps: AtomicU64,
     demand_bps: AtomicU64,
+    /// Packets a second; 0: any number.
+    limit_packets: AtomicU32,
+}
+
+/// What a frame waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// The vNIC's rate.
+    Bits,
+    /// Its limit in packets: more bandwidth would be of no use.
+    Packets,
 }
 
 /// What the worker has counted.
@@ -30,8 +47,10 @@ pub(crate) struct VnicShare {
 pub(crate) struct Meter {
     pub(crate) served_bits: u64,
     pub(crate) packets: u64,
-    /// Something had to wait since the last look.
+    /// Something had to wait for the rate since the last look.
     pub(crate) held: bool,
+    /// Something had to wait for the limit in packets.
+    pub(crate) packets_held: bool,
 }
 
 /// What a vNIC may send.
@@ -42,6 +61,8 @@ pub(crate) struct Allowance {
     pub(crate) until_us: u64,
     /// What it may send after that.
     pub(crate) later_bps: u64,
+    /// Packets a second that it may send at any time; `None`: any number.
+    pub(crate) limit_packets_per_s: Option<u32>,
 }
 
 /// A vNIC's bandwidth, for people.
@@ -53,8 +74,13 @@ pub(crate) struct VnicUse {
     pub(crate) held: bool,
     /// All the time that it was, as far as ticks saw it.
     pub(crate) held_us: u64,
+    /// And that by its limit in packets.
+    pub(crate) packets_held: bool,
+    pub(crate) packets_held_us: u64,
     pub(crate) queued_bytes: u64,
     pub(crate) served_bits: u64,
+    pub(crate) served_packets: u64,
+    pub(crate) limit_packets_per_s: Option<u32>,
 }
 
 impl VnicShare {
@@ -67,8 +93,13 @@ impl VnicShare {
     }
 
     /// A frame waits, or could not be taken from the guest; so many bytes wait.
-    pub(crate) fn hold(&self, queued_bytes: usize) {
-        self.held.store(true, Relaxed);
+    pub(crate) fn hold(&self, waits_for: WaitsFor, queued_bytes: usize) {
+        let held = match waits_for {
+            WaitsFor::Bits => &self.held,
+            WaitsFor::Packets => &self.packets_held,
+        };
+        held.store(true, Relaxed);
+        self.waits_for_packets.store(waits_for == WaitsFor::Packets, Relaxed);
         self.queued_bytes.store(queued_bytes as u64, Relaxed);
     }
 
@@ -85,12 +116,15 @@ impl VnicShare {
     }
 
     /// What was counted since the last call, of which there is one at a time.
-    pub(super) fn read(&self) -> Meter {
+    pub(crate) fn read(&self) -> Meter {
         let waits = self.queued_bytes.load(Relaxed) > 0;
+        let for_packets = self.limit_packets() > 0 && self.waits_for_packets.load(Relaxed);
+        let was = |held: &AtomicBool, still: bool| held.swap(still, Relaxed) || still;
         Meter {
             served_bits: self.served_bits.load(Relaxed),
             packets: self.packets.load(Relaxed),
-            held: self.held.swap(waits, Relaxed) || waits,
+            held: was(&self.held, waits && !for_packets),
+            packets_held: was(&self.packets_held, waits && for_packets),
         }
     }
 
@@ -99,11 +133,24 @@ impl VnicShare {
         self.held_us.store(self.held_us.load(Relaxed).saturating_add(us), Relaxed);
     }
 
+    /// And that by its limit in packets.
+    pub(super) fn note_packets_held(&self, us: u64) {
+        let before_us = self.packets_held_us.load(Relaxed);
+        self.packets_held_us.store(before_us.saturating_add(us), Relaxed);
+    }
+
+    /// Packets a second that it may send; 0: any number.
+    #[inline]
+    pub(crate) fn limit_packets(&self) -> u32 {
+        self.limit_packets.load(Relaxed)
+    }
+
     pub(crate) fn allow(&self, allowance: Allowance, demand_bps: u64) {
         self.later_bps.store(allowance.later_bps, Relaxed);
         self.rate_bps.store(allowance.rate_bps, Relaxed);
         self.until_us.store(allowance.until_us, Relaxed);
         self.demand_bps.store(demand_bps, Relaxed);
+        self.limit_packets.store(allowance.limit_packets_per_s.unwrap_or(0), Relaxed);
     }
 
     /// True if the home is not shaped any more.
@@ -112,13 +159,19 @@ impl VnicShare {
     }
 
     pub(crate) fn in_use(&self, now_us: u64) -> VnicUse {
+        let limit = self.limit_packets();
+        let packets_held = limit > 0 && self.packets_held.load(Relaxed);
         VnicUse {
             rate_bps: self.allowed_bps(now_us),
             demand_bps: self.demand_bps.load(Relaxed),
-            held: self.held.load(Relaxed),
+            held: self.held.load(Relaxed) || packets_held,
             held_us: self.held_us.load(Relaxed),
+            packets_held,
+            packets_held_us: self.packets_held_us.load(Relaxed),
             queued_bytes: self.queued_bytes.load(Relaxed),
             served_bits: self.served_bits.load(Relaxed),
+            served_packets: self.packets.load(Relaxed),
+            limit_packets_per_s: (limit > 0).then_some(limit),
         }
     }
 }
@@ -131,8 +184,32 @@ mod tests {
     fn what_is_allowed_ends_with_the_lease() {
         let share = VnicShare::default();
         assert_eq!(share.allowed_bps(0), 0);
-        share.allow(Allowance { rate_bps: 900, until_us: 50, later_bps: 10 }, 7);
+        let allowance =
+            Allowance { rate_bps: 900, until_us: 50, later_bps: 10, limit_packets_per_s: None };
+        share.allow(allowance, 7);
         assert_eq!([0, 49, 50, 100].map(|us| share.allowed_bps(us)), [900, 900, 10, 10]);
+    }
+
+    #[test]
+    fn who_waits_for_packets_is_not_short_of_bandwidth() {
+        let share = VnicShare::default();
+        let limited = |limit| Allowance { limit_packets_per_s: limit, ..Allowance::default() };
+        share.allow(limited(Some(1)), 0);
+        let held = || {
+            let Meter { held, packets_held, .. } = share.read();
+            (held, packets_held)
+        };
+        share.hold(WaitsFor::Packets, 100);
+        assert_eq!([held(), held()], [(false, true); 2], "for as long as it waits");
+        assert!(share.in_use(0).held && share.in_use(0).packets_held);
+        share.hold(WaitsFor::Bits, 100);
+        assert_eq!([held(), held()], [(true, true), (true, false)]);
+        share.hold(WaitsFor::Packets, 100);
+        share.allow(limited(None), 0);
+        assert_eq!(held(), (true, true), "it was, until the limit went");
+        share.relieve();
+        held();
+        assert_eq!(held(), (false, false));
     }
 
     #[test]
@@ -140,12 +217,12 @@ mod tests {
         let share = VnicShare::default();
         let held = || share.read().held;
         assert!(!held());
-        share.hold(100);
+        share.hold(WaitsFor::Bits, 100);
         assert!(held() && held());
         share.relieve();
         assert!(held(), "it was, since the last look");
         assert!(!held());
-        share.hold(0);
+        share.hold(WaitsFor::Bits, 0);
         assert!(held() && !held());
     }
 }

@@ -110,7 +110,7 @@ pub fn trees(house: &House) -> Vec<Tree> {
             trees[home].grants.push(GrantNode::default());
         }
         let terms =
-            Terms { reservation_bps: vnic.needs.up_bps, shares: vnic.shares, limit_bps: None };
+            Terms { reservation_bps: vnic.needs.up_bps, shares: vnic.shares, ..Terms::default() };
         let demand = Demand::Bps(vnic.wants.up_bps);
         if let Some(grant) = trees[home].grants.last_mut() {
             grant.terms.reservation_bps += terms.reservation_bps;

@@ -223,6 +223,8 @@ impl Config {
             reservation_bps: divide(terms.reservation_bps),
             shares: terms.shares,
             limit_bps: terms.limit_bps.map(divide),
+            // Grants have none.
+            limit_packets_per_s: None,
         }
     }
 }

@@ -18,7 +18,10 @@ use std::{
 };
 use toml::de::{DeTable, DeValue};
 use wireonce_frame::MacAddr;
-use wireonce_shares::{Rate, Terms, terms::SHARES_MAX};
+use wireonce_shares::{
+    Rate, Terms,
+    terms::{LIMIT_PACKETS_PER_S_MAX, SHARES_MAX},
+};
 use wireonce_wire::{UplinkId, Vni, VnicId};
 
 /// The fabric's UDP port unless another is given.
@@ -68,6 +71,9 @@ pub const STATE_DIRECTORY: &str = "/var/lib/wireonce";
 pub const WORKER_PORTS: u16 = 8;
 /// Largest file, in bytes.
 pub const FILE_LEN_MAX: usize = 64 << 20;
+
+/// The key of the limit in packets.
+const LIMIT_PACKETS: &str = "limit_packets_per_s";
 
 /// The tables that a host with `[control]` has from its controller.
 const KEPT_BY_THE_CONTROLLER: &[&str] = &["peer", "network", "vnic", "uplink", "policy", "grant"];
@@ -350,8 +356,8 @@ fn policies(root: &Section<'_>) -> Result<Vec<RawPolicy>, ConfigError> {
         Ok(RawPolicy {
             title: section.title().to_owned(),
             name: section.required("name", "\"gold\"", name)?,
-            up: terms(&section, "up")?,
-            down: terms(&section, "down")?,
+            up: terms(&section, "up", Of::Vnic)?,
+            down: terms(&section, "down", Of::Vnic)?,
         })
     };
     root.tables("policy", POLICIES_MAX, KEYS)?.into_iter().map(policy).collect()
@@ -364,16 +370,23 @@ fn grants(root: &Section<'_>) -> Result<Vec<RawGrant>, ConfigError> {
             title: section.title().to_owned(),
             pool: section.required("pool", "\"east\"", name)?,
             server: section.required("server", "\"server-a\"", name)?,
-            up: terms(&section, "up")?,
-            down: terms(&section, "down")?,
+            up: terms(&section, "up", Of::Server)?,
+            down: terms(&section, "down", Of::Server)?,
         })
     };
     root.tables("grant", GRANTS_MAX, KEYS)?.into_iter().map(grant).collect()
 }
 
+/// Whose terms they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Vnic,
+    Server,
+}
+
 /// The terms of one direction, checked by themselves; none written are the default ones.
-fn terms(section: &Section<'_>, key: &str) -> Result<At<Terms>, ConfigError> {
-    const KEYS: &[&str] = &["reservation", "shares", "limit"];
+fn terms(section: &Section<'_>, key: &str, of: Of) -> Result<At<Terms>, ConfigError> {
+    const KEYS: &[&str] = &["reservation", "shares", "limit", LIMIT_PACKETS];
     let default = Terms::default();
     let Some(inner) = section.table(key, KEYS)? else {
         return Ok(At { value: default, line: section.line() });
@@ -381,10 +394,16 @@ fn terms(section: &Section<'_>, key: &str) -> Result<At<Terms>, ConfigError> {
     let reservation = inner.optional("reservation", rate(Rate(0)))?;
     let shares = inner.optional("shares", integer(1..=SHARES_MAX))?;
     let limit = inner.optional("limit", rate(LIMIT_MIN))?;
+    let packets = inner.optional(LIMIT_PACKETS, integer(1..=LIMIT_PACKETS_PER_S_MAX))?;
+    if of == Of::Server && packets.is_some() {
+        let message = "a grant has no limit in packets; give it in the [[policy]] of the vNICs";
+        return Err(inner.contradiction(LIMIT_PACKETS, message));
+    }
     let terms = Terms {
         reservation_bps: reservation.map_or(default.reservation_bps, |at| at.value.0),
         shares: or(shares, default.shares),
         limit_bps: limit.map(|at| at.value.0),
+        limit_packets_per_s: packets.map(|at| at.value),
     };
     match terms.check() {
         Ok(()) => Ok(At { value: terms, line: inner.line() }),

@@ -15,6 +15,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use wireonce_config::schema::LIMIT_MIN;
+pub use wireonce_shares::terms::LIMIT_PACKETS_PER_S_MAX;
 use wireonce_shares::terms::SHARES_MAX;
 
 /// How much of an uplink's `up` may be promised, in hundredths.
@@ -62,7 +63,7 @@ fn promised(house: &House, direction: Direction) -> BTreeMap<(&str, &str), Rate>
 }
 
 /// Checks one direction's terms by themselves.
-pub(crate) fn check_terms(title: &str, key: &str, terms: &Terms) -> Result<(), Wrong> {
+pub(crate) fn check_terms(kind: Kind, title: &str, key: &str, terms: &Terms) -> Result<(), Wrong> {
     if let Some(shares) = terms.shares
         && !(1..=SHARES_MAX).contains(&shares)
     {
@@ -70,6 +71,7 @@ pub(crate) fn check_terms(title: &str, key: &str, terms: &Terms) -> Result<(), W
         let remedy = format!("give 1 to {SHARES_MAX}; 100 is usual");
         return Err(Wrong::new(title, problem, remedy).at(format!("{key}.shares")));
     }
+    check_packets(kind, title, key, terms)?;
     let Some(limit) = terms.limit else { return Ok(()) };
     if limit.bps() < LIMIT_MIN.0 {
         let problem = format!("{limit} is less than a frame of full size needs");
@@ -84,6 +86,24 @@ pub(crate) fn check_terms(title: &str, key: &str, terms: &Terms) -> Result<(), W
         }
         _ => Ok(()),
     }
+}
+
+/// A limit in packets lets something through, and is a policy's.
+fn check_packets(kind: Kind, title: &str, key: &str, terms: &Terms) -> Result<(), Wrong> {
+    let Some(packets) = terms.limit_packets_per_s else { return Ok(()) };
+    let refuse = |problem: String, remedy: &str| {
+        Err(Wrong::new(title, problem, remedy).at(format!("{key}.limit_packets_per_s")))
+    };
+    if kind == Kind::Grant {
+        let problem = "a grant has no limit in packets".to_owned();
+        return refuse(problem, "give it in the policy of the server's vNICs");
+    }
+    if !(1..=LIMIT_PACKETS_PER_S_MAX).contains(&packets) {
+        let problem = format!("{packets} packets a second are none, or more than any port carries");
+        let remedy = format!("give 1 to {LIMIT_PACKETS_PER_S_MAX}, or leave it out for any number");
+        return refuse(problem, &remedy);
+    }
+    Ok(())
 }
 
 /// Checks that what is promised is there.

@@ -158,6 +158,9 @@ pub struct Terms {
     /// What it never gets more than.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Rate>,
+    /// Of a policy: packets a second that it never gets more than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_packets_per_s: Option<u32>,
 }
 
 /// Terms that vNICs share.

@@ -61,7 +61,7 @@ pub fn check_alone(object: &Object) -> Result<(), Wrong> {
         _ => {}
     }
     for (key, terms) in bandwidth::terms_of(object) {
-        bandwidth::check_terms(&title, key, terms)?;
+        bandwidth::check_terms(object.kind(), &title, key, terms)?;
     }
     Ok(())
 }

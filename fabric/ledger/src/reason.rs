@@ -119,8 +119,10 @@ reasons! {
     // Bandwidth.
     /// More waits for the vNIC's share of its uplink than may wait, or for too long: at its server towards the home, at the gateway from outside.
     Shaped = "shaped",
-    /// The server sent more through the uplink than the gateway had leased it, or the vNIC more than its limit.
+    /// The server sent more through the uplink than the gateway had leased it, or the vNIC more bits than its limit.
     OverLease = "over-lease",
+    /// The vNIC sent more packets a second than its limit, and its server did not hold it back.
+    OverPacketLimit = "over-packet-limit",
     /// The daemon ended, or the uplink was closed, while the frame waited for its turn.
     Stopped = "stopped",
 

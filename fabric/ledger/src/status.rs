@@ -322,6 +322,14 @@ pub struct VnicShareStatus {
     pub queued_bytes: u64,
     /// Wire bits that it sent to homes that are shaped.
     pub served_bits: u64,
+    /// And packets: frames on the wire, after segmentation.
+    pub served_packets: u64,
+    /// Packets a second that it may send; `None`: any number.
+    pub limit_packets_per_s: Option<u32>,
+    /// It is that limit that holds it back.
+    pub packets_held: bool,
+    /// For how long it did, of `held_us`.
+    pub packets_held_us: u64,
 }
 
 /// What one vNIC gets from the outside through one uplink that is shaped. A gateway shows those
@@ -347,6 +355,12 @@ pub struct DownStatus {
     pub queued_bytes: u64,
     /// Wire bits that went to its server.
     pub served_bits: u64,
+    /// And packets: frames on the wire, after segmentation.
+    pub served_packets: u64,
+    /// Packets a second that it may have; `None`: any number.
+    pub limit_packets_per_s: Option<u32>,
+    /// It is that limit that something had to wait for lately.
+    pub packets_held: bool,
     /// Frames that were dropped because too much waited, or too long.
     pub dropped_frames: u64,
 }

@@ -148,7 +148,32 @@ fn vnics(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     page.gauges("vnic_away_from_home", help, None, away)?;
     let swaps = homes().map(|(vnic, home)| (vec![label("vnic", &vnic.name)], home.swaps));
     let help = "How often the vNIC went from one uplink to another";
-    page.counters("vnic_home_swaps", help, None, swaps)
+    page.counters("vnic_home_swaps", help, None, swaps)?;
+    packet_limits(page, status)
+}
+
+/// Limits in packets of vNICs upwards: at servers.
+fn packet_limits(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let limited = || {
+        status.vnics.iter().filter_map(|vnic| {
+            let share = vnic.share?;
+            let limit = share.limit_packets_per_s?;
+            Some((vec![label("vnic", &vnic.name)], share, limit))
+        })
+    };
+    let unit = Unit::Other("packets_per_second".to_owned());
+    let limits = limited().map(|(labels, _, limit)| (labels, f64::from(limit)));
+    let help = "Packets that the vNIC may send to its home; absent: any number";
+    page.gauges("vnic_packet_limit", help, Some(&unit), limits)?;
+    let held = limited().map(|(labels, share, _)| (labels, flag(share.packets_held)));
+    let help = "1 while something waits for the limit in packets";
+    page.gauges("vnic_packet_limit_held", help, None, held)?;
+    let sent = status
+        .vnics
+        .iter()
+        .filter_map(|vnic| Some((vec![label("vnic", &vnic.name)], vnic.share?.served_packets)));
+    let help = "Packets that the vNIC sent to a home that is shaped";
+    page.counters("vnic_wire_packets", help, None, sent)
 }
 
 fn uplinks(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
@@ -234,6 +259,17 @@ fn bandwidth(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
         let samples = status.down.iter().filter_map(|it| Some((labels(it), of(it)?)));
         page.gauges(name, help, unit, samples)?;
     }
+    let limits =
+        status.down.iter().filter_map(|it| Some((labels(it), f64::from(it.limit_packets_per_s?))));
+    let unit = Unit::Other("packets_per_second".to_owned());
+    let help = "Packets that the vNIC may get from the outside; absent: any number";
+    page.gauges("down_packet_limit", help, Some(&unit), limits)?;
+    let held = status.down.iter().filter(|it| it.limit_packets_per_s.is_some());
+    let held = held.map(|it| (labels(it), flag(it.packets_held)));
+    let help = "1 while something for it has to wait for the limit in packets";
+    page.gauges("down_packet_limit_held", help, None, held)?;
+    let packets = status.down.iter().map(|it| (labels(it), it.served_packets));
+    page.counters("down_wire_packets", "Packets that went to it", None, packets)?;
     let wire = status.down.iter().map(|it| (labels(it), it.served_bits / 8));
     page.counters("down_wire", "Wire bytes that went to it", Some(&Unit::Bytes), wire)?;
     let dropped = status.down.iter().map(|it| (labels(it), it.dropped_frames));
@@ -330,7 +366,7 @@ mod tests {
         Account, DropReason, Stage,
         status::{
             MemberStatus, NextHopStatus, OutsidePairStatus, UplinkStatus, VnicHomeStatus,
-            VnicStatus,
+            VnicShareStatus, VnicStatus,
         },
     };
 
@@ -350,6 +386,12 @@ mod tests {
                     now: Some("east-2".to_owned()),
                     swaps: 3,
                     ..VnicHomeStatus::default()
+                }),
+                share: Some(VnicShareStatus {
+                    served_packets: 70,
+                    limit_packets_per_s: Some(20_000),
+                    packets_held: true,
+                    ..VnicShareStatus::default()
                 }),
                 ..VnicStatus::default()
             }],
@@ -389,6 +431,8 @@ mod tests {
                 rate_bps: 5_000_000,
                 demand_bps: Some(4_000_000),
                 served_bits: 800,
+                served_packets: 9,
+                limit_packets_per_s: Some(1_000),
                 dropped_frames: 3,
                 ..DownStatus::default()
             }],
@@ -410,6 +454,12 @@ mod tests {
             "wireonce_down_demand_bits_per_second{uplink=\"east-1\",vnic=\"vm-a\"} 4000000.0",
             "wireonce_down_waiting_bytes{uplink=\"east-1\",vnic=\"vm-a\"} 0.0",
             "wireonce_down_wire_bytes_total{uplink=\"east-1\",vnic=\"vm-a\"} 100",
+            "wireonce_down_packet_limit_packets_per_second{uplink=\"east-1\",vnic=\"vm-a\"} 1000.0",
+            "wireonce_down_packet_limit_held{uplink=\"east-1\",vnic=\"vm-a\"} 0.0",
+            "wireonce_down_wire_packets_total{uplink=\"east-1\",vnic=\"vm-a\"} 9",
+            "wireonce_vnic_packet_limit_packets_per_second{vnic=\"vm-a\"} 20000.0",
+            "wireonce_vnic_packet_limit_held{vnic=\"vm-a\"} 1.0",
+            "wireonce_vnic_wire_packets_total{vnic=\"vm-a\"} 70",
             "wireonce_down_dropped_frames_total{uplink=\"east-1\",vnic=\"vm-a\"} 3",
             "wireonce_uplink_attached_vnics{uplink=\"east-1\",interface=\"\"} 2.0",
             "wireonce_uplink_health{uplink=\"east-1\",interface=\"\",state=\"alive\"} 1.0",

@@ -1,6 +1,7 @@
 //! Workers at one credit, with a clock of their own.
 
 use super::*;
+use crate::{burst_bits, burst_packets};
 use proptest::prelude::*;
 use std::{sync::Arc, thread};
 
@@ -45,6 +46,20 @@ fn a_rate_is_exact_for_one_who_never_waits_and_for_one_who_always_does() {
         let slack = FRAME + rate_bps / 5_000;
         assert!(waiter.sent_bits.abs_diff(expected) <= slack, "{rate_bps}: {}", waiter.sent_bits);
     }
+}
+
+#[test]
+fn packets_have_their_rate_and_a_super_frame_s_burst() {
+    for rate in [1, 63, 20_000, 90_000] {
+        let credit = Credit::of_packets(rate, 0);
+        let seconds = 20;
+        let taken = (0..seconds * 100_000).filter(|step| credit.take(1, step * 10)).count() as u64;
+        let expected = seconds * rate + burst_packets(rate);
+        assert!(taken.abs_diff(expected) <= 1 + rate / 100_000, "{rate}: {taken} of {expected}");
+    }
+    let (credit, mut waiter) = (Credit::of_packets(1, 0), Waiter::default());
+    (0..100).for_each(|s| waiter.look(&credit, 45, s * 1_000_000));
+    assert_eq!(waiter.sent_bits, 4 * 45, "64 at once, 99 later, and the last overdraws");
 }
 
 #[test]
@@ -100,7 +115,7 @@ fn who_does_not_wait_does_not_overtake_who_does() {
     assert!(!credit.is_due(&ticket, due_us - 1));
     assert!(!credit.take(1, due_us), "behind the ticket");
     assert!(credit.is_due(&ticket, due_us));
-    credit.give_back(ticket.bits);
+    credit.give_back(ticket.amount);
     assert!(credit.take(1, due_us), "it was given back");
 }
 
@@ -139,7 +154,7 @@ impl Purse {
     /// Returns what it sent of a frame of `bits`: all or nothing.
     fn send(&mut self, credit: &Credit, bits: u64, now_us: u64) -> u64 {
         if let Some(due) = self.ticket.take_if(|ticket| credit.is_due(ticket, now_us)) {
-            self.bits += due.bits;
+            self.bits += due.amount;
         }
         if self.bits >= bits {
             self.bits -= bits;
@@ -151,7 +166,7 @@ impl Purse {
 
     /// Has nothing to send any more.
     fn give_up(&mut self, credit: &Credit) {
-        credit.give_back(self.bits + self.ticket.take().map_or(0, |ticket| ticket.bits));
+        credit.give_back(self.bits + self.ticket.take().map_or(0, |ticket| ticket.amount));
         self.bits = 0;
     }
 }

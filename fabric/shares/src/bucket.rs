@@ -1,20 +1,20 @@
 //! How much may be sent now, at a rate that may change at any moment.
 //!
-//! A token bucket that counts in bits times microseconds, so that no rounding is ever lost:
-//! over any time *t* it lets through at most *rate x t + burst*, and if there is always
+//! A token bucket of bits or of packets. It counts in their millionths, so that no rounding is ever
+//! lost: over any time *t* it lets through at most *rate x t + burst*, and if there is always
 //! something to send, exactly that. What was not taken while nobody wanted to send is kept up
 //! to the burst and no further; so a burst is at least what the rate earns between two looks.
 
-/// Microseconds in a second: the bucket counts `bit * us`, of which so many are one bit of a
-/// bit a second.
+/// Microseconds in a second: what a rate of one a second earns in one of them is counted as one.
 const US_PER_S: u128 = 1_000_000;
 
-/// A token bucket.
+/// A token bucket: of bits, at bits a second, or of packets, at packets a second.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    rate_bps: u64,
-    burst_bits: u64,
-    /// What may be taken, in `bit * us / s`, below zero what was taken in advance.
+    /// A second.
+    rate: u64,
+    burst: u64,
+    /// What may be taken, in millionths, below zero what was taken in advance.
     level: i128,
     at_us: u64,
 }
@@ -22,28 +22,28 @@ pub struct Bucket {
 impl Bucket {
     /// A full bucket.
     #[must_use]
-    pub fn new(rate_bps: u64, burst_bits: u64, now_us: u64) -> Self {
-        let mut bucket = Self { rate_bps, burst_bits, level: 0, at_us: now_us };
+    pub fn new(rate: u64, burst: u64, now_us: u64) -> Self {
+        let mut bucket = Self { rate, burst, level: 0, at_us: now_us };
         bucket.level = bucket.full();
         bucket
     }
 
     /// Goes on at another rate and with another burst from now on. What was saved at the old
     /// rate stays, up to the new burst.
-    pub fn set(&mut self, rate_bps: u64, burst_bits: u64, now_us: u64) {
+    pub fn set(&mut self, rate: u64, burst: u64, now_us: u64) {
         self.pass_time(now_us);
-        (self.rate_bps, self.burst_bits) = (rate_bps, burst_bits);
+        (self.rate, self.burst) = (rate, burst);
         self.level = self.level.min(self.full());
     }
 
-    /// Takes `bits` if the bucket is not empty: one frame may overdraw it, and the next ones
+    /// Takes `amount` if the bucket is not empty: one frame may overdraw it, and the next ones
     /// wait until that is paid. So a burst smaller than a frame does not stop it for ever.
-    pub fn take(&mut self, bits: u64, now_us: u64) -> bool {
+    pub fn take(&mut self, amount: u64, now_us: u64) -> bool {
         self.pass_time(now_us);
         if self.level <= 0 {
             return false;
         }
-        self.level -= scaled(bits);
+        self.level -= scaled(amount);
         true
     }
 
@@ -61,32 +61,32 @@ impl Bucket {
             return Some(self.at_us);
         }
         let missing = u128::try_from(1 - self.level).unwrap_or(0);
-        let rate = u128::from(self.rate_bps);
+        let rate = u128::from(self.rate);
         let wait_us = (rate > 0).then(|| missing.div_ceil(rate))?;
         Some(self.at_us.saturating_add(u64::try_from(wait_us).unwrap_or(u64::MAX)))
     }
 
-    /// The rate, in bits a second.
+    /// The rate, a second.
     #[must_use]
-    pub fn rate_bps(&self) -> u64 {
-        self.rate_bps
+    pub fn rate(&self) -> u64 {
+        self.rate
     }
 
     fn pass_time(&mut self, now_us: u64) {
         let passed_us = now_us.saturating_sub(self.at_us);
         self.at_us = self.at_us.max(now_us);
-        let earned = u128::from(self.rate_bps) * u128::from(passed_us);
+        let earned = u128::from(self.rate) * u128::from(passed_us);
         let earned = i128::try_from(earned).unwrap_or(i128::MAX);
         self.level = self.level.saturating_add(earned).min(self.full());
     }
 
     fn full(&self) -> i128 {
-        scaled(self.burst_bits).max(1)
+        scaled(self.burst).max(1)
     }
 }
 
-fn scaled(bits: u64) -> i128 {
-    i128::try_from(u128::from(bits) * US_PER_S).unwrap_or(i128::MAX)
+fn scaled(amount: u64) -> i128 {
+    i128::try_from(u128::from(amount) * US_PER_S).unwrap_or(i128::MAX)
 }
 
 #[cfg(test)]
@@ -148,7 +148,45 @@ mod tests {
         assert!(bucket.take(1_000, 2_001));
     }
 
+    #[test]
+    fn one_packet_a_second_goes_each_second_and_a_large_one_waits_for_its_segments_afterwards() {
+        let mut bucket = Bucket::new(1, 1, 0);
+        assert!(bucket.take(1, 0));
+        assert!(bucket.take(1, 1), "the one that overdraws");
+        assert!(!bucket.take(1, 1_000_000), "that is not paid yet");
+        assert_eq!(bucket.next_us(), Some(1_000_001));
+        assert!(bucket.take(45, 1_000_001), "a super-frame may overdraw");
+        assert!(!bucket.take(1, 46_000_000));
+        assert!(bucket.take(1, 46_000_001));
+    }
+
     proptest! {
+        #[test]
+        fn over_any_window_never_more_than_rate_times_its_length_and_a_burst(
+            frames in prop::collection::vec((0..2_000_000_u64, 1..64_u64), 1..100),
+            rate in 1..1_000_000_u64,
+            burst in 64..1_000_u64,
+        ) {
+            let mut bucket = Bucket::new(rate, burst, 0);
+            let (mut now_us, mut passed) = (0, Vec::new());
+            for (wait_us, packets) in frames {
+                now_us += wait_us;
+                if bucket.take(packets, now_us) {
+                    passed.push((now_us, packets));
+                }
+            }
+            for (at, (from_us, _)) in passed.iter().enumerate() {
+                let mut sum = 0;
+                for (to_us, packets) in &passed[at..] {
+                    sum += u128::from(*packets);
+                    let earned = u128::from(rate) * u128::from(to_us - from_us);
+                    // The last one may overdraw.
+                    let most = earned + u128::from(burst + packets) * US_PER_S;
+                    prop_assert!(sum * US_PER_S <= most, "{sum} in {} us", to_us - from_us);
+                }
+            }
+        }
+
         #[test]
         fn never_more_than_rate_times_time_and_the_bursts(
             steps in prop::collection::vec((0..2_000_u64, 1..600_000_u64, 0..100_000_u64), 1..200),

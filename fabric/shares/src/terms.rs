@@ -9,7 +9,10 @@ pub const SHARES_DEFAULT: u32 = 100;
 /// whole bits a second.
 pub const SHARES_MAX: u32 = 1_000_000;
 
-/// Reservation, shares and limit, in one direction.
+/// Most packets a second that a limit may say: more than any port has.
+pub const LIMIT_PACKETS_PER_S_MAX: u32 = 1_000_000_000;
+
+/// Reservation, shares and limits, in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// What it gets in any case, if it wants it.
@@ -18,11 +21,19 @@ pub struct Terms {
     pub shares: u32,
     /// What it never exceeds; `None`: no limit.
     pub limit_bps: Option<u64>,
+    /// Packets a second that it never exceeds, whatever it has in bits; `None`: any number. It takes
+    /// no part in the division: what its holder cannot use is for others.
+    pub limit_packets_per_s: Option<u32>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { reservation_bps: 0, shares: SHARES_DEFAULT, limit_bps: None }
+        Self {
+            reservation_bps: 0,
+            shares: SHARES_DEFAULT,
+            limit_bps: None,
+            limit_packets_per_s: None,
+        }
     }
 }
 
@@ -100,7 +111,8 @@ mod tests {
 
     #[test]
     fn terms_have_their_bounds() {
-        let terms = Terms { reservation_bps: 10, shares: 1, limit_bps: Some(10) };
+        let terms =
+            Terms { reservation_bps: 10, shares: 1, limit_bps: Some(10), ..Terms::default() };
         assert_eq!(terms.check(), Ok(()));
         assert_eq!(Terms::default().check(), Ok(()));
         let low = Terms { limit_bps: Some(9), ..terms };

@@ -187,7 +187,7 @@ mod tests {
     fn any_terms() -> impl Strategy<Value = Terms> {
         (0..2 * GBIT, 1..1_000_u32, prop::option::of(0..4 * GBIT)).prop_map(|(r, shares, limit)| {
             let limit_bps = limit.map(|limit| limit.max(r));
-            Terms { reservation_bps: r, shares, limit_bps }
+            Terms { reservation_bps: r, shares, limit_bps, ..Terms::default() }
         })
     }
 

@@ -157,10 +157,14 @@ pub struct VnicRow {
     pub share_bps: Option<u64>,
     /// The limit of its policy.
     pub limit: Both,
+    /// The same in packets a second, upwards.
+    pub limit_packets_per_s: Option<u32>,
     /// It has less than it would use.
     pub held: bool,
     /// Something of it waited in so many percent of the interval, in steps of 5 ms.
     pub held_percent: Option<u64>,
+    /// Of that, it is its limit in packets that holds it back.
+    pub packets_held: bool,
     /// Bytes that wait.
     pub backlog_bytes: u64,
     /// What was dropped of it in the last interval, at all hosts.
@@ -300,6 +304,16 @@ mod tests {
             (pool.surplus[0].server.as_str(), pool.surplus[0].reserved_bps),
             ("server-a", 600 * MBIT)
         );
+    }
+
+    #[test]
+    fn who_is_at_its_limit_in_packets_is_marked_and_not_starved() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(12 * MBIT).at_packet_limit(1_000, 12 * MBIT));
+        let now = now(&bed.view());
+        let vnic = now.vnics.iter().find(|row| row.name == "vm-a").unwrap();
+        assert_eq!((vnic.held, vnic.packets_held, vnic.held_percent), (false, true, Some(90)));
+        assert!(now.pools[0].starved.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use wireonce_ledger::{
     Amount, DropReason, Stage, Status,
     report::{Arrival, HostReport, HostReports},
     status::{
-        LedgerRow, LinkState, LinkStatus, ShareStatus, UplinkStatus, VnicHomeStatus,
+        DownStatus, LedgerRow, LinkState, LinkStatus, ShareStatus, UplinkStatus, VnicHomeStatus,
         VnicShareStatus, VnicState, VnicStatus,
     },
 };
@@ -218,12 +218,43 @@ impl Daemon {
             held_us: 900_000,
             queued_bytes,
             served_bits: rate_bps,
+            ..VnicShareStatus::default()
+        })
+    }
+
+    /// Its first vNIC was held back by its limit in packets for nine tenths of the last second, and
+    /// sent so many bits.
+    pub(crate) fn at_packet_limit(self, packets_per_s: u32, served_bits: u64) -> Self {
+        self.shared(VnicShareStatus {
+            rate_bps: served_bits,
+            demand_bps: Some(served_bits / 10 * 11),
+            held: true,
+            held_us: 900_000,
+            queued_bytes: 64_000,
+            served_bits,
+            served_packets: packets_per_s.into(),
+            limit_packets_per_s: Some(packets_per_s),
+            packets_held: true,
+            packets_held_us: 900_000,
         })
     }
 
     pub(crate) fn shared(mut self, share: VnicShareStatus) -> Self {
         self.before.vnics[0].share = Some(VnicShareStatus::default());
         self.now.vnics[0].share = Some(share);
+        self
+    }
+
+    /// From outside something waits for a vNIC's limit in packets.
+    pub(crate) fn down(mut self, vnic: &str, packets_per_s: u32) -> Self {
+        self.now.down.push(DownStatus {
+            uplink: self.now.uplinks[0].name.clone(),
+            vnic: vnic.to_owned(),
+            held: true,
+            limit_packets_per_s: Some(packets_per_s),
+            packets_held: true,
+            ..DownStatus::default()
+        });
         self
     }
 

@@ -54,7 +54,7 @@ impl Sight {
             let report = view.fresh(&uplink.host);
             let seen =
                 report.and_then(|it| it.status.uplinks.iter().find(|u| u.name == uplink.name));
-            if seen.is_some_and(|seen| !seen.carrier) {
+            if seen.is_some_and(|seen| !seen.carrier || seen.health == "gone") {
                 sight.dead.insert(uplink.name.clone());
             }
         }
@@ -107,17 +107,48 @@ pub fn held_percent(
     before: Option<VnicShareStatus>,
 ) -> Option<u64> {
     let held_us = now.held_us.saturating_sub(before?.held_us);
+    percent_of(look, now, held_us)
+}
+
+/// The same, for its limit in packets alone.
+#[must_use]
+pub fn packets_held_percent(
+    look: &crate::Look<'_>,
+    now: VnicShareStatus,
+    before: Option<VnicShareStatus>,
+) -> Option<u64> {
+    let held_us = now.packets_held_us.saturating_sub(before?.packets_held_us);
+    percent_of(look, now, held_us)
+}
+
+fn percent_of(look: &crate::Look<'_>, now: VnicShareStatus, held_us: u64) -> Option<u64> {
     // An older version holds back and does not count it.
     look.percent(held_us).filter(|_| now.held_us > 0 || !now.held)
 }
 
-/// Whether a vNIC has less than it would use. Without an interval, as it is at the moment.
+/// Whether it is its limit in packets that holds a vNIC back: more bandwidth would be of no use.
+#[must_use]
+pub fn is_at_packet_limit(
+    look: &crate::Look<'_>,
+    now: VnicShareStatus,
+    before: Option<VnicShareStatus>,
+) -> bool {
+    match packets_held_percent(look, now, before) {
+        Some(percent) => percent >= SHORT_PERCENT,
+        None => now.packets_held,
+    }
+}
+
+/// Whether a vNIC has less bandwidth than it would use. Without an interval, as it is at the moment.
 #[must_use]
 pub fn is_short(
     look: &crate::Look<'_>,
     now: VnicShareStatus,
     before: Option<VnicShareStatus>,
 ) -> bool {
+    if is_at_packet_limit(look, now, before) {
+        return false;
+    }
     let Some(percent) = held_percent(look, now, before) else { return now.held };
     let served_bits = now.served_bits.saturating_sub(before.map_or(0, |old| old.served_bits));
     let used_bps = u128::from(look.per_second(served_bits, 0).unwrap_or(0));
@@ -193,6 +224,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_at_its_limit_in_packets_wants_no_more_bandwidth() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(12 * MBIT).at_packet_limit(1_000, 12 * MBIT));
+        let view = bed.view();
+        let (look, vnic) = (view.look("server-a").unwrap(), view.house.vnic("vm-a").unwrap());
+        let wants = wants(&look, vnic, Direction::Up).unwrap();
+        assert_eq!(wants, Wants { bps: 13_200_000, more: false });
+        let (now, _) = look.vnic("vm-a").unwrap();
+        assert!(!is_short(&look, now.share.unwrap(), None), "nor at the moment");
+    }
+
+    #[test]
     fn who_is_silent_has_no_demand_and_a_port_without_carrier_is_dead() {
         let mut bed = Bed::new();
         bed.server_a(|it| it.sends(100 * MBIT));
@@ -201,6 +244,8 @@ mod tests {
         assert_eq!(sight.dead.iter().collect::<Vec<_>>(), ["east-1"]);
         assert_eq!(sight.silent.iter().collect::<Vec<_>>(), ["server-b"]);
         assert!(sight.wants.contains_key("vm-a") && !sight.wants.contains_key("vm-b"));
+        bed.gateway_a(|it| it.carrier(true).health("gone", &["stopping"]));
+        assert!(Sight::of(&bed.view()).dead.contains("east-1"), "its gateway says so");
         bed.wait_s(10);
         let sight = Sight::of(&bed.view());
         assert!(sight.wants.is_empty() && sight.dead.is_empty(), "what is old is not of now");

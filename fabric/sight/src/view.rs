@@ -116,6 +116,13 @@ impl<'v> View<'v> {
         limit(terms(policy.up.as_ref(), policy.down.as_ref(), direction))
     }
 
+    /// The limit in packets a second of a vNIC's policy.
+    #[must_use]
+    pub fn packet_limit(&self, vnic: &Vnic, direction: Direction) -> Option<u32> {
+        let policy = self.house.policy(vnic.policy.as_deref()?)?;
+        terms(policy.up.as_ref(), policy.down.as_ref(), direction)?.limit_packets_per_s
+    }
+
     /// The limit of a server's grant in a pool.
     #[must_use]
     pub fn grant_limit(&self, pool: &str, server: &str, direction: Direction) -> Option<u64> {

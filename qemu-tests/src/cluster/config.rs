@@ -157,7 +157,7 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
         let standbys = vm.standbys.iter().map(|gateway| uplink_name(gateway + 1).into());
         entries.push(("standbys", Value::Array(standbys.collect())));
     }
-    if vm.limit.or(vm.down_limit).is_some() {
+    if policy(vm).is_some() {
         entries.push(("policy", vm.name.as_str().into()));
     }
     Ok(table(entries))
@@ -165,9 +165,13 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
 
 /// The policy of a VM that has limits; it has the VM's name.
 fn policy(vm: &super::VmPlan) -> Option<Value> {
-    let limits = [("up", vm.limit), ("down", vm.down_limit)];
-    let limits = limits.iter().filter_map(|(way, limit)| Some((*way, (*limit)?)));
-    let terms = limits.map(|(way, limit)| (way, table([("limit", limit.into())])));
+    let limits = [("up", vm.limit, vm.packet_limit), ("down", vm.down_limit, vm.down_packet_limit)];
+    let terms = limits.into_iter().filter_map(|(way, limit, packets)| {
+        let limit = limit.map(|limit| ("limit", Value::from(limit)));
+        let packets = packets.map(|n| ("limit_packets_per_s", Value::from(i64::from(n))));
+        let entries: Vec<_> = limit.into_iter().chain(packets).collect();
+        (!entries.is_empty()).then(|| (way, table(entries)))
+    });
     let terms: Vec<(&str, Value)> = terms.collect();
     (!terms.is_empty()).then(|| table([("name", vm.name.as_str().into())].into_iter().chain(terms)))
 }

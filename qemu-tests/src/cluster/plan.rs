@@ -21,6 +21,10 @@ pub struct VmPlan {
     pub limit: Option<&'static str>,
     /// The most that it may get from its home.
     pub down_limit: Option<&'static str>,
+    /// The most packets a second that it may send to its home.
+    pub packet_limit: Option<u32>,
+    /// The most packets a second that it may get from its home.
+    pub down_packet_limit: Option<u32>,
     /// The gateways that its standbys are on, in order.
     pub standbys: Vec<usize>,
 }
@@ -37,6 +41,8 @@ impl VmPlan {
             home: 0,
             limit: None,
             down_limit: None,
+            packet_limit: None,
+            down_packet_limit: None,
             standbys: Vec::new(),
         }
     }

@@ -1,8 +1,8 @@
 //! A vNIC's way to its home, at the rate that it has: queue, bucket, back-pressure. Pure.
 //!
 //! ```text
-//!   frame for the home ─▶ nothing waits, and the bucket has credit ──────────▶ link
-//!                     ├─▶ room in the queue ─▶ queue, by flow ─▶ bucket ─────▶ link
+//!   frame for the home ─▶ nothing waits, and the buckets have credit ────────▶ link
+//!                     ├─▶ room in the queue ─▶ queue, by flow ─▶ buckets ────▶ link
 //!                     └─▶ no room: stays in the guest's ring ── nothing else of the vNIC moves
 //!                         or takes the place of the longest flow's (`shaped`)  ── else
 //! ```
@@ -11,12 +11,15 @@
 //! sent anything to others than its home in the last ten seconds is not stopped; its queue drops
 //! then, as CoDel (`wireonce_queue`) says and when it is full.
 //!
+//! There is a bucket of wire bits, and one of packets if the vNIC has a limit in packets: a frame
+//! goes when neither is empty, and takes its segments from the second.
+//!
 //! A frame that waited for over a millisecond is marked, if it can be (ECN), whoever drops.
 
-use crate::shares::{VnicShare, VnicUse, Waker};
+use crate::shares::{VnicShare, VnicUse, WaitsFor, Waker};
 use std::sync::Arc;
 use wireonce_frame::segment::WireCost;
-use wireonce_queue::{Held, MARK_US, Queue, burst_bits, mark};
+use wireonce_queue::{Held, MARK_US, Queue, burst_bits, burst_packets, mark};
 use wireonce_shares::Bucket;
 
 /// Bytes that may wait for one vNIC's share.
@@ -47,6 +50,10 @@ pub(super) struct Shaped {
     share: Arc<VnicShare>,
     waker: Arc<Waker>,
     bucket: Bucket,
+    /// If there is a limit in packets.
+    packets: Option<Bucket>,
+    /// What a frame had to wait for last.
+    waits_for: WaitsFor,
     queue: Queue,
     /// When a frame last went to others than the home.
     others_us: Option<u64>,
@@ -61,6 +68,8 @@ impl Shaped {
             share,
             waker,
             bucket: Bucket::new(rate_bps, burst_bits(rate_bps), now_us),
+            packets: None,
+            waits_for: WaitsFor::Bits,
             queue: Queue::new(BYTES_MAX),
             others_us: None,
             front_is_ready: false,
@@ -73,7 +82,7 @@ impl Shaped {
         if self.queue.is_empty() && self.has_credit(now_us) {
             return Offer::Send;
         }
-        self.share.hold(self.queue.bytes());
+        self.share.hold(self.waits_for, self.queue.bytes());
         self.waker.wake();
         if self.queue.has_room(len) || !self.may_stop(now_us) { Offer::Hold } else { Offer::Wait }
     }
@@ -82,6 +91,9 @@ impl Shaped {
     #[inline]
     pub(super) fn sent(&mut self, cost: WireCost, now_us: u64) {
         self.bucket.take(cost.bits(), now_us);
+        if let Some(packets) = &mut self.packets {
+            packets.take(cost.segments.into(), now_us);
+        }
         self.share.served(cost);
         self.waker.wake();
     }
@@ -110,7 +122,7 @@ impl Shaped {
             dropped(&evicted);
         }
         self.queue.push(frame);
-        self.share.hold(self.queue.bytes());
+        self.share.hold(self.waits_for, self.queue.bytes());
     }
 
     /// The frame to send next, if it may go now, marked if it is to be. Those that are late, and
@@ -120,6 +132,7 @@ impl Shaped {
             return None;
         }
         if !self.has_credit(now_us) {
+            self.share.hold(self.waits_for, self.queue.bytes());
             // The thread may have fallen asleep just when the frame came.
             self.waker.wake();
             return None;
@@ -152,7 +165,7 @@ impl Shaped {
         if self.queue.is_empty() {
             self.share.relieve();
         } else {
-            self.share.hold(self.queue.bytes());
+            self.share.hold(self.waits_for, self.queue.bytes());
         }
     }
 
@@ -169,7 +182,7 @@ impl Shaped {
             self.share.relieve();
             self.share = share;
             if !self.queue.is_empty() {
-                self.share.hold(self.queue.bytes());
+                self.share.hold(self.waits_for, self.queue.bytes());
             }
         }
     }
@@ -191,7 +204,9 @@ impl Shaped {
 
     /// When to look again; `None` if nothing waits.
     pub(super) fn next_us(&self, now_us: u64) -> Option<u64> {
-        let credit_us = self.bucket.next_us().unwrap_or(u64::MAX);
+        let bits_us = self.bucket.next_us().unwrap_or(u64::MAX);
+        let packets_us = self.packets.as_ref().and_then(Bucket::next_us).unwrap_or(0);
+        let credit_us = bits_us.max(packets_us);
         let at_us = credit_us.clamp(now_us + LOOK_MIN_US, now_us + LOOK_MAX_US);
         (!self.queue.is_empty()).then_some(at_us)
     }
@@ -204,10 +219,32 @@ impl Shaped {
     /// Takes the rate that holds now, and says whether a frame may go.
     fn has_credit(&mut self, now_us: u64) -> bool {
         let rate_bps = self.share.allowed_bps(now_us);
-        if rate_bps != self.bucket.rate_bps() {
+        if rate_bps != self.bucket.rate() {
             self.bucket.set(rate_bps, burst_bits(rate_bps), now_us);
         }
-        self.bucket.is_ready(now_us)
+        let limit = self.share.limit_packets();
+        if limit == 0 {
+            (self.packets, self.waits_for) = (None, WaitsFor::Bits);
+        } else if !self.has_packets(limit.into(), now_us) {
+            // Asked first: with more bandwidth it would wait, too.
+            self.waits_for = WaitsFor::Packets;
+            return false;
+        }
+        let is_ready = self.bucket.is_ready(now_us);
+        if !is_ready {
+            self.waits_for = WaitsFor::Bits;
+        }
+        is_ready
+    }
+
+    /// Takes the limit in packets that holds now, and says whether a frame may go.
+    fn has_packets(&mut self, packets_per_s: u64, now_us: u64) -> bool {
+        let burst = burst_packets(packets_per_s);
+        let bucket = self.packets.get_or_insert_with(|| Bucket::new(packets_per_s, burst, now_us));
+        if packets_per_s != bucket.rate() {
+            bucket.set(packets_per_s, burst, now_us);
+        }
+        bucket.is_ready(now_us)
     }
 
     /// Nothing else of the vNIC would stand behind a frame that waits in the ring.

@@ -15,11 +15,18 @@ fn shaped(rate_bps: u64) -> (Shaped, Arc<VnicShare>) {
 }
 
 fn allow(share: &VnicShare, rate_bps: u64) {
-    share.allow(Allowance { rate_bps, until_us: u64::MAX, later_bps: 0 }, 0);
+    allow_packets(share, rate_bps, None);
 }
 
+fn allow_packets(share: &VnicShare, rate_bps: u64, limit_packets_per_s: Option<u32>) {
+    let (until_us, later_bps) = (u64::MAX, 0);
+    share.allow(Allowance { rate_bps, until_us, later_bps, limit_packets_per_s }, 0);
+}
+
+/// Of a frame that is cut into segments of full size.
 fn cost(len: usize) -> WireCost {
-    WireCost { segments: 1, bytes: len as u64 + 24 }
+    let segments = u32::try_from(len.div_ceil(1_514)).unwrap();
+    WireCost { segments, bytes: len as u64 + 24 }
 }
 
 fn frame(flow_hash: u32, len: usize, since_us: u64) -> Held {
@@ -42,6 +49,7 @@ struct Guest {
     sent: u64,
     dropped: u64,
     sent_bits: u64,
+    sent_packets: u64,
 }
 
 impl Guest {
@@ -52,6 +60,7 @@ impl Guest {
             shaped.done(Some(cost), now_us);
             self.sent += 1;
             self.sent_bits += cost.bits();
+            self.sent_packets += u64::from(cost.segments);
         }
         for _ in 0..64 {
             match shaped.offer(len, now_us) {
@@ -59,6 +68,7 @@ impl Guest {
                     shaped.sent(cost(len), now_us);
                     self.sent += 1;
                     self.sent_bits += cost(len).bits();
+                    self.sent_packets += u64::from(cost(len).segments);
                 }
                 Offer::Hold => {
                     let flow = u32::try_from(self.taken % 5).unwrap();
@@ -111,6 +121,54 @@ fn a_guest_that_only_sends_to_its_home_has_its_rate_and_loses_nothing() {
 }
 
 #[test]
+fn a_guest_with_a_limit_in_packets_has_it_loses_nothing_and_wants_no_more_bandwidth() {
+    for (limit, len) in [(1, 60), (1, 65_000), (20_000, 60), (20_000, 65_000), (500_000, 60)] {
+        let (mut shaped, share) = shaped(10_000 * MBIT);
+        allow_packets(&share, 10_000 * MBIT, Some(limit));
+        let mut guest = Guest::default();
+        for step in 0..20_000 {
+            guest.turn(&mut shaped, len, step * 100);
+            if step == 10_000 {
+                share.read();
+            }
+        }
+        assert_eq!(guest.dropped, 0);
+        let limit = u64::from(limit);
+        let expected = 2 * limit + burst_packets(limit);
+        let slack = u64::from(cost(len).segments) + limit / 10_000;
+        let packets = guest.sent_packets;
+        assert!(packets.abs_diff(expected) <= slack, "{limit}: {packets}, not {expected}");
+        assert!(shaped.queue.bytes() <= BYTES_MAX, "the rest is in the ring");
+        let meter = share.read();
+        assert!(meter.packets_held && !meter.held, "{limit} {len}");
+        assert!(shaped.next_us(2_000_000).is_some());
+    }
+}
+
+#[test]
+fn a_limit_in_packets_changes_while_frames_wait() {
+    let (mut shaped, share) = shaped(10_000 * MBIT);
+    let mut guest = Guest::default();
+    let mut second = |from_s: u64| {
+        let before = guest.sent_packets;
+        for now_us in (from_s * 1_000_000..(from_s + 1) * 1_000_000).step_by(100) {
+            guest.turn(&mut shaped, 60, now_us);
+        }
+        guest.sent_packets - before
+    };
+    assert!(second(0) >= 640_000, "all that the ring has");
+    allow_packets(&share, 10_000 * MBIT, Some(1_000));
+    let sent = second(1);
+    assert!((1_000..=1_065).contains(&sent), "{sent}");
+    allow_packets(&share, 10_000 * MBIT, Some(4_000));
+    let sent = second(2);
+    assert!((3_999..=4_001).contains(&sent), "{sent}");
+    allow_packets(&share, 10_000 * MBIT, None);
+    assert!(second(3) >= 640_000);
+    assert_eq!(guest.dropped, 0);
+}
+
+#[test]
 fn a_guest_that_talks_to_others_is_not_stopped_and_drops() {
     let (mut shaped, _share) = shaped(10 * MBIT);
     let mut guest = Guest::default();
@@ -147,7 +205,9 @@ fn another_share_takes_over_what_waits_and_a_home_that_is_not_shaped_ends_the_sh
     shaped.use_share(Arc::clone(&after));
     assert_eq!((before.in_use(0).queued_bytes, after.in_use(0).queued_bytes), (0, 50 * 1_642));
     assert!(!shaped.is_over());
-    after.allow(Allowance { rate_bps: u64::MAX, until_us: u64::MAX, later_bps: u64::MAX }, 0);
+    let open = u64::MAX;
+    let open = Allowance { rate_bps: open, until_us: open, later_bps: open, ..Default::default() };
+    after.allow(open, 0);
     assert!(!shaped.is_over(), "something waits");
     for now_us in 1..10 {
         while let Some(cost) = shaped.next(now_us, &mut |_| ()).map(|held| held.cost) {
@@ -226,8 +286,10 @@ proptest! {
             (0..5_000_u64, 60..66_000_usize, any::<bool>(), 0..4_u32, prop::option::of(0..1_000_u64)),
             1..300,
         ),
+        limit in prop::option::of(1..20_000_u32),
     ) {
         let (mut shaped, share) = shaped(100 * MBIT);
+        allow_packets(&share, 100 * MBIT, limit);
         let (mut now_us, mut rate_bps) = (0, 100 * MBIT);
         let (mut came, mut sent, mut dropped) = (0_u64, 0_u64, 0_u64);
         let (mut sent_bits, mut allowed, mut largest) = (0_u64, burst_bits(100 * MBIT), 0);
@@ -237,7 +299,7 @@ proptest! {
             if let Some(mbit) = rate {
                 rate_bps = mbit * MBIT;
                 // What is there is kept up to the new burst.
-                allow(&share, rate_bps);
+                allow_packets(&share, rate_bps, limit);
                 shaped.has_credit(now_us);
                 allowed += burst_bits(rate_bps);
             }
@@ -267,6 +329,10 @@ proptest! {
                 Offer::Wait => prop_assert!(!elsewhere),
             }
             prop_assert!(shaped.queue.bytes() <= BYTES_MAX.max(len + 256));
+            if let Some(limit) = limit.map(u64::from) {
+                let most = limit * now_us / 1_000_000 + 1 + burst_packets(limit) + 64;
+                prop_assert!(share.read().packets <= most, "{} of {most}", share.read().packets);
+            }
             prop_assert!(sent_bits <= allowed + largest, "{sent_bits} {allowed}");
         }
         let mut waiting = 0;

@@ -64,6 +64,7 @@ const NUMBERS: &[&str] = &[
     "queue_pairs",
     "storm_frames_per_s",
     "shares",
+    "limit_packets_per_s",
     "fail_back_s",
 ];
 

@@ -35,17 +35,16 @@ pub(super) fn servers(now: &Status, before: Option<&Status>, clock: Option<Clock
 
 /// vNICs on their homes.
 pub(super) fn vnics(now: &Status) -> String {
-    let mut table = Table::new(["SHAPED", "MAY SEND", "WANTS", "HELD BACK", "WAITING"]);
+    let mut table = Table::new(["SHAPED", "MAY SEND", "PACKETS", "WANTS", "HELD BACK", "WAITING"]);
     for vnic in &now.vnics {
-        let Some(VnicShareStatus { rate_bps, demand_bps, held, queued_bytes, .. }) = vnic.share
-        else {
-            continue;
-        };
+        let Some(share) = vnic.share else { continue };
+        let VnicShareStatus { rate_bps, demand_bps, queued_bytes, .. } = share;
         table.row([
             vnic.name.clone(),
             rate(rate_bps),
+            packets(share.limit_packets_per_s),
             wants(demand_bps),
-            if held { "yes".to_owned() } else { "no".to_owned() },
+            held(share.held, share.packets_held),
             scaled(queued_bytes, "B"),
         ]);
     }
@@ -60,6 +59,7 @@ pub(super) fn down(now: &Status, before: Option<&Status>, clock: Option<Clock>) 
         "VNIC",
         "SERVER",
         "MAY GET",
+        "PACKETS",
         "WANTS",
         "GETS",
         "HELD BACK",
@@ -81,9 +81,10 @@ pub(super) fn down(now: &Status, before: Option<&Status>, clock: Option<Clock>) 
             it.server.clone(),
             // Nobody asks for anything but a burst.
             if it.demand_bps == Some(0) { "-".to_owned() } else { rate(it.rate_bps) },
+            packets(it.limit_packets_per_s),
             wants(it.demand_bps),
             gets,
-            if it.held { "yes".to_owned() } else { "no".to_owned() },
+            held(it.held, it.packets_held),
             scaled(it.queued_bytes, "B"),
             it.dropped_frames.to_string(),
         ]);
@@ -93,6 +94,19 @@ pub(super) fn down(now: &Status, before: Option<&Status>, clock: Option<Clock>) 
 
 fn rate(bps: u64) -> String {
     scaled(bps, "b/s")
+}
+
+fn packets(limit_per_s: Option<u32>) -> String {
+    limit_per_s.map_or("-".to_owned(), |limit| format!("{limit}/s"))
+}
+
+/// By what, if more bandwidth would not help.
+fn held(held: bool, by_packets: bool) -> String {
+    match (held, by_packets) {
+        (false, _) => "no".to_owned(),
+        (true, false) => "yes".to_owned(),
+        (true, true) => "by packets".to_owned(),
+    }
 }
 
 fn wants(demand_bps: Option<u64>) -> String {
@@ -134,10 +148,21 @@ mod tests {
         };
         let vnic =
             VnicStatus { name: "vm-a".to_owned(), share: Some(held), ..VnicStatus::default() };
+        let by_packets = VnicShareStatus {
+            demand_bps: Some(1_000_000),
+            limit_packets_per_s: Some(20_000),
+            packets_held: true,
+            ..held
+        };
+        let other = VnicStatus {
+            name: "vm-b".to_owned(),
+            share: Some(by_packets),
+            ..VnicStatus::default()
+        };
         let status = Status {
             uplinks: vec![uplink],
             shares: vec![share, idle],
-            vnics: vec![vnic, VnicStatus::default()],
+            vnics: vec![vnic, other, VnicStatus::default()],
             ..Status::default()
         };
         let words = |text: &str| -> Vec<String> {
@@ -153,7 +178,11 @@ mod tests {
         );
         assert_eq!(
             words(&vnics(&status)),
-            ["SHAPED MAY SEND WANTS HELD BACK WAITING", "vm-a 20.0 Mb/s more yes 65.0 kB"]
+            [
+                "SHAPED MAY SEND PACKETS WANTS HELD BACK WAITING",
+                "vm-a 20.0 Mb/s - more yes 65.0 kB",
+                "vm-b 20.0 Mb/s 20000/s 1.00 Mb/s by packets 65.0 kB",
+            ]
         );
         assert_eq!(servers(&Status::default(), None, None), "");
     }
@@ -169,6 +198,9 @@ mod tests {
             held: true,
             queued_bytes: 300_000,
             served_bits: 16_000,
+            served_packets: 20,
+            limit_packets_per_s: Some(20_000),
+            packets_held: true,
             dropped_frames: 12,
         };
         let idle = DownStatus {
@@ -177,6 +209,8 @@ mod tests {
             demand_bps: Some(0),
             held: false,
             queued_bytes: 0,
+            limit_packets_per_s: None,
+            packets_held: false,
             dropped_frames: 0,
             ..busy.clone()
         };
@@ -195,9 +229,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "FROM CARRIES VNIC SERVER MAY GET WANTS GETS HELD BACK WAITING DROPPED",
-                "east-1 1.00 Gb/s vm-a server-a 720 Mb/s more 2.00 kB yes 300 kB 12",
-                "east-1 1.00 Gb/s vm-b server-a - 0 b/s 2.00 kB no 0 B 0",
+                "FROM CARRIES VNIC SERVER MAY GET PACKETS WANTS GETS HELD BACK WAITING DROPPED",
+                "east-1 1.00 Gb/s vm-a server-a 720 Mb/s 20000/s more 2.00 kB by packets 300 kB 12",
+                "east-1 1.00 Gb/s vm-b server-a - - 0 b/s 2.00 kB no 0 B 0",
             ]
         );
         assert_eq!(self::down(&Status::default(), None, None), "");

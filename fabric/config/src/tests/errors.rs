@@ -172,6 +172,22 @@ refused! {
         ":98: [[policy]] \"gold\" [down]: key `limit`: \"63kbit\" is less than 64kbit; write a rate from 64kbit to 100Tbit, such as \"500Mbit\"";
     limit_below_the_reservation: [("\"800Mbit\"", "\"80Mbit\"")] =>
         ":97: [[policy]] \"gold\" [up]: key `limit`: the limit of 80Mbit is below the reservation of 100Mbit; raise the one or lower the other";
+    packet_limit_of_nothing: [("20000", "0")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets_per_s`: 0 is out of range; write a whole number from 1 to 1000000000";
+    packet_limit_below_nothing: [("20000", "-1")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets_per_s`: -1 is out of range; write a whole number from 1 to 1000000000";
+    packet_limit_of_no_port: [("20000", "1000000001")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets_per_s`: 1000000001 is out of range; write a whole number from 1 to 1000000000";
+    packet_limit_beyond_64_bits: [("20000", "99999999999999999999")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets_per_s`: 99999999999999999999 is out of range; write a whole number from 1 to 1000000000";
+    packet_limit_with_a_unit: [("20000", "\"20k\"")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets_per_s`: is a string; write a whole number from 1 to 1000000000";
+    packet_limit_in_part: [("20000", "0.5")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets_per_s`: is a fraction; write a whole number from 1 to 1000000000";
+    packet_limit_without_its_time: [("limit_packets_per_s", "limit_packets")] =>
+        ":97: [[policy]] \"gold\" [up]: key `limit_packets`: unknown key; did you mean `limit_packets_per_s`?";
+    packet_limit_of_a_grant: [("shares = 50", "limit_packets_per_s = 50")] =>
+        ":103: [[grant]] [up]: key `limit_packets_per_s`: a grant has no limit in packets; give it in the [[policy]] of the vNICs";
     no_shares: [("shares = 200", "shares = 0")] =>
         ":97: [[policy]] \"gold\" [up]: key `shares`: 0 is out of range; write a whole number from 1 to 1000000";
     terms_that_are_a_rate: [("{ limit = \"64kbit\" }", "\"64kbit\"")] =>

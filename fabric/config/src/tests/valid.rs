@@ -57,14 +57,19 @@ fn bandwidth_arrives_in_bits_a_second() {
     assert_eq!(west.usable_bps(Direction::Down), Some(2_400_000_000));
     assert_eq!(config.uplink(UplinkId(3)).unwrap().usable_bps(Direction::Up), None);
     let terms = |id, direction| config.vnic(VnicId::new(id).unwrap()).unwrap().terms(direction);
-    let up = Terms { reservation_bps: 100_000_000, shares: 200, limit_bps: Some(800_000_000) };
+    let up = Terms {
+        reservation_bps: 100_000_000,
+        shares: 200,
+        limit_bps: Some(800_000_000),
+        limit_packets_per_s: Some(20_000),
+    };
     assert_eq!(terms(1004, Direction::Up), up);
     let down = Terms { limit_bps: Some(64_000), ..Terms::default() };
     assert_eq!(terms(1004, Direction::Down), down);
     assert_eq!(terms(1001, Direction::Up), Terms::default());
     let grant = &config.grants[0];
     assert_eq!(grant.pool, "west");
-    assert_eq!(grant.up, Terms { reservation_bps: 600_000_000, shares: 50, limit_bps: None });
+    assert_eq!(grant.up, Terms { reservation_bps: 600_000_000, shares: 50, ..Terms::default() });
     assert_eq!(grant.down, Terms::default());
     assert!(matches!(&grant.server, Holder::Peer(peer) if peer.name == "server-b"));
 }
@@ -90,6 +95,7 @@ fn a_grant_is_divided_among_the_homes_of_the_servers_vnics() {
         reservation_bps: reservation * 1_000_000,
         shares: 50,
         limit_bps: Some(limit * 1_000_000),
+        ..Terms::default()
     };
     assert_eq!(on(small, peer("server-b")), part(150, 500));
     assert_eq!(on(large, peer("server-b")), part(450, 1500));

@@ -76,7 +76,7 @@ pub fn plan(
     standing: Standing<'_>,
     now: Moment,
 ) -> Allowed<Plan> {
-    let mut draft = Draft::new(state, caller, now);
+    let mut draft = Draft::new(state, caller, standing.sight, now);
     for edit in &change.edits {
         draft.edit(edit)?;
     }
@@ -153,6 +153,7 @@ pub(crate) fn unchanged(state: &State) -> Compare {
 struct Draft<'s> {
     state: &'s State,
     caller: &'s Caller,
+    sight: Option<&'s Sight>,
     now: Moment,
     house: House,
     timers: BTreeMap<String, Timer>,
@@ -165,10 +166,11 @@ struct Draft<'s> {
 }
 
 impl<'s> Draft<'s> {
-    fn new(state: &'s State, caller: &'s Caller, now: Moment) -> Self {
+    fn new(state: &'s State, caller: &'s Caller, sight: Option<&'s Sight>, now: Moment) -> Self {
         Self {
             state,
             caller,
+            sight,
             now,
             house: state.house.clone(),
             timers: state.timers.clone(),
@@ -186,7 +188,7 @@ impl<'s> Draft<'s> {
             Edit::Move(what) => self.shift(what),
             Edit::End(name) => self.end(name),
             Edit::Rehome(what) => {
-                let vnic = placing::rehomed(self.state, &self.house, what)?;
+                let vnic = placing::rehomed(self.state, &self.house, what, self.sight)?;
                 self.put(vnic, Base::Any)
             }
             Edit::Drain(kind, name, draining) => {

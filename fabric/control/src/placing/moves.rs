@@ -1,6 +1,6 @@
 //! What `vnic move` and `drain` make of objects; the rest is the gates'.
 
-use super::known::pool_of;
+use super::{Sight, known::pool_of};
 use crate::{
     change::{Allowed, Rehome, State},
     refusal::{Gate, Refusal},
@@ -10,8 +10,14 @@ use wireonce_desired::{House, Kind, Object, Wrong};
 /// The vNIC with another home; its standbys are left out, to be given anew.
 ///
 /// # Errors
-/// There is no such vNIC or uplink, or that one is not for it.
-pub(crate) fn rehomed(state: &State, house: &House, what: &Rehome) -> Allowed<Object> {
+/// There is no such vNIC or uplink, that one is not for it, or its gateway says that it is dead: the
+/// vNIC would stay where it is, and come when nobody expects it.
+pub(crate) fn rehomed(
+    state: &State,
+    house: &House,
+    what: &Rehome,
+    sight: Option<&Sight>,
+) -> Allowed<Object> {
     let Object::Vnic(mut vnic) = state.find(Kind::Vnic, &what.vnic)?.clone() else {
         return Err(nothing(Kind::Vnic, &what.vnic));
     };
@@ -38,6 +44,16 @@ pub(crate) fn rehomed(state: &State, house: &House, what: &Rehome) -> Allowed<Ob
         return Err(Refusal::wrong(Gate::House, Wrong::new(title, problem, remedy).at("home")));
     }
     if vnic.home.as_deref() != Some(what.to.as_str()) {
+        if sight.is_some_and(|sight| sight.dead.contains(&what.to)) {
+            let title = Kind::Uplink.title(&what.to);
+            let problem = "has no carrier now, or its gateway says that it is gone";
+            let remedy = format!(
+                "mend it or name another; to have {:?} go there when it is back: \
+                 wireonce vnic set {} home={}",
+                vnic.name, vnic.name, what.to
+            );
+            return Err(Refusal::new(Gate::Conflict, title, problem, remedy));
+        }
         vnic.home = Some(what.to.clone());
         vnic.standbys.clear();
     }

@@ -49,6 +49,32 @@ fn negative_and_absurd_rates_name_the_key() {
 }
 
 #[test]
+fn packet_limits_that_make_no_sense_name_the_key() {
+    let limit =
+        |value: &str| error("limit = \"800Mbit\" }", &format!("limit_packets_per_s = {value} }}"));
+    for wrong in ["0", "1000000001"] {
+        assert_eq!(
+            limit(wrong),
+            format!(
+                "[[policy]] \"gold\": key `up.limit_packets_per_s`: {wrong} packets a second are \
+                 none, or more than any port carries; give 1 to 1000000000, or leave it out for any \
+                 number"
+            )
+        );
+    }
+    for wrong in ["-1", "4294967296", "\"20k\"", "0.5"] {
+        let said = limit(wrong);
+        assert!(said.starts_with("[[policy]] \"gold\": key `up`: "), "{said}");
+        assert!(said.ends_with("give a whole number from 0 to 4294967295"), "{said}");
+    }
+    assert_eq!(
+        error("reservation = \"600Mbit\"", "limit_packets_per_s = 7"),
+        "[[grant]] \"east/server-a\": key `up.limit_packets_per_s`: a grant has no limit in packets; \
+         give it in the policy of the server's vNICs"
+    );
+}
+
+#[test]
 fn a_number_that_does_not_fit_says_what_does() {
     let said = error("vni = 100", "vni = -1");
     assert!(said.starts_with("[[network]] \"blue\": key `vni`: "), "{said}");

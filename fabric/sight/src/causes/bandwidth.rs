@@ -1,7 +1,7 @@
 //! What limits, leases and full ports are the cause of.
 //!
 //! A vNIC that is held back has one limit that binds it, and the causes exclude each other: its own
-//! policy's, its server's grant's, a full uplink, or else the lease as the shares gave it.
+//! policy's, in bits or in packets, its server's grant's, a full uplink, or else the lease as the shares gave it.
 
 use super::{
     Found, Who,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     explain::{Case, grown},
     look::minus,
-    sight::{held_percent, is_short},
+    sight::{held_percent, is_at_packet_limit, is_short},
     text::{enough, rate},
 };
 use wireonce_desired::{Direction, bandwidth};
@@ -33,6 +33,32 @@ pub(super) fn own_limit(case: &Case<'_>) -> Option<Found> {
             format!("wireonce policy set {policy} up.limit={}", enough(limit.saturating_mul(2)));
         Found::proved(shaper(case), what, Who::Virtualisation).command(command)
     })
+}
+
+/// The vNIC's own policy limits it in packets.
+pub(super) fn packet_limit(case: &Case<'_>) -> Option<Found> {
+    let look = case.server.as_ref()?;
+    let (now, before) = look.vnic(&case.vnic.name)?;
+    let (share, old) = (now.share?, before.and_then(|old| old.share));
+    if !is_at_packet_limit(look, share, old) {
+        return None;
+    }
+    let limit = share.limit_packets_per_s?;
+    let policy = case.vnic.policy.as_deref()?;
+    let mut what = format!(
+        "held back {} by the limit of its policy {policy:?} in packets per second, {limit}",
+        how_long(look, share, old)
+    );
+    if let Some(sent) =
+        old.and_then(|old| look.per_second(share.served_packets, old.served_packets))
+    {
+        what += &format!(": it sent {sent} packets per second; more bandwidth would not help");
+    }
+    let command = format!(
+        "wireonce policy set {policy} up.limit_packets_per_s={}",
+        limit.saturating_mul(2).min(bandwidth::LIMIT_PACKETS_PER_S_MAX)
+    );
+    Some(Found::proved(shaper(case), what, Who::Virtualisation).command(command))
 }
 
 /// Its server may not use more of the pool.
@@ -132,8 +158,17 @@ pub(super) fn down_share(case: &Case<'_>) -> Option<Found> {
         let count = frames(&grown(flow, reasons::SHAPER));
         (count > 0).then_some((gateway, count))
     })?;
-    let shares = case.gateways.get(gateway)?.down(&case.vnic.name);
-    let may_bps: u64 = shares.map(|it| it.rate_bps).fold(0, u64::saturating_add);
+    let shares = || case.gateways.get(gateway).into_iter().flat_map(|it| it.down(&case.vnic.name));
+    let place = format!("queue at {gateway}");
+    if let Some(limit) = shares().filter(|it| it.packets_held).find_map(|it| it.limit_packets_per_s)
+    {
+        let what = format!(
+            "{count} frames from outside waited too long at {gateway} and were dropped: more came \
+             than the limit of its policy downwards in packets per second, {limit}"
+        );
+        return Some(Found::proved(place, what, Who::Virtualisation));
+    }
+    let may_bps: u64 = shares().map(|it| it.rate_bps).fold(0, u64::saturating_add);
     let mut what = format!(
         "{count} frames from outside waited too long at {gateway} and were dropped: more came than \
          its share downwards, {}",
@@ -142,12 +177,12 @@ pub(super) fn down_share(case: &Case<'_>) -> Option<Found> {
     if let Some(limit) = case.view.limit(case.vnic, Direction::Down) {
         what += &format!("; the limit of its policy is {}", rate(limit));
     }
-    Some(Found::proved(format!("queue at {gateway}"), what, Who::Virtualisation))
+    Some(Found::proved(place, what, Who::Virtualisation))
 }
 
 /// The gateway dropped what was over the lease.
 pub(super) fn over_lease(case: &Case<'_>) -> Option<Found> {
-    let (gateway, count) = at_gateways(case, reasons::POLICE)?;
+    let (gateway, count) = at_gateways(case, reasons::OVER_LEASE)?;
     let server = &case.vnic.host;
     let what = format!(
         "{count} frames were over what {gateway} had leased to {server}, or over the vNIC's limit: \
@@ -155,6 +190,17 @@ pub(super) fn over_lease(case: &Case<'_>) -> Option<Found> {
     );
     let found = Found::proved(format!("police at {gateway}"), what, Who::Virtualisation);
     Some(found)
+}
+
+/// The gateway dropped what was over the vNIC's limit in packets.
+pub(super) fn over_packet_limit(case: &Case<'_>) -> Option<Found> {
+    let (gateway, count) = at_gateways(case, reasons::OVER_PACKET_LIMIT)?;
+    let server = &case.vnic.host;
+    let what = format!(
+        "{count} frames were over the limit of its policy in packets per second: {server} does not \
+         keep to it"
+    );
+    Some(Found::proved(format!("police at {gateway}"), what, Who::Virtualisation))
 }
 
 /// The uplink's own queue was full.
@@ -168,21 +214,26 @@ pub(super) fn gateway_queue(case: &Case<'_>) -> Option<Found> {
 
 /// Whether the vNIC was held back.
 pub(super) fn is_held(case: &Case<'_>) -> bool {
-    held(case).is_some()
+    held(case).is_some() || packet_limit(case).is_some()
 }
 
-/// The share of a vNIC that was held back in the interval, and for how long.
+/// The share of a vNIC that was short of bandwidth in the interval, and for how long.
 fn held(case: &Case<'_>) -> Option<(VnicShareStatus, String)> {
     let look = case.server.as_ref()?;
     let (now, before) = look.vnic(&case.vnic.name)?;
     let (share, old) = (now.share?, before.and_then(|old| old.share));
-    is_short(look, share, old).then(|| {
-        let how_long = match held_percent(look, share, old) {
-            Some(percent) => format!("{percent} % of the time"),
-            None => "now".to_owned(),
-        };
-        (share, how_long)
-    })
+    is_short(look, share, old).then(|| (share, how_long(look, share, old)))
+}
+
+fn how_long(
+    look: &crate::Look<'_>,
+    share: VnicShareStatus,
+    before: Option<VnicShareStatus>,
+) -> String {
+    match held_percent(look, share, before) {
+        Some(percent) => format!("{percent} % of the time"),
+        None => "now".to_owned(),
+    }
 }
 
 /// The same, if it is not its own limit.

@@ -48,7 +48,11 @@ pub(crate) const LINK: &[R] = &[R::LostInFabric, R::FateUnknown];
 /// Not at home there, or not any more.
 pub(crate) const HOME: &[R] = &[R::HomeLost, R::StaleHome];
 /// The gateway's own hand.
-pub(crate) const POLICE: &[R] = &[R::OverLease];
+pub(crate) const POLICE: &[R] = &[R::OverLease, R::OverPacketLimit];
+/// It had no lease for so many bits, or a limit.
+pub(crate) const OVER_LEASE: &[R] = &[R::OverLease];
+/// It has a limit in packets.
+pub(crate) const OVER_PACKET_LIMIT: &[R] = &[R::OverPacketLimit];
 /// The uplink's queue.
 pub(crate) const EGRESS: &[R] = &[R::UplinkBusy];
 /// The port itself.

@@ -12,7 +12,7 @@ use super::{Case, Station};
 use crate::{
     causes::reasons,
     look::{Flow, minus},
-    sight::held_percent,
+    sight::{held_percent, is_at_packet_limit},
     text,
 };
 use wireonce_ledger::{Amount, DropReason, Stage};
@@ -71,7 +71,9 @@ pub(super) fn back(case: &Case<'_>) -> Vec<Station> {
         let look = case.gateways.get(gateway);
         let down = look.and_then(|it| it.down(&case.vnic.name).find(|it| it.uplink == uplink));
         if let Some(down) = down {
-            station.note = Some(format!("may come at {}", text::rate(down.rate_bps)));
+            let mut note = format!("may come at {}", text::rate(down.rate_bps));
+            note += &packets(down.limit_packets_per_s);
+            station.note = Some(note);
             if down.queued_bytes > 0 {
                 station.waits = Some(format!("{} bytes", down.queued_bytes));
             }
@@ -98,11 +100,21 @@ fn shaping(case: &Case<'_>) -> (Option<String>, Option<String>) {
     };
     let waits = (share.queued_bytes > 0).then(|| format!("{} bytes", share.queued_bytes));
     let mut note = format!("may send {}", text::rate(share.rate_bps));
-    let percent = held_percent(look, share, before.and_then(|old| old.share));
+    note += &packets(share.limit_packets_per_s);
+    let old = before.and_then(|old| old.share);
+    let percent = held_percent(look, share, old);
     if let Some(percent) = percent.filter(|percent| *percent > 0) {
         note += &format!(", held back {percent} % of the time");
+        if is_at_packet_limit(look, share, old) {
+            note += " by packets per second";
+        }
     }
     (waits, Some(note))
+}
+
+/// What there is to add of a limit in packets.
+fn packets(limit_per_s: Option<u32>) -> String {
+    limit_per_s.map_or_else(String::new, |limit| format!(" and {limit} packets per second"))
 }
 
 /// The uplink of a gateway that the vNIC is at home at, or the first one.

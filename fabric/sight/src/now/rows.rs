@@ -3,7 +3,7 @@
 use super::{Drops, GrantRow, Heard, HostRow, Looks, Party, PoolRow, UplinkRow, VnicRow};
 use crate::{
     look::{Both, minus},
-    sight::{Wants, held_percent, is_short, wants},
+    sight::{Wants, held_percent, is_at_packet_limit, is_short, wants},
     view::View,
 };
 use std::cmp::Reverse;
@@ -30,6 +30,7 @@ pub(super) fn vnic_row(
         heard: heard(view, &vnic.host),
         home: vnic.home.clone(),
         limit: both(|way| view.limit(vnic, way)),
+        limit_packets_per_s: view.packet_limit(vnic, Direction::Up),
         drops: drops.get(vnic.name.as_str()).cloned().unwrap_or_default(),
         ..VnicRow::default()
     };
@@ -47,6 +48,7 @@ pub(super) fn vnic_row(
         row.share_bps = Some(share.rate_bps);
         row.held = is_short(look, share, old);
         row.held_percent = held_percent(look, share, old);
+        row.packets_held = is_at_packet_limit(look, share, old);
         row.backlog_bytes = share.queued_bytes;
     }
     row

@@ -4,7 +4,7 @@
 //!   uplink, 96 % of `down` ─▶ servers, by their grants ─▶ their vNICs, by their policies
 //! ```
 //! What a vNIC wants is what went to it since the last tick and a tenth more, or, if something
-//! had to wait, more than it may have. The gateway is the sender itself: what it divides
+//! had to wait for its rate, more than it may have. The gateway is the sender itself: what it divides
 //! is in force at once, cuts before raises, so that the rates never add up to more than there is.
 
 use super::share::VnicDown;
@@ -87,6 +87,9 @@ impl Desk {
         if let Some(before) = before {
             (self.read_us, self.busy_us) = (before.read_us, before.busy_us);
         }
+        for member in self.members() {
+            member.share.limit_packets(member.terms.limit_packets_per_s, now_us);
+        }
         self.divide(now_us);
     }
 
@@ -122,7 +125,7 @@ impl Desk {
 
     /// True if a frame came that no tick has seen.
     pub(super) fn has_news(&self) -> bool {
-        self.members().any(|it| it.share.is_held() || it.share.served_bits() != it.served_bits)
+        self.members().any(|it| it.share.has_waited() || it.share.served_bits() != it.served_bits)
     }
 
     /// All vNICs that may have something here.
@@ -162,7 +165,7 @@ impl Desk {
         let mut raised = Vec::new();
         for (((_, members), grant), server_bps) in awake.iter().zip(&grants).zip(rates) {
             for (member, bps) in members.iter().zip(share_out(server_bps, &grant.vnics, false)) {
-                if bps > member.share.credit.rate_bps() {
+                if bps > member.share.credit.rate() {
                     raised.push((*member, bps));
                 } else {
                     member.share.credit.set_rate(bps, now_us);
@@ -170,7 +173,7 @@ impl Desk {
             }
         }
         for member in self.members().filter(|it| !it.wants()) {
-            if member.share.credit.rate_bps() > 0 {
+            if member.share.credit.rate() > 0 {
                 member.share.credit.set_rate(0, now_us);
             }
         }
@@ -240,9 +243,11 @@ impl Member {
     fn read(&mut self, passed_us: u64) -> bool {
         let now = self.share.read();
         let bits = now.served_bits.wrapping_sub(self.served_bits);
-        if bits == 0 && !now.held && !self.wants() {
+        if bits == 0 && !now.waited && !self.wants() {
             return false;
         }
+        // Whoever waits wants something, though nothing may have gone in this time.
+        let least_bps = u64::from(now.waited);
         self.served_bits = now.served_bits;
         let sent_bps = u128::from(bits) * 1_100_000 / u128::from(passed_us.max(1));
         let sent_bps = u64::try_from(sent_bps).unwrap_or(u64::MAX);
@@ -253,9 +258,9 @@ impl Member {
         };
         self.set_demand(match now.held {
             true => Demand::Unbounded,
-            false => Demand::Bps(sent_bps.max(before_bps / 8 * 7)),
+            false => Demand::Bps(sent_bps.max(before_bps / 8 * 7).max(least_bps)),
         });
-        now.held || bits > 0
+        now.waited || bits > 0
     }
 
     fn set_demand(&mut self, demand: Demand) {

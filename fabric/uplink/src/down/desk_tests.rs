@@ -1,7 +1,7 @@
 //! vNICs at an uplink, with a clock of its own.
 
 use super::*;
-use crate::down::share::Store;
+use crate::down::share::{Store, WaitsFor};
 use proptest::prelude::*;
 use wireonce_frame::segment::WireCost;
 
@@ -39,7 +39,7 @@ fn config(more: &str) -> Config {
         &vnic(2, "a", "slow", "u7"),
         &vnic(3, "b", "plain", "u7"),
         &vnic(4, "b", "plain", "u8"),
-        "]\npolicy = [{ name = 'plain' }, { name = 'slow', down = { limit = '50Mbit' } }]\n",
+        "]\npolicy = [{ name = 'plain' }, { name = 'slow', down = { limit = '50Mbit', limit_packets_per_s = 9000 } }]\n",
         more,
     ];
     Config::parse(&file.concat(), "g.toml").unwrap()
@@ -74,7 +74,7 @@ impl Bed {
     }
 
     fn rate(&self, vnic: u64) -> u64 {
-        self.vnics[&id(vnic)].credit.rate_bps()
+        self.vnics[&id(vnic)].credit.rate()
     }
 
     /// Ticks for a while, with these that have to wait and these that get so much a second.
@@ -82,7 +82,7 @@ impl Bed {
         for _ in 0..ticks {
             self.now_us += TICK_US;
             for vnic in held {
-                self.vnics[&id(*vnic)].hold();
+                self.vnics[&id(*vnic)].hold(WaitsFor::Bits);
             }
             for (vnic, bps) in served {
                 let bytes = bps / 8 * TICK_US / 1_000_000;
@@ -129,6 +129,20 @@ fn a_vnic_that_is_at_home_elsewhere_may_get_something_and_its_server_reserves_wh
 }
 
 #[test]
+fn who_waits_for_packets_leaves_what_it_cannot_use_to_others() {
+    let mut bed = Bed::new("");
+    bed.change(&config(""));
+    bed.vnics[&id(2)].hold(WaitsFor::Packets);
+    assert!(bed.desk.has_news(), "whoever divides does not fall asleep");
+    let rates = bed.run(&[3], &[(2, MBIT)], 100);
+    assert_eq!(rates, [0, 1_100_000, USABLE_BPS - 1_100_000, 0]);
+    bed.vnics[&id(2)].hold(WaitsFor::Bits);
+    assert_eq!(bed.run(&[3], &[], 1)[1], 50 * MBIT, "and has it when it waits for that");
+    let in_use = bed.vnics[&id(2)].in_use();
+    assert_eq!((in_use.limit_packets_per_s, in_use.served_packets), (Some(9_000), 100));
+}
+
+#[test]
 fn who_wants_little_has_headroom_and_who_is_idle_has_nothing() {
     let mut bed = Bed::new("");
     let rates = bed.run(&[], &[(1, 100 * MBIT), (3, 10 * MBIT)], 4);
@@ -142,7 +156,7 @@ fn who_wants_little_has_headroom_and_who_is_idle_has_nothing() {
 fn who_has_to_wait_is_seen_before_the_next_tick_but_not_more_often_than_a_millisecond() {
     let mut bed = Bed::new("");
     assert_eq!(bed.run(&[1], &[], 2), [USABLE_BPS, 0, 0, 0]);
-    bed.vnics[&id(3)].hold();
+    bed.vnics[&id(3)].hold(WaitsFor::Bits);
     bed.desk.tick(bed.now_us + HURRY_US - 1);
     assert_eq!(bed.rate(3), 0);
     bed.desk.tick(bed.now_us + HURRY_US);

@@ -9,7 +9,8 @@
 //! The gateway is the sender itself, so there are no leases: the thread divides 96 % of the uplink's
 //! `down` by the demands of the last tick. Each worker queues what it receives; **all workers
 //! of the gateway take from one credit for each vNIC** ([`wireonce_queue::Credit`]), so its rate holds
-//! whichever of them the kernel gives its flows to, and those that wait have their turns.
+//! whichever of them the kernel gives its flows to, and those that wait have their turns. A limit in
+//! packets is a second such credit; who waits for it has no need of more bandwidth.
 //!
 //! Broadcast and multicast are not queued: they have their storm limit, and the 4 % that are kept
 //! back. Without an uplink that has `down` the thread sleeps for good, and no frame pays.
@@ -19,7 +20,7 @@ mod share;
 
 #[cfg(test)]
 pub(crate) use share::GATEWAY_BYTES_MAX;
-pub(crate) use share::{Store, VNIC_BYTES_MAX, VnicDown};
+pub(crate) use share::{Store, VNIC_BYTES_MAX, VnicDown, WaitsFor};
 
 use desk::{Desk, HURRY_US, Standing, TICK_US};
 use rustc_hash::FxHashMap;
@@ -124,8 +125,11 @@ impl Downwards {
                     rate_bps,
                     demand_bps,
                     held,
+                    packets_held,
                     queued_bytes,
                     served_bits,
+                    served_packets,
+                    limit_packets_per_s,
                     dropped_frames,
                 } = share.in_use();
                 if !at_home && served_bits == 0 && queued_bytes == 0 {
@@ -141,6 +145,9 @@ impl Downwards {
                     held,
                     queued_bytes,
                     served_bits,
+                    served_packets,
+                    limit_packets_per_s,
+                    packets_held,
                     dropped_frames,
                 });
             }

@@ -4,6 +4,7 @@
 //!   workers                                        thread
 //!     ├── served bits, held back, what waits ──────▶  meter
 //!     ◀── credit, at the rate of the last division ──┤
+//!     ◀── credit of packets, at the policy's limit ──┤
 //! ```
 //! **Memory is bounded twice**: for a vNIC, and for the gateway. The more is in use, the less one
 //! vNIC may have, and within it one worker, so that there is always some room for who comes
@@ -35,20 +36,39 @@ pub(crate) struct Store {
 #[derive(Debug)]
 pub(crate) struct VnicDown {
     pub(crate) credit: Credit,
+    /// At no rate if there is no limit in packets.
+    packets: Credit,
     store: Arc<Store>,
     queued_bytes: AtomicUsize,
     served_bits: AtomicU64,
+    served_packets: AtomicU64,
     dropped_frames: AtomicU64,
     held: AtomicBool,
+    /// The same for the limit in packets, whatever the rate.
+    packets_held: AtomicBool,
+    /// What waits now does so for the limit in packets.
+    waits_for_packets: AtomicBool,
     demand_bps: AtomicU64,
+}
+
+/// What a frame waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum WaitsFor {
+    /// The vNIC's rate.
+    #[default]
+    Bits,
+    /// Its limit in packets: more bandwidth would be of no use.
+    Packets,
 }
 
 /// What the workers have counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meter {
     pub(super) served_bits: u64,
-    /// Something had to wait since the last look.
+    /// Something had to wait for the rate since the last look.
     pub(super) held: bool,
+    /// Something had to wait, and be it for the limit in packets.
+    pub(super) waited: bool,
 }
 
 /// A vNIC's bandwidth, for people.
@@ -58,8 +78,11 @@ pub(super) struct VnicUse {
     /// `u64::MAX`: more than it may have.
     pub(super) demand_bps: u64,
     pub(super) held: bool,
+    pub(super) packets_held: bool,
     pub(super) queued_bytes: u64,
     pub(super) served_bits: u64,
+    pub(super) served_packets: u64,
+    pub(super) limit_packets_per_s: Option<u32>,
     pub(super) dropped_frames: u64,
 }
 
@@ -68,11 +91,15 @@ impl VnicDown {
     pub(crate) fn new(store: Arc<Store>, now_us: u64) -> Self {
         Self {
             credit: Credit::new(0, now_us),
+            packets: Credit::of_packets(0, now_us),
             store,
             queued_bytes: AtomicUsize::new(0),
             served_bits: AtomicU64::new(0),
+            served_packets: AtomicU64::new(0),
             dropped_frames: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            packets_held: AtomicBool::new(false),
+            waits_for_packets: AtomicBool::new(false),
             demand_bps: AtomicU64::new(0),
         }
     }
@@ -81,6 +108,7 @@ impl VnicDown {
     #[inline]
     pub(crate) fn served(&self, cost: WireCost) {
         self.served_bits.fetch_add(cost.bits(), Relaxed);
+        self.served_packets.fetch_add(cost.segments.into(), Relaxed);
     }
 
     /// A frame was dropped because too much waits.
@@ -88,9 +116,54 @@ impl VnicDown {
         self.dropped_frames.fetch_add(1, Relaxed);
     }
 
-    /// A frame waits. True if nothing has since the thread looked last.
-    pub(crate) fn hold(&self) -> bool {
-        !self.held.swap(true, Relaxed)
+    /// The credit of packets, if there is a limit.
+    #[inline]
+    pub(crate) fn packets(&self) -> Option<&Credit> {
+        (self.packets.rate() > 0).then_some(&self.packets)
+    }
+
+    /// Packets a second that it may have; `None`: any number.
+    pub(crate) fn limit_packets(&self, packets_per_s: Option<u32>, now_us: u64) {
+        let rate = packets_per_s.map_or(0, u64::from);
+        if rate != self.packets.rate() {
+            self.packets.set_rate(rate, now_us);
+        }
+    }
+
+    /// A frame may go at once: it is paid for.
+    #[inline]
+    pub(crate) fn take(&self, cost: WireCost, now_us: u64) -> Result<(), WaitsFor> {
+        let Some(packets) = self.packets() else {
+            return if self.credit.take(cost.bits(), now_us) {
+                Ok(())
+            } else {
+                Err(WaitsFor::Bits)
+            };
+        };
+        if !packets.take(cost.segments.into(), now_us) {
+            return Err(WaitsFor::Packets);
+        }
+        if !self.credit.take(cost.bits(), now_us) {
+            packets.give_back(cost.segments.into());
+            return Err(WaitsFor::Bits);
+        }
+        Ok(())
+    }
+
+    /// A frame waits. True if it is for the rate, and nothing has waited for that since the thread
+    /// looked last.
+    pub(crate) fn hold(&self, waits_for: WaitsFor) -> bool {
+        let for_packets = waits_for == WaitsFor::Packets;
+        if self.waits_for_packets.load(Relaxed) != for_packets {
+            self.waits_for_packets.store(for_packets, Relaxed);
+        }
+        match waits_for {
+            WaitsFor::Bits => !self.held.swap(true, Relaxed),
+            WaitsFor::Packets => {
+                self.packets_held.store(true, Relaxed);
+                false
+            }
+        }
     }
 
     /// Wire bits that went to its server; it wraps.
@@ -98,7 +171,7 @@ impl VnicDown {
         self.served_bits.load(Relaxed)
     }
 
-    /// Something waits, or had to since the last look.
+    /// Something waits for the rate, or had to since the last look.
     pub(super) fn is_held(&self) -> bool {
         self.held.load(Relaxed)
     }
@@ -137,12 +210,23 @@ impl VnicDown {
     /// What was counted since the last call, of which there is one at a time.
     pub(super) fn read(&self) -> Meter {
         let waits = self.queued_bytes.load(Relaxed) > 0;
+        let for_packets = self.packets().is_some() && self.waits_for_packets.load(Relaxed);
         // Most do not wait, and a look costs less than a change.
-        let held = waits || self.is_held();
-        if held {
-            self.held.store(waits, Relaxed);
-        }
-        Meter { served_bits: self.served_bits(), held }
+        let was = |held: &AtomicBool, still: bool| {
+            let was = still || held.load(Relaxed);
+            if was {
+                held.store(still, Relaxed);
+            }
+            was
+        };
+        let held = was(&self.held, waits && !for_packets);
+        let waited = was(&self.packets_held, waits && for_packets) || held;
+        Meter { served_bits: self.served_bits(), held, waited }
+    }
+
+    /// Something had to wait since the last look, for the rate or for packets.
+    pub(super) fn has_waited(&self) -> bool {
+        self.is_held() || self.packets_held.load(Relaxed)
     }
 
     /// Bytes that wait.
@@ -157,6 +241,12 @@ impl VnicDown {
         self.served_bits()
     }
 
+    /// Packets that went to its server.
+    #[cfg(test)]
+    pub(crate) fn packets_so_far(&self) -> u64 {
+        self.served_packets.load(Relaxed)
+    }
+
     /// Frames that were dropped.
     #[cfg(test)]
     pub(crate) fn dropped_so_far(&self) -> u64 {
@@ -169,12 +259,17 @@ impl VnicDown {
     }
 
     pub(super) fn in_use(&self) -> VnicUse {
+        let limit = self.packets().map(Credit::rate);
+        let packets_held = limit.is_some() && self.packets_held.load(Relaxed);
         VnicUse {
-            rate_bps: self.credit.rate_bps(),
+            rate_bps: self.credit.rate(),
             demand_bps: self.demand_bps.load(Relaxed),
-            held: self.held.load(Relaxed),
+            held: self.held.load(Relaxed) || packets_held,
+            packets_held,
             queued_bytes: self.queued_bytes.load(Relaxed) as u64,
             served_bits: self.served_bits(),
+            served_packets: self.served_packets.load(Relaxed),
+            limit_packets_per_s: limit.and_then(|limit| u32::try_from(limit).ok()),
             dropped_frames: self.dropped_frames.load(Relaxed),
         }
     }
@@ -225,7 +320,8 @@ mod tests {
     fn a_vnic_is_held_back_for_as_long_as_anything_waits() {
         let vnic = vnic(&Arc::default());
         assert!(!vnic.read().held);
-        assert!(vnic.hold() && !vnic.hold(), "the first one wakes the thread");
+        let hold = || vnic.hold(WaitsFor::Bits);
+        assert!(hold() && !hold(), "the first one wakes the thread");
         assert!(vnic.take_room(0, FRAME));
         assert!(vnic.read().held && vnic.read().held);
         vnic.give_room(FRAME);

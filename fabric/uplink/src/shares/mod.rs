@@ -4,7 +4,7 @@
 //!   server ── report ──▶ agent thread ──▶ ┌───────────────┐
 //!   server ◀── lease ─── agent thread ◀── │ shares thread │── rates (atomics) ──▶ Police
 //!                                         └───────────────┘                        │
-//!   server ══ frames ══▶ worker ─▶ judged ─▶ policed? ─▶ uplink    `over-lease` ◀──┘
+//!   server ══ frames ══▶ worker ─▶ judged ─▶ policed? ─▶ uplink    `over-..` ◀─────┘
 //! ```
 //! The thread sleeps while nobody reports. Another configuration changes the desks in place, so
 //! that no promise is forgotten, and gives workers new meters.
@@ -228,7 +228,7 @@ fn police_of(
         if let (true, VnicPlace::Peer(peer)) = (vnic.may_attach(uplink), &vnic.place)
             && let Some(peer) = numbers.get(peer)
         {
-            police.add(before, vnic.id, peer, vnic.terms(Direction::Up).limit_bps);
+            police.add(before, vnic.id, peer, &vnic.terms(Direction::Up));
         }
     }
     for standing in desk.standings(now_us) {

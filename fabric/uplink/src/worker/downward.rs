@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!   offer ─▶ nothing waits, and there is credit ─▶ pass
-//!        └─▶ hold: the vNIC's queue ─▶ ready: ticket due? late? marked? ─▶ send
+//!        └─▶ hold: the vNIC's queue ─▶ ready: tickets due? late? marked? ─▶ send
 //! ```
 //! A worker draws its tickets for as many bits as its flows are worth, so that flows of one vNIC
-//! have about the same, whichever worker the kernel gives them to.
+//! have about the same, whichever worker the kernel gives them to. With a limit in packets it stands in
+//! two lines at once, and goes when both tickets are due.
 
-use crate::down::{Down, VNIC_BYTES_MAX, VnicDown};
+use crate::down::{Down, VNIC_BYTES_MAX, VnicDown, WaitsFor};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use wireonce_frame::segment::WireCost;
-use wireonce_queue::{Held, MARK_US, Queue, Ticket, mark};
+use wireonce_queue::{Credit, Held, MARK_US, Queue, Ticket, mark};
 use wireonce_wire::VnicId;
 
 /// A ticket is for what the rate earns in this time, for each flow that waits.
@@ -20,6 +21,8 @@ const TICKET_US: u64 = 100;
 const TICKET_FLOWS_MAX: u64 = 8;
 /// And for a full frame at least, in bits.
 const TICKET_BITS_MIN: u64 = 12_304;
+/// Or for a packet.
+const TICKET_PACKETS_MIN: u64 = 1;
 /// Shortest and longest time between two looks while frames wait.
 const LOOK_MIN_US: u64 = 100;
 const LOOK_MAX_US: u64 = 2_000;
@@ -33,6 +36,8 @@ pub(super) struct Downward {
     places: FxHashMap<VnicId, usize>,
     /// Who has the first turn.
     turn: usize,
+    /// Why the last frame could not pass.
+    waits_for: WaitsFor,
 }
 
 /// The frames of one vNIC. It is there while any wait.
@@ -42,11 +47,20 @@ struct Waiting {
     /// `None`: nothing is shaped any more.
     share: Option<Arc<VnicDown>>,
     queue: Queue,
-    ticket: Option<Ticket>,
-    /// What is left of earlier tickets.
-    purse_bits: u64,
+    bits: Purse,
+    /// If there is a limit in packets.
+    packets: Purse,
+    waits_for: WaitsFor,
     /// The frame in front has been judged.
     front_is_ready: bool,
+}
+
+/// What is paid for of a credit.
+#[derive(Debug, Default)]
+struct Purse {
+    ticket: Option<Ticket>,
+    /// What is left of earlier tickets.
+    left: u64,
 }
 
 /// What is to be done with a frame that waited.
@@ -114,11 +128,16 @@ impl Downward {
         }
         let Some((down, share)) = share else { return true };
         down.waker.wake();
-        let passes = share.credit.take(cost.bits(), now_us);
-        if passes {
-            share.served(cost);
+        match share.take(cost, now_us) {
+            Ok(()) => {
+                share.served(cost);
+                true
+            }
+            Err(waits_for) => {
+                self.waits_for = waits_for;
+                false
+            }
         }
-        passes
     }
 
     /// Queues a frame. Those that have to make room for it go to `dropped`, or itself.
@@ -127,14 +146,14 @@ impl Downward {
             Some(at) => at,
             None => {
                 let share = self.down.as_ref().and_then(|down| down.vnics.get(&vnic)).cloned();
-                self.waiting.push(Waiting::new(vnic, share));
+                self.waiting.push(Waiting::new(vnic, share, self.waits_for));
                 self.places.insert(vnic, self.waiting.len() - 1);
                 self.waiting.len() - 1
             }
         };
         let Some(waiting) = self.waiting.get_mut(at) else { return };
         if let (Some(share), Some(down)) = (&waiting.share, &self.down)
-            && share.hold()
+            && share.hold(waiting.waits_for)
         {
             // More may be free for it than it was given at the last tick.
             down.waker.unpark();
@@ -208,9 +227,10 @@ impl Downward {
 }
 
 impl Waiting {
-    fn new(vnic: VnicId, share: Option<Arc<VnicDown>>) -> Self {
+    fn new(vnic: VnicId, share: Option<Arc<VnicDown>>, waits_for: WaitsFor) -> Self {
         let queue = Queue::new(VNIC_BYTES_MAX);
-        Self { vnic, share, queue, ticket: None, purse_bits: 0, front_is_ready: false }
+        let (bits, packets) = (Purse::default(), Purse::default());
+        Self { vnic, share, queue, bits, packets, waits_for, front_is_ready: false }
     }
 
     fn hold(&mut self, frame: Held, dropped: &mut impl FnMut(&Held)) {
@@ -259,26 +279,25 @@ impl Waiting {
         Some(front)
     }
 
-    /// Is there credit for the frame in front? If not, there is a ticket for it.
+    /// Is there credit for the frame in front? If not, there are tickets for it.
     fn is_paid(&mut self, now_us: u64) -> bool {
-        let Some(bits) = self.queue.front().map(|front| front.cost.bits()) else { return false };
+        let Some(cost) = self.queue.front().map(|front| front.cost) else { return false };
         let Some(share) = &self.share else { return true };
-        loop {
-            if self.purse_bits >= bits {
-                return true;
-            }
-            match self.ticket.take_if(|ticket| share.credit.is_due(ticket, now_us)) {
-                Some(due) => self.purse_bits += due.bits,
-                None if self.ticket.is_some() => return false,
-                None => {
-                    let flows = (self.queue.active_flows() as u64).clamp(1, TICKET_FLOWS_MAX);
-                    let earned = share.credit.rate_bps().saturating_mul(TICKET_US) / 1_000_000;
-                    let worth = flows.saturating_mul(earned.max(TICKET_BITS_MIN));
-                    let missing = bits - self.purse_bits;
-                    self.ticket = Some(share.credit.draw(worth.max(missing), now_us));
-                }
-            }
+        let flows = || (self.queue.active_flows() as u64).clamp(1, TICKET_FLOWS_MAX);
+        let bits = self.bits.holds(&share.credit, cost.bits(), TICKET_BITS_MIN, flows, now_us);
+        let Some(credit) = share.packets() else {
+            self.waits_for = WaitsFor::Bits;
+            return bits;
+        };
+        let segments = u64::from(cost.segments);
+        let packets = self.packets.holds(credit, segments, TICKET_PACKETS_MIN, flows, now_us);
+        if bits && packets {
+            return true;
         }
+        // With more bandwidth it would wait for packets, too.
+        self.waits_for = if packets { WaitsFor::Bits } else { WaitsFor::Packets };
+        share.hold(self.waits_for);
+        false
     }
 
     /// The frame in front was shown.
@@ -288,7 +307,8 @@ impl Waiting {
         let Some(share) = &self.share else { return };
         share.give_room(frame.room());
         if shown == Shown::Sent {
-            self.purse_bits = self.purse_bits.saturating_sub(frame.cost.bits());
+            self.bits.left = self.bits.left.saturating_sub(frame.cost.bits());
+            self.packets.left = self.packets.left.saturating_sub(frame.cost.segments.into());
             share.served(frame.cost);
         }
     }
@@ -313,16 +333,57 @@ impl Waiting {
 
     /// What is not used is for others.
     fn give_back(&mut self) {
-        let ticket = self.ticket.take().map_or(0, |ticket| ticket.bits);
-        let bits = std::mem::take(&mut self.purse_bits) + ticket;
-        self.share.iter().for_each(|share| share.credit.give_back(bits));
+        if let Some(share) = &self.share {
+            self.bits.give_back(&share.credit);
+            match share.packets() {
+                Some(credit) => self.packets.give_back(credit),
+                None => self.packets = Purse::default(),
+            }
+        }
     }
 
     fn due_us(&self) -> u64 {
-        match (&self.share, &self.ticket) {
-            (Some(share), Some(ticket)) => share.credit.due_us(ticket).unwrap_or(u64::MAX),
-            _ => 0,
+        let Some(share) = &self.share else { return 0 };
+        let packets_us = share.packets().map_or(0, |credit| self.packets.due_us(credit));
+        self.bits.due_us(&share.credit).max(packets_us)
+    }
+}
+
+impl Purse {
+    /// Is there so much in it? If not, there is a ticket, for so many flows as wait.
+    fn holds(
+        &mut self,
+        credit: &Credit,
+        amount: u64,
+        ticket_min: u64,
+        flows: impl Fn() -> u64,
+        now_us: u64,
+    ) -> bool {
+        loop {
+            if self.left >= amount {
+                return true;
+            }
+            match self.ticket.take_if(|ticket| credit.is_due(ticket, now_us)) {
+                Some(due) => self.left += due.amount,
+                None if self.ticket.is_some() => return false,
+                None => {
+                    let earned = credit.rate().saturating_mul(TICKET_US) / 1_000_000;
+                    let worth = flows().saturating_mul(earned.max(ticket_min));
+                    let missing = amount - self.left;
+                    self.ticket = Some(credit.draw(worth.max(missing), now_us));
+                }
+            }
         }
+    }
+
+    /// What is not used is for others.
+    fn give_back(&mut self, credit: &Credit) {
+        let Self { ticket, left } = std::mem::take(self);
+        credit.give_back(left + ticket.map_or(0, |ticket| ticket.amount));
+    }
+
+    fn due_us(&self, credit: &Credit) -> u64 {
+        self.ticket.as_ref().map_or(0, |ticket| credit.due_us(ticket).unwrap_or(u64::MAX))
     }
 }
 

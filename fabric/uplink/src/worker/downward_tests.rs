@@ -8,7 +8,7 @@ use crate::{
 use proptest::prelude::*;
 use wireonce_frame::{Offload, ecn::Ecn, sample::Sample};
 use wireonce_ledger::Amount;
-use wireonce_queue::burst_bits;
+use wireonce_queue::{burst_bits, burst_packets};
 
 const MBIT: u64 = 1_000_000;
 
@@ -23,8 +23,10 @@ fn down(rate_bps: u64) -> Arc<Down> {
     Arc::new(Down { vnics: (1..4).map(share).collect(), waker: Arc::default() })
 }
 
+/// Of a frame that is cut into segments of full size.
 fn cost(len: usize) -> WireCost {
-    WireCost { segments: 1, bytes: len as u64 + 24 }
+    let segments = u32::try_from(len.div_ceil(1_514)).unwrap();
+    WireCost { segments, bytes: len as u64 + 24 }
 }
 
 fn frame(flow_hash: u32, len: usize, since_us: u64) -> Held {
@@ -140,6 +142,60 @@ fn what_always_comes_goes_at_the_rate_whatever_its_size() {
         let left = worker.give_up();
         assert_eq!(worker.came, worker.sent + worker.dropped + left);
     }
+}
+
+#[test]
+fn what_always_comes_goes_at_the_limit_in_packets_on_all_workers_together() {
+    for (limit, len) in [(1, 60), (20_000, 60), (20_000, 60_000), (40_000, 1_514)] {
+        let down = down(10_000 * MBIT);
+        down.vnics[&vnic(1)].limit_packets(Some(limit), 0);
+        let mut workers = [Worker::new(&down), Worker::new(&down)];
+        for step in 0..20_000 {
+            let now_us = step * 100;
+            for worker in &mut workers {
+                worker.turn(now_us);
+                (0..4).for_each(|flow| worker.receive(1, flow, len, now_us));
+            }
+            assert!(workers[0].down.passes(vnic(2), cost(60), now_us), "its neighbour has none");
+        }
+        let share = &down.vnics[&vnic(1)];
+        let limit = u64::from(limit);
+        let expected = 2 * limit + burst_packets(limit);
+        // A frame that overdraws, and a ticket for each worker.
+        let slack = 2 * limit / 1_000 + 3 * u64::from(cost(len).segments);
+        let packets = share.packets_so_far();
+        assert!(packets.abs_diff(expected) <= slack, "{limit}: {packets}, not {expected}");
+        assert!(!share.hold(WaitsFor::Packets), "and the thread has no more for it");
+        assert_eq!(share.queued(), workers.iter().map(|it| it.down.waiting[0].queue.bytes()).sum());
+        for mut worker in workers {
+            let left = worker.give_up();
+            assert_eq!(worker.came, worker.sent + worker.dropped + left);
+        }
+    }
+}
+
+#[test]
+fn a_limit_in_packets_changes_while_frames_wait() {
+    let down = down(10_000 * MBIT);
+    let share = &down.vnics[&vnic(1)];
+    let mut worker = Worker::new(&down);
+    let mut second = |from_s: u64| {
+        let before = share.packets_so_far();
+        for now_us in (from_s * 1_000_000..(from_s + 1) * 1_000_000).step_by(100) {
+            worker.turn(now_us);
+            worker.receive(1, 1, 60, now_us);
+        }
+        share.packets_so_far() - before
+    };
+    assert_eq!(second(0), 10_000, "as many as came");
+    share.limit_packets(Some(1_000), 1_000_000);
+    let passed = second(1);
+    assert!((1_000..=1_066).contains(&passed), "{passed}");
+    share.limit_packets(Some(4_000), 2_000_000);
+    let passed = second(2);
+    assert!((3_990..=4_010).contains(&passed), "{passed}");
+    share.limit_packets(None, 3_000_000);
+    assert!(second(3) >= 10_000, "what waited goes, too");
 }
 
 #[test]
@@ -261,7 +317,7 @@ fn who_has_to_wait_wakes_whoever_divides_and_a_frame_that_is_dropped_is_counted(
     let mut worker = Worker::new(&down);
     (0..2_000).for_each(|_| worker.receive(1, 1, 1_514, 0));
     let share = &down.vnics[&vnic(1)];
-    assert!(!share.hold(), "it is known");
+    assert!(!share.hold(WaitsFor::Bits), "it is known");
     assert_eq!(share.dropped_so_far(), worker.dropped);
     assert!(worker.dropped > 1_000);
     let left = worker.give_up();
@@ -281,8 +337,10 @@ proptest! {
     #[test]
     fn whatever_comes_each_vnic_keeps_its_rate_memory_is_bounded_and_the_books_close(
         steps in prop::collection::vec(any_step(), 1..400),
+        limit in prop::option::of(1..20_000_u32),
     ) {
         let down = down(100 * MBIT);
+        down.vnics[&vnic(1)].limit_packets(limit, 0);
         let mut workers: Vec<Worker> = (0..3).map(|_| Worker::new(&down)).collect();
         let mut rates = [100 * MBIT; 3];
         let mut allowed = [burst_bits(100 * MBIT); 3];
@@ -306,6 +364,11 @@ proptest! {
                 let slack = 4 * (cost(66_000).bits() + 8 * 100_000);
                 prop_assert!(share.served_so_far() <= allowed + slack, "vNIC {id}");
                 prop_assert!(share.queued() <= VNIC_BYTES_MAX);
+            }
+            if let Some(limit) = limit.map(u64::from) {
+                let slack = 4 * (u64::from(cost(66_000).segments) + 8 * 2);
+                let most = limit * now_us / 1_000_000 + 1 + burst_packets(limit) + slack;
+                prop_assert!(down.vnics[&vnic(1)].packets_so_far() <= most);
             }
             prop_assert!(down.vnics.values().map(|it| it.queued()).sum::<usize>() <= GATEWAY_BYTES_MAX);
         }

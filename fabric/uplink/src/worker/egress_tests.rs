@@ -7,6 +7,7 @@ use crate::{
 };
 use wireonce_frame::segment::WireCost;
 use wireonce_ledger::Amount;
+use wireonce_shares::Terms;
 
 const MBIT: u64 = 1_000_000;
 const LEN: usize = 1_514;
@@ -14,7 +15,7 @@ const LEN: usize = 1_514;
 fn police(reserved_bps: [u64; 2], promised_bps: [u64; 2]) -> Police {
     let mut police = Police::default();
     for (id, server) in [(1, SERVER_A), (2, SERVER_B)] {
-        police.add(None, vnic(id), server, None);
+        police.add(None, vnic(id), server, &Terms::default());
     }
     for ((server, reserved), promised) in
         [SERVER_A, SERVER_B].into_iter().zip(reserved_bps).zip(promised_bps)

@@ -50,9 +50,8 @@ impl Outwards<'_> {
             Ok((out, port)) => {
                 self.books.pass(owner, Stage::FabricRx, verdict.amount);
                 if let (Some(police), Some(vnic)) = (&port.police, verdict.account)
-                    && !police.admits(*peer, vnic, out.cost.bits(), self.now_us)
+                    && let Err(reason) = police.admit(*peer, vnic, out.cost, self.now_us)
                 {
-                    let reason = DropReason::OverLease;
                     return self.books.drop(owner, Stage::UplinkTx, reason, verdict.amount);
                 }
                 if out.to_group && port.gate.is_held() {

@@ -139,12 +139,8 @@ fn vnics(rows: &[VnicRow]) -> String {
             rate(row.rate.down_bps),
             wants(row.wants),
             rate(row.share_bps),
-            rate(row.limit.up_bps),
-            match row.held_percent.filter(|percent| *percent > 0) {
-                Some(percent) => format!("{percent} %"),
-                None if row.held => "yes".to_owned(),
-                None => "-".to_owned(),
-            },
+            limit(row),
+            held(row),
             match row.backlog_bytes {
                 0 => "-".to_owned(),
                 bytes => scaled(bytes, "B"),
@@ -153,6 +149,26 @@ fn vnics(rows: &[VnicRow]) -> String {
         ]);
     }
     table.render()
+}
+
+/// "800 Mb/s, 20000 packets/s"
+fn limit(row: &VnicRow) -> String {
+    let packets = row.limit_packets_per_s.map(|limit| format!("{limit} packets/s"));
+    match (row.limit.up_bps, packets) {
+        (None, Some(packets)) => packets,
+        (bps, None) => rate(bps),
+        (bps, Some(packets)) => format!("{}, {packets}", rate(bps)),
+    }
+}
+
+/// "90 %", or "90 % by packets", when more bandwidth would not help.
+fn held(row: &VnicRow) -> String {
+    let held = match row.held_percent.filter(|percent| *percent > 0) {
+        Some(percent) => format!("{percent} %"),
+        None if row.held || row.packets_held => "yes".to_owned(),
+        None => return "-".to_owned(),
+    };
+    if row.packets_held { format!("{held} by packets") } else { held }
 }
 
 fn rate(bps: Option<u64>) -> String {
@@ -245,6 +261,21 @@ mod tests {
             ..VnicRow::default()
         };
         assert!(vnics(&[row]).contains("east-2 (should be east-1)"));
+    }
+
+    #[test]
+    fn a_limit_in_packets_stands_beside_the_one_in_bits_and_says_when_it_holds_back() {
+        let row = VnicRow { limit: up(800_000_000), held_percent: Some(90), ..VnicRow::default() };
+        assert_eq!((limit(&row), held(&row)), ("800 Mb/s".to_owned(), "90 %".to_owned()));
+        let row = VnicRow { limit_packets_per_s: Some(20_000), packets_held: true, ..row };
+        assert_eq!(limit(&row), "800 Mb/s, 20000 packets/s");
+        assert_eq!(held(&row), "90 % by packets");
+        let row = VnicRow { limit: Both::default(), held_percent: None, ..row };
+        assert_eq!((limit(&row), held(&row)), ("20000 packets/s".into(), "yes by packets".into()));
+        assert_eq!(
+            (limit(&VnicRow::default()), held(&VnicRow::default())),
+            ("-".into(), "-".into())
+        );
     }
 
     #[test]

@@ -426,3 +426,22 @@ fn a_port_without_carrier_is_no_home_and_a_standby_only_if_there_is_no_other() {
     let said = given(&promised, &["east-1", "east-2"]);
     assert!(!said.contains("standbys: []") && said.contains("standbys: ["), "{said}");
 }
+
+#[test]
+fn nobody_is_moved_to_a_port_that_is_known_to_be_dead() {
+    use crate::{
+        change::{self, Standing},
+        placing::Sight,
+    };
+    let controller = three();
+    apply(&controller, &virtualisation(), &vnic_text(1, "home = \"east-1\"")).unwrap();
+    let sight = Sight { dead: ["east-2".to_owned()].into(), ..Sight::default() };
+    let standing = Standing { sight: Some(&sight), ..Standing::default() };
+    let state = controller.state().unwrap();
+    let moved = |to: &str| change::plan(&state, &admin(), &rehome("vm-1", to), standing, NOW);
+    let refused = moved("east-2").unwrap_err();
+    assert_eq!((refused.gate, &*refused.thing), (Gate::Conflict, "[[uplink]] \"east-2\""));
+    assert!(refused.remedy.contains("wireonce vnic set vm-1 home=east-2"), "{refused}");
+    assert!(moved("east-3").is_ok());
+    assert!(moved("east-1").is_ok(), "it is there");
+}

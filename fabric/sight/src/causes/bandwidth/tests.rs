@@ -41,6 +41,69 @@ fn who_sends_less_than_its_limit_is_not_held_back_by_it() {
 }
 
 #[test]
+fn the_limit_in_packets_of_its_own_policy_is_proved_with_the_command_and_nothing_else_is() {
+    let mut bed = Bed::new();
+    bed.server_a(|it| it.sends(12 * MBIT).at_packet_limit(1_000, 12 * MBIT));
+    bed.gateway_a(|it| gateway(it, 12, 12));
+    let it = found(&bed, "vm-a", packet_limit).unwrap();
+    assert_eq!(
+        it.what,
+        "held back 90 % of the time by the limit of its policy \"gold\" in packets per second, 1000: \
+         it sent 1000 packets per second; more bandwidth would not help"
+    );
+    assert_eq!(it.sure, crate::causes::Sure::Proved);
+    let command = "wireonce policy set gold up.limit_packets_per_s=2000";
+    assert_eq!(it.command.as_deref(), Some(command));
+    for other in [own_limit, grant_limit, uplink_full, server_lease] {
+        assert_eq!(found(&bed, "vm-a", other), None);
+    }
+}
+
+#[test]
+fn who_waits_for_bits_below_a_limit_in_packets_is_not_held_back_by_that() {
+    let mut bed = Bed::new();
+    bed.server_a(|it| {
+        it.sends(800 * MBIT).shared(VnicShareStatus {
+            rate_bps: 800 * MBIT,
+            held: true,
+            held_us: 900_000,
+            served_bits: 800 * MBIT,
+            limit_packets_per_s: Some(1_000_000),
+            packets_held_us: 100_000,
+            ..VnicShareStatus::default()
+        })
+    });
+    assert_eq!(found(&bed, "vm-a", packet_limit), None);
+    assert!(found(&bed, "vm-a", own_limit).is_some());
+}
+
+#[test]
+fn frames_over_the_limit_in_packets_are_found_at_the_gateway() {
+    let mut bed = held_at(300);
+    bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkTx, 50, &[(DropReason::OverPacketLimit, 9)]));
+    let it = found(&bed, "vm-a", over_packet_limit).unwrap();
+    assert!(it.what.starts_with("9 frames were over the limit of its policy in packets"));
+    assert_eq!(found(&bed, "vm-a", over_lease), None);
+}
+
+#[test]
+fn who_keeps_to_its_limit_in_packets_is_not_over_it() {
+    let mut bed = held_at(300);
+    bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkTx, 50, &[(DropReason::OverLease, 9)]));
+    assert_eq!(found(&bed, "vm-a", over_packet_limit), None);
+}
+
+#[test]
+fn frames_from_outside_beyond_a_limit_in_packets_name_it() {
+    let mut bed = held_at(300);
+    bed.gateway_a(|it| {
+        it.flow("vm-a", Stage::UplinkRx, 50, &[(DropReason::Shaped, 8)]).down("vm-a", 20_000)
+    });
+    let it = found(&bed, "vm-a", down_share).unwrap();
+    assert!(it.what.ends_with("downwards in packets per second, 20000"), "{}", it.what);
+}
+
+#[test]
 fn the_limit_of_its_servers_grant_is_found_with_the_command() {
     let mut bed = held_at(300);
     limited(&mut bed, 300);

@@ -1,0 +1,69 @@
+//! For single steps: a house without faults but those that are made.
+
+use super::{House, STEP_US};
+use wireonce_wire::VnicId;
+
+impl House {
+    /// For single steps: no faults but those that are made.
+    pub(in crate::tests) fn calm(seed: u64) -> Self {
+        Self { faults: false, ..Self::new(seed) }
+    }
+
+    /// Lets time pass.
+    pub(in crate::tests) fn pass_time(&mut self, us: u64) {
+        let until_us = self.now_us + us;
+        while self.now_us < until_us {
+            self.step();
+            self.now_us += STEP_US;
+        }
+    }
+
+    pub(in crate::tests) fn first_vnic(&self) -> (VnicId, usize, usize) {
+        let (id, seen) = self.vnics.first_key_value().unwrap();
+        (*id, seen.server, self.homes[id])
+    }
+
+    pub(in crate::tests) fn at(&self, id: VnicId) -> Option<usize> {
+        let server = self.vnics[&id].server;
+        self.servers[server].machine.server.standing(id)?.at.map(|way| way.peer)
+    }
+
+    pub(in crate::tests) fn swaps(&self, id: VnicId) -> u64 {
+        let server = self.vnics[&id].server;
+        self.servers[server].machine.server.standing(id).map_or(0, |it| it.swaps)
+    }
+
+    pub(in crate::tests) fn frames(&self, id: VnicId) -> u64 {
+        self.vnics[&id].frames
+    }
+
+    pub(in crate::tests) fn kill_gateway(&mut self, at: usize) {
+        self.gateways[at].down_until_us = u64::MAX;
+    }
+
+    /// Cuts one direction or both, for ever.
+    pub(in crate::tests) fn cut(&mut self, server: usize, gateway: usize, to_gateway: bool) {
+        self.cuts.insert((to_gateway, server, gateway), u64::MAX);
+    }
+
+    pub(in crate::tests) fn count(&self) -> (usize, usize) {
+        (self.servers.len(), self.gateways.len())
+    }
+
+    pub(in crate::tests) fn move_home(&mut self, id: VnicId, to: usize) {
+        self.homes.insert(id, to);
+        (0..self.gateways.len()).for_each(|at| self.give_tables(at));
+        self.wish_all(self.vnics[&id].server);
+    }
+
+    /// A gateway as a whole does nothing for a while.
+    pub(in crate::tests) fn stop_hearing(&mut self, at: usize, us: u64) {
+        let until_us = self.now_us + us;
+        self.gateways[at].agent_stalls_until_us = until_us;
+        self.gateways[at].worker_stalls_until_us = until_us;
+    }
+
+    pub(in crate::tests) fn stall_server(&mut self, at: usize, us: u64) {
+        self.servers[at].agent_stalls_until_us = self.now_us + us;
+    }
+}
