@@ -90,6 +90,25 @@ mod tests {
     }
 
     #[test]
+    fn where_limits_divide_the_pool_a_move_is_told() {
+        let mut bed = Bed::new();
+        for (name, mbit) in [("east/server-a", 300), ("east/server-b", 1_600)] {
+            bed.grant(name, |grant| {
+                let rate = Some(wireonce_desired::Rate::from_bps(mbit * MBIT));
+                grant.up = Some(wireonce_desired::Terms {
+                    reservation: rate,
+                    limit: rate,
+                    ..Default::default()
+                });
+            });
+        }
+        bed.server_a(|it| it.sends(300 * MBIT).held(300 * MBIT, 0));
+        bed.server_b(|it| it.sends(10 * MBIT));
+        let command = "wireonce grant move --pool east --from server-b --to server-a 500Mbit";
+        assert_eq!(lines(&bed)[0].command.as_deref(), Some(command));
+    }
+
+    #[test]
     fn a_limit_that_holds_back_beside_what_is_to_spare_is_told() {
         let mut bed = Bed::new();
         bed.grant("east/server-a", |grant| {
@@ -108,25 +127,6 @@ mod tests {
                 command: Some("wireonce grant set east/server-a up.limit=800Mbit".to_owned()),
             }]
         );
-    }
-
-    #[test]
-    fn where_limits_divide_the_pool_a_move_is_told() {
-        let mut bed = Bed::new();
-        for (name, mbit) in [("east/server-a", 300), ("east/server-b", 1_600)] {
-            bed.grant(name, |grant| {
-                let rate = Some(wireonce_desired::Rate::from_bps(mbit * MBIT));
-                grant.up = Some(wireonce_desired::Terms {
-                    reservation: rate,
-                    limit: rate,
-                    ..Default::default()
-                });
-            });
-        }
-        bed.server_a(|it| it.sends(300 * MBIT).held(300 * MBIT, 0));
-        bed.server_b(|it| it.sends(10 * MBIT));
-        let command = "wireonce grant move --pool east --from server-b --to server-a 500Mbit";
-        assert_eq!(lines(&bed)[0].command.as_deref(), Some(command));
     }
 
     #[test]

@@ -184,9 +184,9 @@ fn grown(before: Counts, after: Counts) -> Counts {
     std::array::from_fn(|at| after[at].saturating_sub(before[at]))
 }
 
-/// What the guest's kernel dropped before its NIC.
+/// What the guest's kernel dropped before its NIC. By its path: busybox has a `tc` that counts nothing.
 fn qdisc_drops(guest: &mut Guest) -> Result<u64> {
-    let text = guest.run("tc -s qdisc show dev eth0", LIMIT)?;
+    let text = guest.run("/bin/tc -s qdisc show dev eth0", LIMIT)?;
     parse_drops(&text)
         .ok_or_else(|| Error::Unexpected(format!("tc in the guest named no drops: {text}")))
 }

@@ -1,6 +1,7 @@
 //! Traffic of a VM to the outside that runs beside the story: `iperf3` in the guest.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -138,16 +139,12 @@ impl Arrivals {
     /// Of `sent` datagrams numbered from 1, with something that happened at `moment_us`. A silence
     /// counts as one after the moment if it lasted then.
     pub(super) fn of(seen: &[Seen], mac: [u8; 6], sent: u64, moment_us: u64) -> Self {
-        let is_it = |frame: &&Seen| {
-            let number = u64::from(frame.iperf_number);
-            frame.source_mac == mac
-                && frame.len == HEADERS + DATAGRAM_LEN
-                && (1..=sent).contains(&number)
-        };
-        let mine: Vec<&Seen> = seen.iter().filter(is_it).collect();
-        let numbers: HashSet<u32> = mine.iter().map(|frame| frame.iperf_number).collect();
-        let arrived = numbers.len() as u64;
-        let silences = mine.iter().zip(mine.iter().skip(1)).map(|(a, b)| (a.at_us, b.at_us));
+        let mine = |frame: &&Seen| frame.source_mac == mac;
+        let mine: Vec<_> = seen.iter().filter(mine).filter_map(|it| carried(it, sent)).collect();
+        let arrived: u64 = mine.iter().map(|(_, numbers)| numbers.end - numbers.start).sum();
+        let numbers: HashSet<u64> = mine.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
+        let twice = arrived - numbers.len() as u64;
+        let silences = mine.iter().zip(mine.iter().skip(1)).map(|((a, _), (b, _))| (*a, *b));
         let (mut before, mut after) = (0, 0);
         for (from_us, until_us) in silences {
             let longest = if until_us <= moment_us { &mut before } else { &mut after };
@@ -155,12 +152,22 @@ impl Arrivals {
         }
         Self {
             sent,
-            lost: sent - arrived,
-            twice: mine.len() as u64 - arrived,
+            lost: sent.saturating_sub(numbers.len() as u64),
+            twice,
             silence_before_ms: before as f64 / 1e3,
             silence_after_ms: after as f64 / 1e3,
         }
     }
+}
+
+/// When a frame came, and the numbers of the datagrams in it: the gateway joins those that wait together,
+/// one after the other, into one large frame for its port, whose first number is seen.
+fn carried(frame: &Seen, sent: u64) -> Option<(u64, Range<u64>)> {
+    let payload = frame.len.checked_sub(HEADERS)?;
+    let count = payload / DATAGRAM_LEN;
+    let first = u64::from(frame.iperf_number);
+    let is_one = count > 0 && payload.is_multiple_of(DATAGRAM_LEN) && (1..=sent).contains(&first);
+    is_one.then(|| (frame.at_us, first..first + u64::from(count)))
 }
 
 #[cfg(test)]
@@ -177,6 +184,7 @@ mod tests {
     fn silences_losses_and_copies_are_told_from_what_arrived() {
         let other = Seen { source_mac: [9; 6], ..seen(5_100, 6) };
         let greeting = Seen { len: HEADERS + 4, ..seen(0, 1) };
+        let joined = Seen { len: HEADERS + 3 * DATAGRAM_LEN, ..seen(41_500, 8) };
         let all = [
             greeting,
             seen(1_000, 1),
@@ -185,14 +193,14 @@ mod tests {
             other,
             seen(40_000, 7),
             seen(41_000, 7),
-            seen(42_000, 8),
+            joined,
             // Not one of those that were sent.
             seen(99_000, 900),
         ];
-        let told = Arrivals::of(&all, MAC, 8, 6_000);
+        let told = Arrivals::of(&all, MAC, 10, 6_000);
         let (lost, twice) = (3, 1);
         let (silence_before_ms, silence_after_ms) = (3.0, 35.0);
-        assert_eq!(told, Arrivals { sent: 8, lost, twice, silence_before_ms, silence_after_ms });
+        assert_eq!(told, Arrivals { sent: 10, lost, twice, silence_before_ms, silence_after_ms });
     }
 
     #[test]
