@@ -20,6 +20,8 @@ const SNAP_LEN: usize = 64;
 const BUFFER_KIB: u32 = 65_536;
 /// Where senders write a frame's number: behind its UDP header.
 pub const NUMBER_AT: usize = 42;
+/// Where `iperf3 -u` writes it, in network order: behind the time.
+const IPERF_NUMBER_AT: usize = NUMBER_AT + 8;
 /// Of a capture file and of each of its records, in bytes.
 const FILE_HEADER_LEN: usize = 24;
 const RECORD_HEADER_LEN: usize = 16;
@@ -37,6 +39,8 @@ pub struct Seen {
     pub len: u32,
     /// What stands at [`NUMBER_AT`].
     pub number: u64,
+    /// The number of a datagram of `iperf3 -u`, from 1.
+    pub iperf_number: u32,
 }
 
 /// The time by the clock that stamps frames: microseconds since 1970.
@@ -120,11 +124,13 @@ fn parse(bytes: &[u8]) -> Option<Vec<Seen>> {
         let frame = bytes.get(begin..at)?;
         let source_mac = frame.get(6..)?.first_chunk().copied()?;
         let number = frame.get(NUMBER_AT..).and_then(|rest| rest.first_chunk().copied());
+        let iperf = frame.get(IPERF_NUMBER_AT..).and_then(|rest| rest.first_chunk().copied());
         frames.push(Seen {
             at_us: u64::from(seconds) * 1_000_000 + u64::from(us),
             source_mac,
             len,
             number: number.map_or(0, u64::from_le_bytes),
+            iperf_number: iperf.map_or(0, u32::from_be_bytes),
         });
     }
     Some(frames)
@@ -144,6 +150,7 @@ mod tests {
             let mut frame = [0; 64];
             frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
             frame[NUMBER_AT..NUMBER_AT + 8].copy_from_slice(&number.to_le_bytes());
+            frame[IPERF_NUMBER_AT..IPERF_NUMBER_AT + 4].copy_from_slice(&us.to_be_bytes());
             bytes.extend(frame);
         }
         bytes
@@ -153,8 +160,8 @@ mod tests {
     fn frames_have_their_time_their_source_and_their_number() {
         let frames = parse(&file()).unwrap();
         let source_mac = [2, 0, 0, 0, 0, 1];
-        let first = Seen { at_us: 3_000_007, source_mac, len: 1450, number: 1 };
-        assert_eq!(frames, [first, Seen { at_us: 3_000_009, number: 2, ..first }]);
+        let first = Seen { at_us: 3_000_007, source_mac, len: 1450, number: 1, iperf_number: 7 };
+        assert_eq!(frames, [first, Seen { at_us: 3_000_009, number: 2, iperf_number: 9, ..first }]);
     }
 
     #[test]

@@ -27,7 +27,7 @@
 //! | [`guest`] | kernel, initramfs, QEMU, the command channel into the guest |
 //! | [`impair`] | a relay that loses, doubles, reorders, delays, damages and replays datagrams |
 //! | [`iperf`] | TCP throughput between two places |
-//! | [`capture`], [`rates`] | what came over an interface, and when; rates of it over time |
+//! | [`capture`], [`rates`], [`plot`] | what came over an interface, and when; rates of it over time, drawn |
 //! | [`testpmd`] | DPDK's front-end and back-end without a guest |
 //! | [`cluster`] | servers, gateway and outside with the `wireonce` daemons |
 //! | [`report`] | progress for people |
@@ -42,6 +42,7 @@ pub mod interrupt;
 pub mod iperf;
 pub mod netns;
 pub mod packages;
+pub mod plot;
 
 pub mod process;
 pub mod rates;

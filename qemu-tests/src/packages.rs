@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::error::{Context, Error, Result};
 use crate::process::{describe, output};
 
-/// What the demo needs: a VMM, the guest's tools, a load generator, namespaces.
-pub const DEMO: &[&str] = &["busybox-static", "ethtool", "iperf3", "iproute2", "qemu-system-x86"];
+/// What the demo needs: a VMM, the guest's tools, a load generator, namespaces, eyes outside.
+pub const DEMO: &[&str] =
+    &["busybox-static", "ethtool", "iperf3", "iproute2", "qemu-system-x86", "tcpdump"];
 
 /// What the tests need beyond the demo: DPDK's front-end, systemd's judgement of the units, and a
 /// linker for the build.

@@ -134,6 +134,7 @@ mod tests {
             source_mac: [0; 6],
             len: 1226,
             number,
+            iperf_number: 0,
         };
         (0..count).map(seen).collect()
     }
@@ -143,7 +144,7 @@ mod tests {
         let bins = Bins::of(frames(1_000, 1_000, 100).iter());
         assert!((bins.bps(1_000, 101_000) - 1e8).abs() < 1.0);
         assert!((bins.bps(0, 1_000)).abs() < 1.0);
-        let small = Seen { at_us: 5, source_mac: [0; 6], len: 42, number: 0 };
+        let small = Seen { at_us: 5, source_mac: [0; 6], len: 42, number: 0, iperf_number: 0 };
         assert_eq!(Bins::of([small].iter()).bits(0, 10), 84 * 8);
         let large = Seen { len: 66 + 3 * 1448, ..small };
         assert_eq!(Bins::of([large].iter()).bits(0, 10), 3 * (1514 + 24) * 8);

@@ -64,7 +64,9 @@ struct Book {
     /// Names for the log.
     names: FxHashMap<VnicId, String>,
     uplinks: FxHashMap<UplinkId, String>,
-    /// Gateways with which hellos are frequent.
+    /// Gateways that the tables name.
+    wanted: BTreeSet<usize>,
+    /// Gateways with which hellos are frequent: those, and others until nobody is there any more.
     urged: BTreeSet<usize>,
 }
 
@@ -95,6 +97,7 @@ impl Homes {
             shares: Shares::default(),
             names: FxHashMap::default(),
             uplinks: FxHashMap::default(),
+            wanted: BTreeSet::new(),
             urged: BTreeSet::new(),
         };
         let shared = Shared { book: Mutex::new(book), agent: OnceLock::new(), clock, timing };
@@ -113,10 +116,10 @@ impl Homes {
         let mut book = self.lock();
         let before = Arc::clone(&book.cells);
         let mut cells = FxHashMap::default();
-        let mut gateways = BTreeSet::new();
+        book.wanted.clear();
         for (vnic, _) in config.local_vnics() {
             let Some(wish) = wish_of(vnic, numbers) else { continue };
-            gateways.extend(wish.standbys.iter().chain([&wish.home]).map(|way| way.peer));
+            book.wanted.extend(wish.standbys.iter().chain([&wish.home]).map(|way| way.peer));
             let cell = before.get(&vnic.id).map(Arc::clone).unwrap_or_default();
             let at = book.server.standing(vnic.id).and_then(|standing| standing.at);
             // Who goes nowhere by itself is where the tables say, as long as no gateway has answered.
@@ -133,7 +136,8 @@ impl Homes {
         book.uplinks = config.uplinks.iter().map(|it| (it.id, it.name.clone())).collect();
         book.cells = Arc::new(cells);
         book.shares = shares.clone();
-        self.urge(&mut book, gateways);
+        let needed = book.server.needed();
+        self.urge(&mut book, needed);
         let cells = Arc::clone(&book.cells);
         drop(book);
         self.cells = cells;
@@ -186,6 +190,16 @@ impl Homes {
             book.server.gateways().filter(|peer| !gateways.contains(peer)).collect();
         gone.into_iter().for_each(|peer| book.server.forget_gateway(peer));
         book.urged = gateways;
+    }
+
+    /// Gateways that the tables do not name any more, and that the last vNIC has left.
+    fn let_go(&self, book: &mut Book) {
+        if book.urged != book.wanted {
+            let needed = book.server.needed();
+            if needed != book.urged {
+                self.urge(book, needed);
+            }
+        }
     }
 
     /// Does what the machine says.
@@ -252,6 +266,7 @@ impl<L: SessionListener> SessionListener for Ears<L> {
         let mut book = self.homes.lock();
         let next_us = book.server.tick(now_us).min(now_us.saturating_add(LOOK_US));
         self.homes.drain(&mut book);
+        self.homes.let_go(&mut book);
         drop(book);
         self.others.tick(now_us).into_iter().chain([next_us]).min()
     }

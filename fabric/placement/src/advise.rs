@@ -27,6 +27,8 @@ pub struct GrantUse {
     pub limit: Rates,
     /// What its vNICs would use.
     pub wants: Rates,
+    /// What the policies of its vNICs reserve: it cannot reserve less.
+    pub promised: Rates,
 }
 
 /// One thing that is out of balance.
@@ -77,10 +79,15 @@ impl Way {
 
 /// Each starved server may use what its pool has to spare; what one is given, is given once. A limit
 /// needs no room and nobody's leave: whoever reserves what is lent gets it back within two ticks.
+///
+/// Where all are limited and the limits fit into the pool together, they divide it: nobody can crowd out
+/// another. If a raise would end that, a move is told, which takes the limits along.
 fn raised_limits(grants: &[GrantUse], way: Way, limits: &Limits) -> Vec<Advice> {
     let mut starved: Vec<_> = grants.iter().filter(|it| it.short_bps(way) > 0).collect();
     starved.sort_by_key(|it| std::cmp::Reverse(it.short_bps(way)));
     let mut given: Vec<(&str, u64)> = Vec::new();
+    // What a server can spare is moved once.
+    let mut moved_from: Vec<(&str, &str)> = Vec::new();
     let mut advice = Vec::new();
     for to in starved {
         let same_pool = || grants.iter().filter(|it| it.pool == to.pool);
@@ -101,16 +108,40 @@ fn raised_limits(grants: &[GrantUse], way: Way, limits: &Limits) -> Vec<Advice> 
             bits(spare_bps),
         );
         let others = same_pool().filter(|it| it.server != to.server && it.unused_bps(way) > 0);
-        if let Some(other) = others.max_by_key(|it| it.unused_bps(way)) {
+        let other = others.max_by_key(|it| it.unused_bps(way));
+        if let Some(other) = other {
             let (reserved, wants) = (way.of(other.reservation), way.of(other.wants));
             let (reserved, wants) = (bits(reserved), bits(wants));
             evidence += &format!(": {} reserves {reserved} and wants {wants}", other.server);
         }
         let limit = rate(way.of(to.limit).saturating_add(amount_bps));
-        let command = format!("wireonce grant set {pool}/{server} {word}.limit={limit}");
-        advice.push(Advice { evidence, command: Some(command) });
+        let raise = format!("wireonce grant set {pool}/{server} {word}.limit={limit}");
+        let limits_bps = same_pool().map(|it| way.of(it.limit)).fold(0, u64::saturating_add);
+        let usable_bps = way.of(to.pool_usable);
+        let divides =
+            limits_bps <= usable_bps && limits_bps.saturating_add(amount_bps) > usable_bps;
+        let is_new = |it: &&GrantUse| !moved_from.contains(&(&it.pool, &it.server));
+        let from = other.filter(|_| divides).filter(is_new);
+        let command = from.and_then(|from| {
+            let amount_bps = amount_bps.min(from.movable_bps(way)) / STEP_BPS * STEP_BPS;
+            (amount_bps >= limits.gain_min_bps).then(|| {
+                moved_from.push((&from.pool, &from.server));
+                move_grant(from, to, way, amount_bps)
+            })
+        });
+        advice.push(Advice { evidence, command: Some(command.unwrap_or(raise)) });
     }
     advice
+}
+
+fn move_grant(from: &GrantUse, to: &GrantUse, way: Way, amount_bps: u64) -> String {
+    let GrantUse { pool, server: giver, .. } = from;
+    let direction = match way {
+        Way::Up => "",
+        Way::Down => " --direction down",
+    };
+    let (taker, amount) = (&to.server, rate(amount_bps));
+    format!("wireonce grant move --pool {pool} --from {giver} --to {taker} {amount}{direction}")
 }
 
 impl GrantUse {
@@ -126,6 +157,12 @@ impl GrantUse {
     /// What is promised to it, and not wanted.
     fn unused_bps(&self, way: Way) -> u64 {
         way.of(self.reservation).saturating_sub(way.of(self.wants))
+    }
+
+    /// What of that can be moved to another.
+    fn movable_bps(&self, way: Way) -> u64 {
+        let kept_bps = way.of(self.wants).max(way.of(self.promised));
+        way.of(self.reservation).saturating_sub(kept_bps)
     }
 }
 

@@ -27,20 +27,24 @@ pub fn advice(view: &View<'_>, sight: &Sight, placed: &House) -> Vec<AdviceLine>
 /// is reserved for them counts as wanted, so that nobody is told to take it.
 #[must_use]
 pub fn grant_uses(view: &View<'_>, sight: &Sight) -> Vec<GrantUse> {
-    let mut wants: BTreeMap<(&str, &str), Rates> = BTreeMap::new();
+    let both = |of: &dyn Fn(Direction) -> u64| Rates {
+        up_bps: of(Direction::Up),
+        down_bps: of(Direction::Down),
+    };
+    // Of the vNICs of a server in a pool: what they would use, and what their policies reserve.
+    let mut sums: BTreeMap<(&str, &str), (Rates, Rates)> = BTreeMap::new();
     for vnic in view.house.vnics() {
         let Some(pool) = view.pool_of(vnic) else { continue };
-        let sum = wants.entry((pool, &vnic.host)).or_default();
-        *sum = sum.plus(sight.wants.get(&vnic.name).copied().unwrap_or_default());
+        let (wants, promised) = sums.entry((pool, &vnic.host)).or_default();
+        *wants = wants.plus(sight.wants.get(&vnic.name).copied().unwrap_or_default());
+        let policy = vnic.policy.as_deref().and_then(|name| view.house.policy(name));
+        let reserves = |way| policy.map_or(0, |policy| policy.reservation(way).bps());
+        *promised = promised.plus(both(&reserves));
     }
     for grant in view.house.grants() {
-        wants.entry((&grant.pool, &grant.server)).or_default();
+        sums.entry((&grant.pool, &grant.server)).or_default();
     }
-    let grant_use = |((pool, server), wants): ((&str, &str), Rates)| {
-        let both = |of: &dyn Fn(Direction) -> u64| Rates {
-            up_bps: of(Direction::Up),
-            down_bps: of(Direction::Down),
-        };
+    let grant_use = |((pool, server), (wants, promised)): ((&str, &str), (Rates, Rates))| {
         let reservation = both(&|way| view.granted(pool, server, way));
         // A grant that ends by itself is locked until then: no command changes its limit.
         let is_timed = view.house.grant(&Grant::name_of(pool, server));
@@ -57,9 +61,10 @@ pub fn grant_uses(view: &View<'_>, sight: &Sight) -> Vec<GrantUse> {
             reservation,
             limit,
             wants: if is_silent { wants.max(reservation) } else { wants },
+            promised,
         }
     };
-    wants.into_iter().map(grant_use).collect()
+    sums.into_iter().map(grant_use).collect()
 }
 
 #[cfg(test)]
@@ -82,6 +87,25 @@ mod tests {
         bed.server_a(|it| it.sends(100 * MBIT));
         bed.server_b(|it| it.sends(100 * MBIT));
         assert_eq!(lines(&bed), []);
+    }
+
+    #[test]
+    fn where_limits_divide_the_pool_a_move_is_told() {
+        let mut bed = Bed::new();
+        for (name, mbit) in [("east/server-a", 300), ("east/server-b", 1_600)] {
+            bed.grant(name, |grant| {
+                let rate = Some(wireonce_desired::Rate::from_bps(mbit * MBIT));
+                grant.up = Some(wireonce_desired::Terms {
+                    reservation: rate,
+                    limit: rate,
+                    ..Default::default()
+                });
+            });
+        }
+        bed.server_a(|it| it.sends(300 * MBIT).held(300 * MBIT, 0));
+        bed.server_b(|it| it.sends(10 * MBIT));
+        let command = "wireonce grant move --pool east --from server-b --to server-a 500Mbit";
+        assert_eq!(lines(&bed)[0].command.as_deref(), Some(command));
     }
 
     #[test]

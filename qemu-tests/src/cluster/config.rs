@@ -11,13 +11,36 @@ const POOL: &str = "outside";
 const NETWORK: &str = "blue";
 const VNI: i64 = 100;
 
-/// The file of `host`.
+/// The file of `host`: all of it, or what is the host's own if a controller has the rest.
 pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
     let mut file = Table::new();
     file.insert("host".to_owned(), host_table(cluster, host));
     file.insert("fabric".to_owned(), fabric_table(cluster, host));
+    if cluster.plan.controlled {
+        let directory = path(&cluster.member_dir(&host.name));
+        file.insert("control".to_owned(), table([("directory", directory)]));
+        return text(&file);
+    }
     let others = cluster.hosts.iter().filter(|other| other.name != host.name);
     file.insert("peer".to_owned(), Value::Array(others.map(peer).collect()));
+    add_objects(cluster, Some(host), &mut file)?;
+    text(&file)
+}
+
+/// All objects, as `wireonce apply` takes them.
+pub(super) fn house(cluster: &Cluster) -> Result<String> {
+    let mut file = Table::new();
+    for (kind, role) in [("server", Role::Backend), ("gateway", Role::Gateway)] {
+        let hosts = cluster.hosts.iter().filter(|host| host.role == role).map(peer);
+        file.insert(kind.to_owned(), Value::Array(hosts.collect()));
+    }
+    file.insert("pool".to_owned(), Value::Array(vec![table([("name", POOL.into())])]));
+    add_objects(cluster, None, &mut file)?;
+    text(&file)
+}
+
+/// What is the same for all hosts, but for what a rogue is not told.
+fn add_objects(cluster: &Cluster, host: Option<&Host>, file: &mut Table) -> Result<()> {
     let vlans = cluster.plan.vlans.iter().map(|vlan| vlan_network(*vlan));
     let networks = std::iter::once(network(cluster)).chain(vlans);
     file.insert("network".to_owned(), Value::Array(networks.collect()));
@@ -31,7 +54,11 @@ pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
     let grants = cluster.plan.shares.iter().enumerate();
     let grants = grants.map(|(server, shares)| grant(cluster, server, *shares));
     file.insert("grant".to_owned(), Value::Array(grants.collect::<Result<_>>()?));
-    toml::to_string(&file).map_err(|error| Error::Unexpected(format!("configuration: {error}")))
+    Ok(())
+}
+
+fn text(file: &Table) -> Result<String> {
+    toml::to_string(file).map_err(|error| Error::Unexpected(format!("configuration: {error}")))
 }
 
 fn host_table(cluster: &Cluster, host: &Host) -> Value {
@@ -86,7 +113,7 @@ fn vlan_network(vlan: u16) -> Value {
     ])
 }
 
-fn uplink(cluster: &Cluster, host: &Host, id: usize, gateway: &Host) -> Value {
+fn uplink(cluster: &Cluster, host: Option<&Host>, id: usize, gateway: &Host) -> Value {
     let driver = match cluster.plan.driver {
         UplinkDriver::Packet => "packet",
         UplinkDriver::Tap => "tap",
@@ -100,8 +127,8 @@ fn uplink(cluster: &Cluster, host: &Host, id: usize, gateway: &Host) -> Value {
         ("interface", UPLINK_INTERFACE.into()),
     ];
     let rogue = cluster.plan.rogue.and_then(|rogue| cluster.hosts.get(rogue));
-    if let (Some(up), false) = (cluster.plan.up, rogue.is_some_and(|rogue| rogue.name == host.name))
-    {
+    let is_rogue = rogue.zip(host).is_some_and(|(rogue, host)| rogue.name == host.name);
+    if let (Some(up), false) = (cluster.plan.up, is_rogue) {
         entries.push(("up", up.into()));
     }
     if let Some(down) = cluster.plan.down {

@@ -14,6 +14,7 @@
 
 mod checks;
 mod config;
+mod control;
 mod daemon;
 mod plan;
 mod status;
@@ -25,6 +26,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub use checks::Books;
+pub use control::Control;
 pub use daemon::{NOBODY, Profile, daemon_binary};
 pub use plan::{Plan, Role, UplinkDriver, VmPlan};
 pub use status::{Amount, Configuration, Ledger, Status};
@@ -70,6 +72,7 @@ impl Host {
 #[derive(Debug)]
 pub struct Cluster {
     hosts: Vec<Host>,
+    control: Option<Control>,
     outside: Netns,
     fabric: Fabric,
     plan: Plan,
@@ -92,7 +95,8 @@ impl Cluster {
         };
         let fabric = Fabric::new(&plan.tag, plan.fabric_mtu, plan.fabric_offloads)?;
         let outside = Netns::new(&plan.tag, "outside")?;
-        let mut cluster = Self { hosts: Vec::new(), outside, fabric, plan, binary, dir };
+        let mut cluster =
+            Self { hosts: Vec::new(), control: None, outside, fabric, plan, binary, dir };
         let servers = (0..cluster.plan.servers).map(|n| (Role::Backend, "server", n, n + 1));
         let gateways = (0..cluster.plan.gateways).map(|n| (Role::Gateway, "gateway", n, n + 101));
         for (role, kind, number, host_part) in servers.chain(gateways) {
@@ -191,6 +195,9 @@ impl Cluster {
     /// # Errors
     /// One ends or does not answer; the message has the end of its log.
     pub fn start(&mut self) -> Result<()> {
+        if self.plan.controlled && self.control.is_none() {
+            self.start_control()?;
+        }
         for index in 0..self.hosts.len() {
             self.start_daemon(index)?;
         }

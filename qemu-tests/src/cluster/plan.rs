@@ -116,6 +116,8 @@ pub struct Plan {
     pub shares: Vec<i64>,
     /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
     pub rogue: Option<usize>,
+    /// A controller keeps the house, and hosts are members of it; else each host reads a whole file.
+    pub controlled: bool,
     /// How soon a lost home is left: `default` or `fast`.
     pub failover: &'static str,
     /// Daemons run as `nobody` with [`Self::capabilities`] and no others; else as the caller.
@@ -146,6 +148,7 @@ impl Plan {
             down: None,
             shares: Vec::new(),
             rogue: None,
+            controlled: false,
             failover: "default",
             unprivileged: false,
         }

@@ -13,7 +13,7 @@ use crate::process::run;
 /// Depends on the newest cloud kernel of the distribution.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// Host programs that go into the guest, with the libraries that they need.
-const PROGRAMS: &[&str] = &["/usr/bin/iperf3", "/usr/sbin/ethtool"];
+const PROGRAMS: &[&str] = &["/usr/bin/iperf3", "/usr/sbin/ethtool", "/sbin/tc"];
 /// Drivers that the guest loads; what they need is loaded before them.
 const MODULES: &[&str] = &["virtio_pci", "virtio_console", "virtio_net"];
 /// A download of 30 MB over a slow line.

@@ -22,7 +22,7 @@ use crate::{
     message::{Answer, Claim},
 };
 use say::{At, Going, Leaving};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use view::GatewayView;
 use wireonce_wire::{UplinkId, VnicId};
 
@@ -231,6 +231,21 @@ impl Server {
     /// The vNICs that there are; the others are gone.
     pub fn keep(&mut self, is_there: impl Fn(VnicId) -> bool) {
         self.vnics.retain(|id, _| is_there(*id));
+    }
+
+    /// The gateways that vNICs may be attached to by the tables, and those that they have not left yet:
+    /// they have to be heard, or nobody could be moved away from them.
+    #[must_use]
+    pub fn needed(&self) -> BTreeSet<usize> {
+        let of = |vnic: &Vnic| {
+            let wished = vnic.wish.standbys.iter().chain([&vnic.wish.home]).copied();
+            let at = vnic.at.as_ref().map(|at| at.way).into_iter();
+            let going = vnic.going.as_ref().map(|going| going.way).into_iter();
+            let leaving = vnic.leaving.iter().map(|leaving| leaving.way);
+            let ways: Vec<Way> = wished.chain(at).chain(going).chain(leaving).collect();
+            ways.into_iter().map(|way| way.peer)
+        };
+        self.vnics.values().flat_map(of).collect()
     }
 
     /// The gateway `peer` is not that any more.

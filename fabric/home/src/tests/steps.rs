@@ -72,6 +72,19 @@ fn a_planned_move_loses_no_frame() {
 }
 
 #[test]
+fn a_move_that_leaves_no_standby_loses_no_frame_and_its_old_gateway_is_needed_until_then() {
+    let mut house = settled();
+    let (id, server, _) = house.first_vnic();
+    let to = house.at(id).map(|at| (at + 1) % house.count().1).unwrap();
+    let before = house.frames(id);
+    house.move_all_without_standbys(server, to);
+    house.pass_time(300_000);
+    assert_eq!(house.at(id), Some(to));
+    assert!((299..=301).contains(&(house.frames(id) - before)), "{}", house.frames(id) - before);
+    assert_eq!(house.forget(server), [to], "nobody is anywhere else");
+}
+
+#[test]
 fn there_is_no_way_back_by_itself() {
     let mut house = settled();
     let (id, _, home) = house.first_vnic();

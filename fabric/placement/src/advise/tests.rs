@@ -10,6 +10,7 @@ fn grant(server: &str, reservation: u64, limit: u64, wants: u64) -> GrantUse {
         reservation: up(reservation),
         limit: Rates { up_bps: limit, down_bps: u64::MAX },
         wants: up(wants),
+        promised: Rates::default(),
     }
 }
 
@@ -33,6 +34,54 @@ fn a_limit_that_starves_beside_a_reservation_that_idles_is_told_with_the_command
     );
     let command = "wireonce grant set east/server-a up.limit=3Gbit";
     assert_eq!(advice[0].command.as_deref(), Some(command));
+}
+
+#[test]
+fn where_limits_divide_the_pool_a_move_is_told_that_leaves_the_giver_what_it_wants() {
+    let house = machines(2, 10 * GBIT);
+    let grants = [
+        grant("server-a", GBIT, GBIT, 8 * GBIT),
+        grant("server-b", 4 * GBIT, 4 * GBIT, 205 * MBIT),
+    ];
+    let command = "wireonce grant move --pool east --from server-b --to server-a 3790Mbit";
+    let told = |grants: &[GrantUse]| all(&house, grants)[0].command.clone();
+    assert_eq!(told(&grants).as_deref(), Some(command));
+
+    let [a, b] = grants;
+    let down = |it: GrantUse| {
+        let turn = |rates: Rates| Rates { up_bps: rates.down_bps, down_bps: rates.up_bps };
+        let (wants, reservation) = (turn(it.wants), turn(it.reservation));
+        GrantUse { wants, reservation, limit: turn(it.limit), ..it }
+    };
+    let told_down = told(&[down(a.clone()), down(b.clone())]).unwrap();
+    assert_eq!(told_down, format!("{command} --direction down"));
+
+    // What its own vNICs were promised, it cannot give.
+    let promised = Rates { up_bps: 4 * GBIT, down_bps: 0 };
+    let raise = "wireonce grant set east/server-a up.limit=4790Mbit";
+    assert_eq!(told(&[a.clone(), GrantUse { promised, ..b.clone() }]).as_deref(), Some(raise));
+
+    // Limits that are more than there is divide nothing.
+    let limit = Rates::both(5 * GBIT);
+    assert_eq!(told(&[a, GrantUse { limit, ..b }]).as_deref(), Some(raise));
+}
+
+#[test]
+fn what_one_can_spare_is_moved_to_one() {
+    let grants = [
+        grant("a", GBIT, GBIT, 3 * GBIT),
+        grant("b", GBIT, GBIT, 2 * GBIT),
+        grant("c", 3 * GBIT, 3 * GBIT, 0),
+    ];
+    let advice = all(&machines(2, 10 * GBIT), &grants);
+    let commands: Vec<_> = advice.into_iter().filter_map(|it| it.command).collect();
+    assert_eq!(
+        commands,
+        [
+            "wireonce grant move --pool east --from c --to a 2Gbit",
+            "wireonce grant set east/b up.limit=2Gbit"
+        ]
+    );
 }
 
 #[test]

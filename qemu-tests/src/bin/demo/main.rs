@@ -1,10 +1,11 @@
-//! `cargo demo`: two servers, a gateway and an outside on this machine; two VMs that talk to the
-//! outside and to each other through them; the figures, and the ledgers that close.
+//! `cargo demo`: two servers, two gateways, a controller and an outside on this machine; two VMs that
+//! talk to the outside and to each other through them. A server starves and is cured, a gateway is
+//! killed, another is emptied; the figures, and the ledgers that close.
 
 mod console;
 mod options;
 mod result;
-mod tour;
+mod story;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -12,14 +13,14 @@ use std::time::Duration;
 use clap::Parser as _;
 use options::Options;
 use result::DemoResult;
-use tour::Tour;
+use story::Story;
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::guest::image::target_dir;
 use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result, cargo, interrupt, packages};
 
 /// The demo ends by itself after this time, whatever hangs.
-const TOTAL_LIMIT: Duration = Duration::from_secs(180);
+const TOTAL_LIMIT: Duration = Duration::from_secs(240);
 
 fn main() -> ExitCode {
     let options = Options::parse_from(cargo::arguments());
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         return finish(console::attach(socket));
     }
     let report = Report::new();
-    report.title("wireonce demo: two servers, one gateway, two VMs");
+    report.title("wireonce demo: two servers, two gateways, two VMs");
     let mut seen = DemoResult::default();
     // What cannot be written is found before the run that it would be the result of.
     if let Some(path) = &options.json
@@ -73,13 +74,13 @@ fn run(options: &Options, report: &Report, seen: &mut DemoResult) -> Result<()> 
         return as_root(options, &binary, seen);
     }
     stop_after(TOTAL_LIMIT, options.keep);
-    let mut tour = Tour::new(report, options, binary);
-    tour.set_up(seen)?;
-    tour.measure(seen)?;
+    let mut story = Story::set_up(report, options, &binary, seen)?;
+    let told = story.tell(seen);
+    // What failed can be looked at, too.
     if options.keep {
-        tour.keep()?;
+        story.keep(&binary)?;
     }
-    Ok(())
+    told
 }
 
 /// Namespaces need root: runs the rest of the demo through sudo and takes over its result.
@@ -92,6 +93,9 @@ fn as_root(options: &Options, binary: &std::path::Path, seen: &mut DemoResult) -
     command.arg(this).arg("--no-install").arg("--binary").arg(binary);
     let json = options.json.clone().unwrap_or_else(|| "/dev/null".into());
     command.arg("--json").arg(&json);
+    if let Some(plot) = &options.plot {
+        command.arg("--plot").arg(plot);
+    }
     for (given, name) in [(options.keep, "--keep"), (options.verbose, "--verbose")] {
         if given {
             command.arg(name);

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Shows wireonce at work on this machine: two servers, a gateway and an outside (network
-/// namespaces), two VMs, and every frame accounted for.
+/// Shows wireonce at work on this machine: two servers, two gateways, a controller and
+/// an outside (network namespaces), two VMs; bandwidth that moves, a gateway that is killed, one that
+/// is emptied, and every frame accounted for.
 #[derive(Debug, Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo")]
 pub(crate) struct Options {
@@ -15,6 +16,10 @@ pub(crate) struct Options {
     /// Write the figures to FILE.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Draw both VMs' rates around the move into FILE (SVG); else into `demo.svg` in cargo's target
+    /// folder.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// Install no packages: stop and list what is missing.
     #[arg(long)]
     pub(crate) no_install: bool,

@@ -18,6 +18,20 @@ pub(crate) struct DemoResult {
     pub(crate) vm_to_vm_mbps: Option<f64>,
     /// Round trip from a VM to the outside, median.
     pub(crate) ping_ms_median: Option<f64>,
+    /// What a VM sent whose server was held back, in wire megabits a second at the outside's port, and
+    /// what it sent when its server had been given more.
+    pub(crate) starved_before_mbps: Option<f64>,
+    pub(crate) starved_after_mbps: Option<f64>,
+    /// From when the command was typed until the new rate was on the wire, steadily.
+    pub(crate) realloc_ms: Option<f64>,
+    /// The longest silence outside around the end of a gateway, of a datagram each millisecond.
+    pub(crate) failover_gap_ms: Option<f64>,
+    /// `fast` or `default`: how long a home may be silent.
+    pub(crate) failover_profile: Option<String>,
+    /// Datagrams that never arrived outside while their uplink was drained.
+    pub(crate) drain_lost: Option<u64>,
+    /// Frames that the VMs' own kernels dropped before their NICs, by `tc -s qdisc`.
+    pub(crate) guest_qdisc_drops: Option<u64>,
     /// `kvm` or `tcg`.
     pub(crate) accel: Option<String>,
     /// Did every frame that came in go out or get dropped for a reason, on all hosts?
@@ -43,5 +57,47 @@ impl DemoResult {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         *self =
             serde_json::from_str(&text).unwrap_or(Self { ledger_closed: true, ..Self::default() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_its_key_and_none_is_made_up() {
+        let value = serde_json::to_value(DemoResult::default()).unwrap();
+        let keys = [
+            "guest_to_outside_mbps",
+            "outside_to_guest_mbps",
+            "vm_to_vm_mbps",
+            "ping_ms_median",
+            "starved_before_mbps",
+            "starved_after_mbps",
+            "realloc_ms",
+            "failover_gap_ms",
+            "failover_profile",
+            "drain_lost",
+            "guest_qdisc_drops",
+            "accel",
+        ];
+        for key in keys {
+            assert_eq!(value.get(key), Some(&serde_json::Value::Null), "{key}");
+        }
+        assert_eq!(value["ok"], false);
+        assert_eq!(value["ledger_closed"], false);
+        assert!(value.get("error").is_none());
+    }
+
+    #[test]
+    fn figures_survive_the_way_through_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("demo.json");
+        let drain_lost = Some(0);
+        let all = DemoResult { ok: true, realloc_ms: Some(41.5), drain_lost, ..Default::default() };
+        all.write(&path).unwrap();
+        let mut seen = DemoResult::default();
+        seen.take_over(&path);
+        assert_eq!((seen.ok, seen.realloc_ms, seen.drain_lost), (true, Some(41.5), Some(0)));
     }
 }

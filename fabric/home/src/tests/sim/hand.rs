@@ -1,6 +1,7 @@
 //! For single steps: a house without faults but those that are made.
 
 use super::{House, STEP_US};
+use crate::Wish;
 use wireonce_wire::VnicId;
 
 impl House {
@@ -54,6 +55,29 @@ impl House {
         self.homes.insert(id, to);
         (0..self.gateways.len()).for_each(|at| self.give_tables(at));
         self.wish_all(self.vnics[&id].server);
+    }
+
+    /// All vNICs of a server are to be at one gateway and have no standbys any more; gateways that nobody
+    /// needs are forgotten, now or later.
+    pub(in crate::tests) fn move_all_without_standbys(&mut self, server: usize, to: usize) {
+        let mine: Vec<VnicId> = self.of(server).collect();
+        for id in mine {
+            self.homes.insert(id, to);
+            let (home, _) = self.ways(id);
+            let wish = Wish { home, standbys: Vec::new(), fail_back_us: None };
+            self.servers[server].machine.server.wish(id, wish);
+        }
+        (0..self.gateways.len()).for_each(|at| self.give_tables(at));
+        self.forget(server);
+    }
+
+    /// As a daemon does it; returns which ones are left.
+    pub(in crate::tests) fn forget(&mut self, server: usize) -> Vec<usize> {
+        let server = &mut self.servers[server].machine.server;
+        let needed = server.needed();
+        let all: Vec<usize> = server.gateways().collect();
+        all.iter().filter(|at| !needed.contains(at)).for_each(|at| server.forget_gateway(*at));
+        server.gateways().collect()
     }
 
     /// A gateway as a whole does nothing for a while.
