@@ -11,7 +11,7 @@ use super::flow::{Arrivals, Flow, Load};
 use super::{OUTSIDE_INTERFACE, Story, gateway_of, wait_home};
 use crate::result::DemoResult;
 
-pub(super) const PORT: u16 = 5311;
+const PORT: u16 = 5311;
 /// How long datagrams are sent, and for how long before the kill.
 const SEND_S: u32 = 4;
 const BEFORE: Duration = Duration::from_millis(1_500);
@@ -22,11 +22,11 @@ impl Story<'_> {
     pub(super) fn fault(&mut self, seen: &mut DemoResult) -> Result<()> {
         let Self { vm_a, cluster, ports, report, .. } = self;
         let gateway = Self::step(report, "kill -9 of vm-a's gateway", LOOK_AT, || {
-            let home = wait_home(cluster, 0, "vm-a", |_| true)?;
-            let gateway = gateway_of(&home)?;
             let capture = watch(cluster, PORT)?;
             let flow = Flow::start(cluster, vm_a, PORT, Load::Numbered(SEND_S))?;
             sleep(BEFORE);
+            let home = wait_home(cluster, 0, "vm-a", |_| true)?;
+            let gateway = gateway_of(&home)?;
             let killed_us = now_us();
             cluster.kill_daemon(gateway)?;
             let other = wait_home(cluster, 0, "vm-a", |now| now != home)?;

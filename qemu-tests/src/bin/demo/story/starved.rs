@@ -16,7 +16,7 @@ use wireonce_qemu_tests::rates::{Bins, Tolerance};
 use wireonce_qemu_tests::{Error, Result};
 
 use super::flow::{Flow, Load};
-use super::{OUTSIDE_INTERFACE, POOL, Story, asked, typed};
+use super::{OUTSIDE_INTERFACE, POOL, Story, asked, home_of, typed, wait_home};
 use crate::result::DemoResult;
 
 /// Shaping, not this machine, must be what holds the VMs back.
@@ -59,6 +59,7 @@ impl Story<'_> {
         let (report, svg) = (self.report, self.chart_path());
         Self::step(report, "both teams say what is whose", LOOK_AT, || {
             divide(&self.cluster)?;
+            go_home(&self.cluster)?;
             let shown =
                 format!("2 uplinks of {UPLINK}, budget {BUDGET}; server-a {OF_A}, server-b {OF_B}");
             Ok(((), shown))
@@ -146,6 +147,17 @@ fn divide(cluster: &Cluster) -> Result<()> {
         let [reservation, limit] = &keys;
         let words = ["grant", "set", &name, reservation, limit, "--as", "virtualisation"];
         cluster.verb(&words)?;
+    }
+    Ok(())
+}
+
+/// A stall of this machine may have sent a vNIC to its standby; SIGHUP brings it back.
+fn go_home(cluster: &Cluster) -> Result<()> {
+    for (server, (vnic, home)) in [("vm-a", "uplink-1"), ("vm-b", "uplink-2")].iter().enumerate() {
+        if home_of(&cluster.status(server)?, vnic).as_deref() != Some(home) {
+            cluster.reload(server)?;
+            wait_home(cluster, server, vnic, |now| now == *home)?;
+        }
     }
     Ok(())
 }
