@@ -6,6 +6,7 @@ use std::time::Duration;
 use wireonce_qemu_tests::Result;
 
 use crate::bench::Bench;
+use crate::stats::percentile;
 
 /// Somebody who is measured: ours or a peer. It is set up before the first round and costs no
 /// processor time between its rounds.
@@ -28,14 +29,17 @@ pub struct Times {
 }
 
 /// What one round gave.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sample {
-    /// One value for each figure of the case, in its unit.
+    /// One value for each figure of the case, in its unit. Those of figures [of events](Figure::of) are
+    /// not looked at.
     pub values: Vec<f64>,
     /// CPU time of the device side for each frame, in microseconds.
     pub cpu_us_per_frame: Option<f64>,
     /// What stands beside the figures.
     pub facts: Vec<Fact>,
+    /// What was seen several times within the round: a list for each kind of thing.
+    pub events: Vec<Vec<f64>>,
 }
 
 /// A number that stands beside the figures: its median gets into the note.
@@ -64,13 +68,40 @@ pub struct Figure {
     pub name: String,
     /// The unit of its values.
     pub unit: String,
+    /// It is taken from the events of all rounds together; else it is the median of the rounds'
+    /// values.
+    pub of: Option<OfEvents>,
+}
+
+/// A percentile of events that each round has several of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OfEvents {
+    /// Which list of [`Sample::events`].
+    pub list: usize,
+    /// 0.5 is the median, 1 the greatest.
+    pub share: f64,
 }
 
 impl Figure {
     /// A figure with its unit.
     #[must_use]
     pub fn new(name: &str, unit: &str) -> Self {
-        Self { name: name.to_owned(), unit: unit.to_owned() }
+        Self { name: name.to_owned(), unit: unit.to_owned(), of: None }
+    }
+
+    /// A figure of list `list` of the events: the value below which `share` of them lie.
+    #[must_use]
+    pub fn of(name: &str, unit: &str, list: usize, share: f64) -> Self {
+        Self { of: Some(OfEvents { list, share }), ..Self::new(name, unit) }
+    }
+
+    /// What it is in one round; `index` is its own in the case.
+    #[must_use]
+    pub fn value(&self, index: usize, sample: &Sample) -> Option<f64> {
+        match self.of {
+            None => sample.values.get(index).copied(),
+            Some(of) => percentile(sample.events.get(of.list)?, of.share),
+        }
     }
 }
 
@@ -161,6 +192,12 @@ impl Rival {
         let side = side.map_err(|error| format!("cannot run here: {error}"));
         let goals = goals.iter().copied().map(Some).collect();
         Self { name: name.to_owned(), side, goals }
+    }
+
+    /// Nobody else does this: there are goals only, one for each figure that has one.
+    #[must_use]
+    pub fn none(why: &str, goals: Vec<Option<Goal>>) -> Self {
+        Self { name: "none".to_owned(), side: Err(why.to_owned()), goals }
     }
 
     /// A peer that is known not to run here.

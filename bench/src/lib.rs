@@ -29,6 +29,8 @@
 //! | [`tapend`] | a vNIC that the kernel's own TCP drives |
 //! | [`tap_bed`] | our path between such ends |
 //! | [`tcp`] | TCP between two namespaces, with what it cost |
+//! | [`home_bed`] | a server and two gateways, for homes that are lost or move |
+//! | [`numbered`] | numbered datagrams: gaps, losses, doubles |
 //! | [`round_trip`] | request and response |
 //! | [`impair`] | loss and reordering between hosts |
 //! | [`inside`] | threads of this process inside a namespace |
@@ -44,10 +46,12 @@ pub mod case;
 pub mod cpu;
 pub mod driver;
 pub mod frames;
+pub mod home_bed;
 pub mod impair;
 pub mod inside;
 pub mod load;
 pub mod machine;
+pub mod numbered;
 pub mod peer;
 pub mod plot;
 pub mod result;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use wireonce_qemu_tests::Result;
 
-use crate::case::{Case, Contender, Fact, Figure, Rival, Sample, Times};
+use crate::case::{Case, Contender, Fact, Figure, OfEvents, Rival, Sample, Times};
 use crate::cpu::Strangers;
 use crate::machine::{Cores, Distance, probe_distance, wait_idle};
 use crate::result::{CaseResult, Pair};
-use crate::stats::{Summary, median};
+use crate::stats::{Summary, median, percentile};
 
 /// How rounds are run.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ pub fn run(case: Case, rules: &Rules, mut tell: impl FnMut(&str)) -> Result<Vec<
         let column = absent.is_none().then_some(present);
         present += usize::from(absent.is_none());
         for (index, figure) in figures.iter().enumerate() {
-            let mut result = rounds.result(index, column);
+            let mut result = rounds.result(figure, index, column);
             let goal = goals.get(index).copied().flatten();
             result.name = format!("{name} {}", figure.name).trim_end().to_owned();
             result.peer_name.clone_from(&rival);
@@ -165,8 +165,10 @@ fn round_in_words(
     again: bool,
 ) -> String {
     let values = |sample: &Sample| {
-        let value = |(value, figure): (&f64, &Figure)| format!("{value:.3} {}", figure.unit);
-        sample.values.iter().zip(figures).map(value).collect::<Vec<_>>().join(", ")
+        let value = |(index, figure): (usize, &Figure)| {
+            Some(format!("{:.3} {}", figure.value(index, sample)?, figure.unit))
+        };
+        figures.iter().enumerate().filter_map(value).collect::<Vec<_>>().join(", ")
     };
     let all: Vec<String> = samples.iter().map(values).collect();
     let ns = |distance: Option<Distance>| {
@@ -183,12 +185,22 @@ fn round_in_words(
 
 impl Rounds {
     /// Figure `index` of ours and of the rival in `column`; without names, units and goals.
-    fn result(&self, index: usize, column: Option<usize>) -> CaseResult {
-        let ours = self.values(0, index);
-        let peer = column.map(|column| self.values(column, index)).unwrap_or_default();
+    fn result(&self, figure: &Figure, index: usize, column: Option<usize>) -> CaseResult {
+        let values = |column| -> Vec<f64> {
+            self.column(column).filter_map(|sample| figure.value(index, sample)).collect()
+        };
+        let ours = values(0);
+        let peer = column.map(values).unwrap_or_default();
         let ratios: Vec<f64> =
             ours.iter().zip(&peer).filter(|(_, peer)| **peer > 0.0).map(|(o, p)| o / p).collect();
-        let summary = Pair { ours: Summary::of(&ours), peer: Summary::of(&peer) };
+        let summary = |column, values: &[f64]| match figure.of {
+            None => Summary::of(values),
+            Some(of) => self.over_all(column, of),
+        };
+        let summary = Pair {
+            ours: summary(0, &ours),
+            peer: column.and_then(|column| summary(column, &peer)),
+        };
         let spread = |summary: Option<Summary>| summary.map(|summary| [summary.min, summary.max]);
         let trips: Vec<f64> = self.distances.iter().map(|d| d.round_trip_ns).collect();
         CaseResult {
@@ -217,8 +229,11 @@ impl Rounds {
         self.samples.iter().filter_map(move |round| round.get(column))
     }
 
-    fn values(&self, column: usize, index: usize) -> Vec<f64> {
-        self.column(column).filter_map(|sample| sample.values.get(index).copied()).collect()
+    /// Of all rounds' events together: the percentile in the median's place, and the spread.
+    fn over_all(&self, column: usize, of: OfEvents) -> Option<Summary> {
+        let lists = self.column(column).filter_map(|sample| sample.events.get(of.list));
+        let all: Vec<f64> = lists.flatten().copied().collect();
+        Some(Summary { median: percentile(&all, of.share)?, ..Summary::of(&all)? })
     }
 
     fn cpu(&self, column: usize) -> Option<f64> {
@@ -266,7 +281,12 @@ mod tests {
         fn round(&mut self, _times: Times) -> Result<Sample> {
             let value = self.0.remove(0);
             let facts = vec![Fact::new("seen", value * 2.0, "x")];
-            Ok(Sample { values: vec![value], cpu_us_per_frame: Some(1.0 / value), facts })
+            Ok(Sample {
+                values: vec![value],
+                cpu_us_per_frame: Some(1.0 / value),
+                facts,
+                events: Vec::new(),
+            })
         }
     }
 
@@ -303,6 +323,26 @@ mod tests {
         assert!(results[0].note.as_ref().unwrap().contains("no such program"));
         assert_eq!((results[1].peer, results[1].met), (Some(6.0), Some(false)));
         assert_eq!(results[1].cpu_us_per_frame.peer, Some(1.0 / 6.0));
+    }
+
+    #[test]
+    fn a_figure_of_events_is_over_those_of_all_rounds() {
+        /// The first round has most of the events, and the smaller ones.
+        #[derive(Debug)]
+        struct Events(Vec<Vec<f64>>);
+        impl Contender for Events {
+            fn round(&mut self, _times: Times) -> Result<Sample> {
+                Ok(Sample { events: vec![self.0.remove(0)], ..Sample::default() })
+            }
+        }
+        let ours = Events(vec![vec![1.0, 2.0, 3.0], vec![40.0]]);
+        let figures = vec![Figure::of("p50", "ms", 0, 0.5), Figure::of("longest", "ms", 0, 1.0)];
+        let goals = vec![None, Some(Goal::AtMost(35.0))];
+        let case = Case::new("c", "", ours).figures(figures).against(Rival::none("nobody", goals));
+        let results = run(case, &rules(2), |_| {}).unwrap();
+        assert_eq!((results[0].ours, results[0].met), (Some(2.0), None));
+        assert_eq!((results[1].ours, results[1].met), (Some(40.0), Some(false)));
+        assert_eq!((results[0].spread.ours, results[0].rounds), (Some([1.0, 40.0]), 2));
     }
 
     #[test]

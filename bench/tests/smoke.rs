@@ -100,3 +100,13 @@ fn lossy() {
 fn shares() {
     run("shares").unwrap();
 }
+
+#[test]
+fn failover() {
+    run("failover").unwrap();
+}
+
+#[test]
+fn moves() {
+    run("move").unwrap();
+}

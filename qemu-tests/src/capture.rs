@@ -14,6 +14,8 @@ use crate::process::{Process, wait_until};
 const LIMIT: Duration = Duration::from_secs(20);
 /// A file that has not grown for so long has everything: tcpdump looks at least each second.
 const QUIET: Duration = Duration::from_millis(1_100);
+/// The same for one that writes each frame as it comes.
+const PROMPT_QUIET: Duration = Duration::from_millis(100);
 /// Bytes of each frame that are kept: all headers, and a number behind them.
 const SNAP_LEN: usize = 64;
 /// Kernel memory for frames that tcpdump has not read yet, in KiB.
@@ -55,6 +57,7 @@ pub fn now_us() -> u64 {
 pub struct Capture {
     tcpdump: Process,
     path: PathBuf,
+    quiet: Duration,
 }
 
 impl Capture {
@@ -64,19 +67,41 @@ impl Capture {
     /// # Errors
     /// tcpdump is missing, or does not listen in time.
     pub fn start(dir: &Path, netns: &Netns, interface: &str, filter: &str) -> Result<Self> {
+        Self::begin(dir, netns, interface, filter, false)
+    }
+
+    /// As [`Self::start`], but each frame is written as it comes: dearer, and sooner over. For some
+    /// thousand frames a second.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn prompt(dir: &Path, netns: &Netns, interface: &str, filter: &str) -> Result<Self> {
+        Self::begin(dir, netns, interface, filter, true)
+    }
+
+    fn begin(
+        dir: &Path,
+        netns: &Netns,
+        interface: &str,
+        filter: &str,
+        prompt: bool,
+    ) -> Result<Self> {
         // Logs are appended to, and what an earlier one says is of no use here.
         let name = format!("capture-{}", now_us());
         let path = dir.join(format!("{name}.pcap"));
         let mut command = netns.command("tcpdump");
         // It would give up the right to write there.
         command.args(["-i", interface, "-Z", "root", "-Q", "in", "-s", &SNAP_LEN.to_string()]);
+        if prompt {
+            command.args(["--immediate-mode", "-U"]);
+        }
         command.args(["-B", &BUFFER_KIB.to_string(), "-w"]).arg(&path).arg(filter);
         let mut tcpdump = Process::start(&name, dir, &mut command)?;
         wait_until("tcpdump to listen", LIMIT, || {
             tcpdump.must_be_alive()?;
             Ok(tcpdump.log().contains("listening on").then_some(()))
         })?;
-        Ok(Self { tcpdump, path })
+        Ok(Self { tcpdump, path, quiet: if prompt { PROMPT_QUIET } else { QUIET } })
     }
 
     /// Ends it, and says what came, in order. Nothing must come any more: tcpdump leaves behind
@@ -100,7 +125,7 @@ impl Capture {
     fn drain(&self) -> Result<()> {
         let mut len = None;
         wait_until("the capture to end", LIMIT, || {
-            sleep(QUIET);
+            sleep(self.quiet);
             let now = fs::metadata(&self.path).map(|file| file.len()).ok();
             Ok((now.is_some() && std::mem::replace(&mut len, now) == now).then_some(()))
         })

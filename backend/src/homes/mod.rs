@@ -18,7 +18,7 @@ pub(crate) use cell::HomeCell;
 use crate::shares::Shares;
 use rustc_hash::FxHashMap;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -204,6 +204,7 @@ impl Homes {
 
     /// Does what the machine says.
     fn drain(&self, book: &mut Book) {
+        let mut moved = Moved::new();
         while let Some(output) = book.server.poll_output() {
             match output {
                 ServerOutput::Send(peer, claims) => {
@@ -216,17 +217,33 @@ impl Homes {
                         cell.set(PeerId(way.peer), way.uplink);
                     }
                     book.shares.rehome(id, way.uplink, micros(self.shared.clock));
-                    let uplink = book.uplinks.get(&way.uplink).map_or("", String::as_str);
-                    let vnic = book.names.get(&id).map_or("", String::as_str);
-                    let why = why.name();
-                    info!(vnic, uplink, why, "vNIC uses another uplink");
+                    moved.entry((way.uplink, why.name())).or_insert((id, 0)).1 += 1;
                 }
             }
         }
+        book.log(&moved);
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// By uplink and reason: the first vNIC, and how many they are.
+type Moved = BTreeMap<(UplinkId, &'static str), (VnicId, u64)>;
+
+impl Book {
+    /// One line for all that go the same way at the same time: a line for each would cost more than the
+    /// swap, and who comes last would wait for it.
+    fn log(&self, moved: &Moved) {
+        for ((uplink, why), (first, vnics)) in moved {
+            let uplink = self.uplinks.get(uplink).map_or("", String::as_str);
+            let vnic = self.names.get(first).map_or("", String::as_str);
+            match vnics {
+                1 => info!(vnic, uplink, why, "vNIC uses another uplink"),
+                _ => info!(vnics, first = vnic, uplink, why, "vNICs use another uplink"),
+            }
+        }
     }
 }
 

@@ -49,6 +49,7 @@ impl Contender for DpdkVhost {
             values: vec![pps / 1e6],
             cpu_us_per_frame: seen.cpu_us_per_frame(pps),
             facts: Vec::new(),
+            events: Vec::new(),
         })
     }
 }

@@ -148,6 +148,7 @@ impl Contender for Bulk {
             values: vec![seen.bps / 1e9],
             cpu_us_per_frame: seen.per_unit(costs.sum_us() + seen.iperf_us),
             facts,
+            events: Vec::new(),
         })
     }
 }
@@ -194,6 +195,7 @@ impl Contender for Peer {
             values: vec![seen.bps / 1e9],
             cpu_us_per_frame: seen.per_unit(softirq_us + seen.iperf_us),
             facts: vec![Fact::new("sent again", seen.retransmits, "segments")],
+            events: Vec::new(),
         })
     }
 }

@@ -157,6 +157,7 @@ impl Contender for Ours {
                 Fact::new("received", setup.value(got), setup.unit()),
                 Fact::new("receiver's CPU", share, "%"),
             ],
+            events: Vec::new(),
         })
     }
 }
@@ -206,6 +207,7 @@ impl Behind {
                 Fact::new("on the wire", setup.gbps(sent), "Gb/s"),
                 Fact::new("received", setup.value(got), setup.unit()),
             ],
+            events: Vec::new(),
         })
     }
 }

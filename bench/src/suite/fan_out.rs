@@ -122,6 +122,7 @@ impl Contender for Ours {
             values: vec![sent / 1e6],
             cpu_us_per_frame: seen.cpu_us_per_frame(sent),
             facts: vec![Fact::new("lost on the way", lost / sent.max(1.0) * 100.0, "%")],
+            events: Vec::new(),
         })
     }
 }
@@ -181,6 +182,7 @@ impl Contender for Peer {
             values: vec![sent / 1e6],
             cpu_us_per_frame: seen.cpu_us_per_frame(sent),
             facts: vec![Fact::new("received", got / 1e6, "Mpps")],
+            events: Vec::new(),
         })
     }
 }

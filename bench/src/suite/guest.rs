@@ -259,7 +259,7 @@ impl Contender for Ours {
         facts.extend(signals("in", &between, &after));
         let units = out_bps / 8.0 * self.guests.plan.seconds(times) as f64 / UNIT_BYTES;
         let cpu_us_per_frame = (units > 0.0).then(|| out_us / units);
-        Ok(Sample { values, cpu_us_per_frame, facts })
+        Ok(Sample { values, cpu_us_per_frame, facts, events: Vec::new() })
     }
 }
 
@@ -304,6 +304,6 @@ impl Contender for Peer {
         let in_bps = self.guests.tcp(Way::In, outside, times)?;
         let mut values = vec![out_bps / 1e9, in_bps / 1e9];
         values.extend(self.guests.rest(outside, times)?);
-        Ok(Sample { values, cpu_us_per_frame: None, facts: Vec::new() })
+        Ok(Sample { values, cpu_us_per_frame: None, facts: Vec::new(), events: Vec::new() })
     }
 }

@@ -92,6 +92,7 @@ fn look(pid: u32, count: u8, times: Times) -> Result<Sample> {
         values: vec![share * 100.0, memory / f64::from(count)],
         cpu_us_per_frame: None,
         facts: vec![Fact::new("in all", memory, "MiB")],
+        events: Vec::new(),
     })
 }
 

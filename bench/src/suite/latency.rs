@@ -158,7 +158,12 @@ impl<P: Path> Talk<P> {
             Fact::new("answers", seen.us.len() as f64, ""),
             Fact::new("lost", f64::from(seen.lost), ""),
         ];
-        Ok(Sample { values: seen.quantiles()?.to_vec(), cpu_us_per_frame: None, facts })
+        Ok(Sample {
+            values: seen.quantiles()?.to_vec(),
+            cpu_us_per_frame: None,
+            facts,
+            events: Vec::new(),
+        })
     }
 
     /// Asks while the neighbour sends.

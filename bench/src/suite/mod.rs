@@ -16,12 +16,14 @@ use crate::round;
 
 pub mod bulk;
 pub mod encap;
+pub mod failover;
 mod fan_out;
 pub mod guest;
 pub mod idle;
 pub mod latency;
 pub(crate) mod ledger;
 pub mod lossy;
+pub mod moves;
 pub mod queue;
 pub mod scaling;
 pub mod sealed;
@@ -60,6 +62,8 @@ pub const SUITES: &[Suite] = &[
     scaling::SUITE,
     sim::SUITE,
     shares::SUITE,
+    failover::SUITE,
+    moves::SUITE,
     bulk::SUITE,
     guest::SUITE,
     latency::SUITE,

@@ -93,6 +93,7 @@ impl Contender for Ours {
             values: vec![pps / 1e6],
             cpu_us_per_frame: seen.cpu_us_per_frame(pps),
             facts: vec![Fact::new("dropped for the expected reason", dropped * 100.0, "%")],
+            events: Vec::new(),
         })
     }
 }

@@ -101,6 +101,7 @@ impl Contender for Ours {
             values: vec![pps / 1e6],
             cpu_us_per_frame: (frames > 0.0).then(|| cpu_us / frames),
             facts: Vec::new(),
+            events: Vec::new(),
         })
     }
 }

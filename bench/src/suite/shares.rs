@@ -214,6 +214,7 @@ impl Bed {
             values: vec![whole / UPLINK_BPS * 100.0, second, short],
             cpu_us_per_frame: (frames > 0).then(|| cpu_us / frames as f64),
             facts: vec![Fact::new("dropped at the gateway", self.dropped()?, "frames")],
+            events: Vec::new(),
         })
     }
 
@@ -248,6 +249,7 @@ impl Bed {
             values: vec![median, longest],
             cpu_us_per_frame: None,
             facts: vec![Fact::new("dropped at the gateway", lost, "frames")],
+            events: Vec::new(),
         })
     }
 

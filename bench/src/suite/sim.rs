@@ -108,6 +108,7 @@ impl Contender for Simulation {
                 Fact::new("moves planned", plan.moves.len() as f64, ""),
                 Fact::new("they add", more as f64 / 1e9, "Gbit/s"),
             ],
+            events: Vec::new(),
         })
     }
 }

@@ -296,6 +296,7 @@ impl Contender for Ours {
             values: vec![setup.value(got)],
             cpu_us_per_frame: seen.cpu_us_per_frame(got),
             facts: vec![Fact::new("offered", setup.value(offered), setup.unit())],
+            events: Vec::new(),
         })
     }
 }
@@ -372,6 +373,7 @@ impl Contender for Peer {
             values: vec![setup.value(got)],
             cpu_us_per_frame: seen.cpu_us_per_frame(got),
             facts: vec![Fact::new("offered", setup.value(offered), setup.unit())],
+            events: Vec::new(),
         })
     }
 }

@@ -181,6 +181,7 @@ impl Seen {
                 Fact::new("bulk offered", self.bulk_sent as f64 / self.seconds / 1e6, "Mpps"),
                 Fact::new("requests answered", answered * 100.0, "%"),
             ],
+            events: Vec::new(),
         })
     }
 }

@@ -151,6 +151,7 @@ impl Guests {
                 Fact::new("taken from guests", offered / 1e6, "Mpps"),
                 Fact::new("not delivered", lost, "%"),
             ],
+            events: Vec::new(),
         })
     }
 }

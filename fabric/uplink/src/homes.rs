@@ -169,6 +169,7 @@ impl Homes {
                 agent.send(PeerId(peer), channel, bytes);
             }
         };
+        let mut attached: BTreeMap<UplinkId, (VnicId, u64)> = BTreeMap::new();
         while let Some(output) = book.gateway.poll_output() {
             match output {
                 GatewayOutput::Show(vnic, uplink, word) => {
@@ -186,11 +187,18 @@ impl Homes {
                     send(peer, UPLINK_STATE_CHANNEL, states.emit());
                 }
                 GatewayOutput::Announce(vnic, uplink) => {
-                    info!(%vnic, uplink = uplink.0, "vNIC is attached");
+                    attached.entry(uplink).or_insert((vnic, 0)).1 += 1;
                     if let Some(announcer) = self.shared.announcer.get() {
                         announcer.post(Command::Announce(uplink, vnic));
                     }
                 }
+            }
+        }
+        // One line for all that come together: theirs would cost more than what is done for them.
+        for (uplink, (first, vnics)) in attached {
+            match vnics {
+                1 => info!(vnic = %first, uplink = uplink.0, "vNIC is attached"),
+                _ => info!(vnics, %first, uplink = uplink.0, "vNICs are attached"),
             }
         }
     }

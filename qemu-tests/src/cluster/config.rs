@@ -47,7 +47,10 @@ fn add_objects(cluster: &Cluster, host: Option<&Host>, file: &mut Table) -> Resu
     let gateways = cluster.hosts.iter().filter(|other| other.role == Role::Gateway);
     let uplinks = (1..).zip(gateways).map(|(id, gateway)| uplink(cluster, host, id, gateway));
     file.insert("uplink".to_owned(), Value::Array(uplinks.collect()));
-    let vnics = (1..).zip(&cluster.plan.vms).map(|(id, vm)| vnic(cluster, id, vm));
+    let idle = cluster.plan.idle_vnics;
+    let vms = (usize::from(idle) + 1..).zip(&cluster.plan.vms);
+    let vnics = (1..=idle).map(|id| idle_vnic(cluster, id));
+    let vnics = vnics.chain(vms.map(|(id, vm)| vnic(cluster, id, vm)));
     file.insert("vnic".to_owned(), Value::Array(vnics.collect::<Result<_>>()?));
     let limited = cluster.plan.vms.iter().filter_map(policy);
     file.insert("policy".to_owned(), Value::Array(limited.collect()));
@@ -152,15 +155,39 @@ fn vnic(cluster: &Cluster, id: usize, vm: &super::VmPlan) -> Result<Value> {
         ("socket_mode", mode.into()),
         ("queue_pairs", i64::from(vm.queue_pairs).into()),
     ];
-    if cluster.plan.gateways > 0 {
-        entries.push(("home", uplink_name(vm.home + 1).into()));
-        let standbys = vm.standbys.iter().map(|gateway| uplink_name(gateway + 1).into());
-        entries.push(("standbys", Value::Array(standbys.collect())));
-    }
+    entries.extend(homes(cluster, vm));
     if policy(vm).is_some() {
         entries.push(("policy", vm.name.as_str().into()));
     }
     Ok(table(entries))
+}
+
+/// A vNIC whose VM does not run.
+fn idle_vnic(cluster: &Cluster, id: u16) -> Result<Value> {
+    let host = cluster.host(0)?;
+    let name = format!("idle-{id}");
+    let [high, low] = id.to_be_bytes();
+    let mut entries = vec![
+        ("id", i64::from(id).into()),
+        ("name", name.as_str().into()),
+        ("host", host.name.as_str().into()),
+        ("network", NETWORK.into()),
+        ("mac", format!("52:54:00:78:{high:02x}:{low:02x}").into()),
+        ("addresses", Value::Array(vec![format!("10.78.{high}.{low}").into()])),
+        ("socket", path(&cluster.vnic_socket(&name))),
+        ("socket_mode", "listen".into()),
+    ];
+    entries.extend(cluster.plan.vms.first().into_iter().flat_map(|vm| homes(cluster, vm)));
+    Ok(table(entries))
+}
+
+/// A VM's home and standbys, if there are gateways.
+fn homes(cluster: &Cluster, vm: &super::VmPlan) -> Vec<(&'static str, Value)> {
+    if cluster.plan.gateways == 0 {
+        return Vec::new();
+    }
+    let standbys = vm.standbys.iter().map(|gateway| uplink_name(gateway + 1).into());
+    vec![("home", uplink_name(vm.home + 1).into()), ("standbys", Value::Array(standbys.collect()))]
 }
 
 /// The policy of a VM that has limits; it has the VM's name.

@@ -86,6 +86,9 @@ pub struct Plan {
     pub gateways: usize,
     /// The VMs.
     pub vms: Vec<VmPlan>,
+    /// vNICs of the first server besides those of VMs, without a VM: their home and standbys are the first
+    /// VM's, and their ids come before it.
+    pub idle_vnics: u16,
     /// The fabric's MTU, in bytes.
     pub fabric_mtu: u32,
     /// The hosts talk over IPv6, or over IPv4.
@@ -133,6 +136,7 @@ impl Plan {
             servers,
             gateways: 1,
             vms: Vec::new(),
+            idle_vnics: 0,
             fabric_mtu: 1500,
             fabric_ipv6: false,
             fabric_offloads: Offloads::default(),

@@ -9,15 +9,16 @@ use wireonce_wire::VnicId;
 
 impl Server {
     pub(super) fn look_if_needed(&mut self, now_us: u64) {
-        if !std::mem::take(&mut self.dirty) {
-            return;
+        let touched = std::mem::take(&mut self.touched);
+        if std::mem::take(&mut self.dirty) {
+            self.looked_us = now_us;
+            let ids: Vec<VnicId> = self.vnics.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.look(now_us, id));
+            self.say(now_us);
+        } else if !touched.is_empty() {
+            touched.iter().for_each(|id| self.look(now_us, *id));
+            self.say_of(now_us, &touched);
         }
-        self.looked_us = now_us;
-        let ids: Vec<VnicId> = self.vnics.keys().copied().collect();
-        for id in ids {
-            self.look(now_us, id);
-        }
-        self.say(now_us);
     }
 
     fn look(&mut self, now_us: u64, id: VnicId) {

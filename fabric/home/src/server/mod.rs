@@ -169,8 +169,13 @@ pub struct Server {
     looked_us: u64,
     /// Something has happened since the last look at all vNICs.
     dirty: bool,
+    /// What has happened since concerns these only: a look at all for each message would take longer than
+    /// the messages of a failover are apart.
+    touched: Vec<VnicId>,
     /// Some claim is not answered.
     unanswered: bool,
+    /// So many vNICs had one when all were looked at last.
+    waiting: u64,
     stalls: u64,
 }
 
@@ -190,7 +195,9 @@ impl Server {
             expected_us: now_us,
             looked_us: now_us,
             dirty: true,
+            touched: Vec::new(),
             unanswered: false,
+            waiting: 0,
             stalls: 0,
         }
     }
@@ -391,7 +398,7 @@ impl Server {
             Verdict::Later => return,
             Verdict::Unknown => {
                 vnic.unknown.insert(way, now_us.saturating_add(UNKNOWN_US));
-                self.dirty = true;
+                self.touched.push(id);
             }
             Verdict::Stale => self.epochs.raise(epoch),
             Verdict::Taken => {}
@@ -422,7 +429,7 @@ impl Server {
                 self.renumber_at(id);
             }
         }
-        self.dirty = true;
+        self.touched.push(id);
     }
 
     fn renumber_going(&mut self, id: VnicId) {
@@ -456,7 +463,6 @@ impl Server {
         (vnic.moved_us, vnic.why) = (now_us, going.why);
         vnic.go_home &= going.way != vnic.wish.home;
         self.outputs.push_back(ServerOutput::Use(id, going.way, going.why));
-        self.dirty = true;
         self.unanswered = true;
     }
 }

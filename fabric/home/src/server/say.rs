@@ -1,11 +1,14 @@
 //! What is to be said to the gateways, until they have answered it.
 
-use super::{Server, ServerOutput, Way, Why};
+use super::{Server, ServerOutput, Vnic, Way, Why, view::GatewayView};
 use crate::{CLAIMS_MAX, Claims, Phase, message::Claim};
 use std::collections::BTreeMap;
+use wireonce_wire::VnicId;
 
 /// Messages to one gateway at one time; what is left is said at the next hello.
 const MESSAGES_MAX: usize = 32;
+/// Claims that may be said again in one hello interval, as a rule.
+const AGAIN_MAX: u64 = 256;
 
 /// Where a vNIC is.
 #[derive(Debug)]
@@ -112,46 +115,45 @@ impl Leaving {
 impl Server {
     /// Says what is due to be said, for the first time or again.
     pub(super) fn say(&mut self, now_us: u64) {
-        let again_us = self.timing.hello_us;
-        let due = |said_us: Option<u64>| said_us.is_none_or(|us| now_us >= us + again_us);
-        let mut by_peer: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
+        let again_us = self.again_us();
+        let mut by_peer = ByPeer::new();
         if self.unanswered {
-            let mut unanswered = false;
+            self.waiting = 0;
             for (id, vnic) in &mut self.vnics {
-                let leased = vnic.is_leased();
-                let claimed = vnic.at.as_ref().is_none_or(|at| at.confirmed || at.void);
-                unanswered |= vnic.going.is_some() || !vnic.leaving.is_empty() || !claimed;
-                let mut claim = |way: Way, epoch, phase, said_us: &mut Option<u64>| {
-                    let view = self.gateways.get(&way.peer);
-                    // Whoever is silent is told when he is heard.
-                    if due(*said_us) && view.is_some_and(|it| it.term.is_some() && it.heard) {
-                        *said_us = Some(now_us);
-                        let claim = Claim { vnic: *id, uplink: way.uplink, epoch, phase, leased };
-                        by_peer.entry(way.peer).or_default().push(claim);
-                    }
-                };
-                if let Some(going) = &mut vnic.going {
-                    claim(going.way, going.epoch, going.phase(), &mut going.said_us);
-                }
-                if let Some(at) = vnic.at.as_mut().filter(|at| !at.confirmed && !at.void) {
-                    claim(at.way, at.epoch, Phase::Attach, &mut at.said_us);
-                }
-                for leaving in &mut vnic.leaving {
-                    leaving.go_on(now_us);
-                    if !leaving.done {
-                        claim(leaving.way, leaving.epoch, leaving.phase, &mut leaving.said_us);
-                    }
-                }
+                let waits = claims_of(*id, vnic, &self.gateways, [now_us, again_us], &mut by_peer);
+                self.waiting += u64::from(waits);
             }
-            self.unanswered = unanswered;
+            self.unanswered = self.waiting > 0;
         }
         for (peer, view) in &mut self.gateways {
             let wants = view.known_life != Some(self.life) || view.term.is_none();
-            if wants && due(view.asked_us) {
+            if wants && is_due(view.asked_us, now_us, self.timing.hello_us) {
                 view.asked_us = Some(now_us);
                 by_peer.entry(*peer).or_default();
             }
         }
+        self.send(by_peer);
+    }
+
+    /// The same of some vNICs only.
+    pub(super) fn say_of(&mut self, now_us: u64, ids: &[VnicId]) {
+        let times = [now_us, self.again_us()];
+        let mut by_peer = ByPeer::new();
+        for id in ids {
+            if let Some(vnic) = self.vnics.get_mut(id) {
+                claims_of(*id, vnic, &self.gateways, times, &mut by_peer);
+            }
+        }
+        self.send(by_peer);
+    }
+
+    /// Time between two sendings of one claim. Where thousands wait, a gateway that is busy with them
+    /// would otherwise have all of them again before it has answered.
+    fn again_us(&self) -> u64 {
+        self.timing.hello_us.saturating_mul(1 + self.waiting / AGAIN_MAX)
+    }
+
+    fn send(&mut self, by_peer: ByPeer) {
         for (peer, claims) in by_peer {
             let term = self.gateways.get(&peer).and_then(|view| view.term).unwrap_or(0);
             let lease_us = u32::try_from(self.timing.lease_us).unwrap_or(u32::MAX);
@@ -165,4 +167,48 @@ impl Server {
             self.outputs.extend(claims.chunks(CLAIMS_MAX).take(MESSAGES_MAX).map(message));
         }
     }
+}
+
+/// Claims for each gateway; none of them: it is asked for its term.
+type ByPeer = BTreeMap<usize, Vec<Claim>>;
+
+fn is_due(said_us: Option<u64>, now_us: u64, again_us: u64) -> bool {
+    said_us.is_none_or(|us| now_us >= us.saturating_add(again_us))
+}
+
+/// Adds what is due to be said of a vNIC. True if something of it is not answered yet.
+fn claims_of(
+    id: VnicId,
+    vnic: &mut Vnic,
+    gateways: &BTreeMap<usize, GatewayView>,
+    [now_us, again_us]: [u64; 2],
+    by_peer: &mut ByPeer,
+) -> bool {
+    let leased = vnic.is_leased();
+    let claimed = vnic.at.as_ref().is_none_or(|at| at.confirmed || at.void);
+    let waits = vnic.going.is_some() || !vnic.leaving.is_empty() || !claimed;
+    let mut claim = |way: Way, epoch, phase, said_us: &mut Option<u64>| {
+        let view = gateways.get(&way.peer);
+        // Whoever is silent is told when he is heard.
+        if is_due(*said_us, now_us, again_us)
+            && view.is_some_and(|it| it.term.is_some() && it.heard)
+        {
+            *said_us = Some(now_us);
+            let claim = Claim { vnic: id, uplink: way.uplink, epoch, phase, leased };
+            by_peer.entry(way.peer).or_default().push(claim);
+        }
+    };
+    if let Some(going) = &mut vnic.going {
+        claim(going.way, going.epoch, going.phase(), &mut going.said_us);
+    }
+    if let Some(at) = vnic.at.as_mut().filter(|at| !at.confirmed && !at.void) {
+        claim(at.way, at.epoch, Phase::Attach, &mut at.said_us);
+    }
+    for leaving in &mut vnic.leaving {
+        leaving.go_on(now_us);
+        if !leaving.done {
+            claim(leaving.way, leaving.epoch, leaving.phase, &mut leaving.said_us);
+        }
+    }
+    waits
 }
