@@ -15,14 +15,15 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use wireonce_qemu_tests::capture::Capture;
-use wireonce_qemu_tests::cluster::{Cluster, Plan, VmPlan};
-use wireonce_qemu_tests::netns::Netns;
+use wireonce_qemu_tests::cluster::{Cluster, Plan, UPLINK_INTERFACE, VmPlan};
+use wireonce_qemu_tests::netns::{Netns, Offloads};
 use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::{Error, Result};
 
 use crate::bench::Bench;
 use crate::numbered::{Beat, Sender, Story};
 use crate::suite::wait_links;
+use crate::tap_bed::Drops;
 use crate::tapend::{TapEnd, make_tap};
 use crate::{inside, io_error};
 
@@ -70,6 +71,11 @@ impl HomeBed {
         // Neighbours are known, so that no question of theirs is lost instead of a datagram.
         outside.ip(&format!("link set {BRIDGE} address {BRIDGE_MAC}"))?;
         set_neighbour(outside, BRIDGE, vm.address(), &vm.mac())?;
+        // A gateway joins small frames of a flow; on a wire the NIC cuts them again, here the kernel.
+        let cut = Offloads { udp_segmentation: Some(false), ..Offloads::default() };
+        for gateway in GATEWAYS {
+            cluster.host(gateway)?.netns.set_offloads(UPLINK_INTERFACE, &cut)?;
+        }
         cluster.start()?;
         let netns = Netns::new(tag, VM)?;
         make_tap(&netns, TAP, cluster.plan().network_mtu)?;
@@ -131,6 +137,16 @@ impl HomeBed {
             Ok(links.iter().any(up).then_some(()))
         });
         self.explain(linked)
+    }
+
+    /// What the daemons dropped until now.
+    ///
+    /// # Errors
+    /// A daemon does not answer.
+    pub fn drops(&self) -> Result<Drops> {
+        let all = [SERVER].into_iter().chain(GATEWAYS);
+        let statuses: Result<Vec<_>> = all.map(|host| self.cluster.status(host)).collect();
+        statuses.map(|statuses| Drops::of(&statuses))
     }
 
     /// From now on numbers are sent both ways and what comes is written down.

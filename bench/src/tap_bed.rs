@@ -172,7 +172,9 @@ impl TapBed {
 pub struct Drops(BTreeMap<String, u64>);
 
 impl Drops {
-    fn of(statuses: &[Status]) -> Self {
+    /// Of these hosts, until now.
+    #[must_use]
+    pub fn of(statuses: &[Status]) -> Self {
         let mut drops = BTreeMap::new();
         for status in statuses {
             for (reason, amount) in status.ledger.iter().flat_map(|row| &row.drops) {

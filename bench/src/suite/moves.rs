@@ -111,6 +111,7 @@ struct Move {
 
 impl Contender for Moves {
     fn round(&mut self, _times: Times) -> Result<Sample> {
+        let before = self.bed.drops()?;
         let watch = self.bed.watch(Beat::LOAD)?;
         sleep(BETWEEN);
         let moves: Result<Vec<Move>> = (0..self.setup.moves).map(|_| self.next()).collect();
@@ -127,9 +128,7 @@ impl Contender for Moves {
             Fact::new("sent", (out.sent() + inward.sent()) as f64, "frames"),
             Fact::new("the sender's own longest pause", own, "ms"),
         ];
-        if lost > 0 {
-            facts.push(Fact::new("lost outwards", out.lost_us().len() as f64, "frames"));
-        }
+        facts.extend(self.bed.drops()?.since(&before));
         Ok(Sample {
             events: vec![
                 vec![lost as f64],

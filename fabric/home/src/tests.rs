@@ -4,6 +4,7 @@
 //! sees words and fences only. Each stalls by itself. Frames are numbered by how often their vNIC has
 //! swapped when they were sent.
 
+mod many;
 mod sim;
 mod steps;
 

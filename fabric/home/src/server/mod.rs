@@ -10,7 +10,7 @@
 //!       └── operator, or an unbroken while (policy) ──────────────────────────────────────────────────┘
 //!    nobody is heard: holds still
 //! ```
-//! What is not answered is said again each hello interval. A look at the clock that comes late begins
+//! What is not answered is said again each hello interval, less often where hundreds wait. A look at the clock that comes late begins
 //! all waiting anew: a stall of our own is not a silence of theirs.
 
 mod choose;
