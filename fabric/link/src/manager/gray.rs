@@ -212,7 +212,7 @@ impl Peer {
 
     /// What is to be told to the peer, if it is time: the share that it does not hear, and whether
     /// data arrives.
-    fn to_tell(&mut self, now_us: u64) -> Option<[u8; 2]> {
+    fn due_to_peer(&mut self, now_us: u64) -> Option<[u8; 2]> {
         let share = self.gray.judge.verdict().unwrap_or(0);
         let cut = self.current()?.session.data.cut.load(Ordering::Relaxed) > 0;
         let wrong = share > 0 || cut;
@@ -236,7 +236,7 @@ impl<R: Random> Manager<R> {
             self.outputs.push_back(Output::Trouble { peer: id, trouble });
         }
         let Some(peer) = self.peers.get_mut(id.0).filter(|peer| peer.up) else { return };
-        if let Some(bytes) = peer.to_tell(now_us) {
+        if let Some(bytes) = peer.due_to_peer(now_us) {
             self.send_message(id, CHANNEL, &bytes);
         }
     }
