@@ -249,8 +249,15 @@ impl Book {
 
 impl<L: SessionListener> SessionListener for Ears<L> {
     fn session(&self, event: SessionEvent) {
-        if let SessionEvent::Up(session) = &event {
-            self.homes.lock().server.session(session.peer.0);
+        match &event {
+            SessionEvent::Up(session) => self.homes.lock().server.session(session.peer.0),
+            SessionEvent::Trouble(peer, trouble) => {
+                let now_us = micros(self.homes.shared.clock);
+                let mut book = self.homes.lock();
+                book.server.gray(now_us, peer.0, trouble.is_gray());
+                self.homes.drain(&mut book);
+            }
+            _ => {}
         }
         self.others.session(event);
     }

@@ -28,7 +28,7 @@ use wireonce_link::{
     Agent, AgentHandle, FabricConfig, KeyError, KeyLimits, PeerAddress, PeerId, Session,
     SessionEvent, SessionEvents, StaticKey,
     agent::{AgentError, ControlSocket},
-    manager::{self, PathMtu, PeerConfig, Timing},
+    manager::{self, PathMtu, PeerConfig, Timing, Trouble},
 };
 
 /// Receive buffers of 64 KB that each worker has. The kernel fills them in turn, so all of
@@ -240,6 +240,25 @@ impl SessionEvents for Herald {
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize) {
         info!(peer = self.name(peer), datagram_len = datagram_len_max, "path MTU changed");
         self.listener.session(SessionEvent::Mtu(peer, datagram_len_max));
+    }
+
+    fn trouble(&self, peer: PeerId, trouble: Trouble) {
+        let name = self.name(peer);
+        let names: Vec<_> = trouble.names().collect();
+        if names.is_empty() {
+            info!(peer = name, "link is well again");
+        } else {
+            warn!(
+                peer = name,
+                trouble = names.join(", "),
+                lost_to_peer_percent = trouble.lossy_to_peer,
+                lost_from_peer_percent = trouble.lossy_from_peer,
+                datagram_len_lost = trouble.full_size_lost,
+                dead_paths = trouble.paths_dead,
+                "link is up and not fit"
+            );
+        }
+        self.listener.session(SessionEvent::Trouble(peer, trouble));
     }
 
     fn peer_added(&self, peer: PeerId, config: &PeerConfig) {

@@ -2,26 +2,31 @@
 
 use super::FabricHost;
 use std::collections::BTreeMap;
-use wireonce_ledger::status::{LinkState, LinkStatus};
+use wireonce_ledger::status::{LinkGrayStatus, LinkState, LinkStatus};
 use wireonce_link::{
     FabricSnapshot, LinkCounters,
-    manager::{PeerState, PeerStatus},
+    manager::{PeerState, PeerStatus, Trouble},
 };
 
 impl FabricHost {
     /// Every peer, with what all workers counted on the links to it.
     pub fn links(&self, workers: &[&FabricSnapshot]) -> Vec<LinkStatus> {
         let peers = self.agent.handle().status().peers;
-        let link = |(index, peer): (usize, &PeerStatus)| {
-            // The position is the number: those that are gone keep theirs.
-            let mut counters = LinkCounters::default();
-            for worker in workers {
-                if let Some(link) = worker.links.get(index) {
-                    counters += link.counters;
+        let link =
+            |(index, peer): (usize, &PeerStatus)| {
+                // The position is the number: those that are gone keep theirs.
+                let mut counters = LinkCounters::default();
+                let mut dead_paths = Vec::new();
+                for (at, worker) in workers.iter().enumerate() {
+                    if let Some(link) = worker.links.get(index) {
+                        counters += link.counters;
+                        dead_paths.extend(link.dead_paths.iter().map(|(to, path)| {
+                            format!("path {path} of worker {at} to worker {to}")
+                        }));
+                    }
                 }
-            }
-            status(peer, &counters)
-        };
+                status(peer, &counters, dead_paths)
+            };
         let there = peers.iter().enumerate().filter(|(_, peer)| peer.state != PeerState::Gone);
         there.map(link).collect()
     }
@@ -73,7 +78,21 @@ impl FabricHost {
     }
 }
 
-fn status(peer: &PeerStatus, counters: &LinkCounters) -> LinkStatus {
+fn gray(trouble: &Trouble, dead_paths: Vec<String>) -> Option<LinkGrayStatus> {
+    let names: Vec<String> = trouble.names().map(str::to_owned).collect();
+    (!names.is_empty()).then(|| LinkGrayStatus {
+        trouble: names,
+        leaves_homes: trouble.is_gray(),
+        lost_to_percent: trouble.lossy_to_peer,
+        lost_from_percent: trouble.lossy_from_peer,
+        one_way: trouble.one_way,
+        no_path: trouble.no_path,
+        dead_paths,
+        full_size_lost: trouble.full_size_lost.map(u32::from),
+    })
+}
+
+fn status(peer: &PeerStatus, counters: &LinkCounters, dead_paths: Vec<String>) -> LinkStatus {
     LinkStatus {
         peer: peer.name.clone(),
         address: peer.address.to_string(),
@@ -90,7 +109,9 @@ fn status(peer: &PeerStatus, counters: &LinkCounters) -> LinkStatus {
         sent_bytes: counters.sent_bytes,
         received_datagrams: counters.received_datagrams,
         received_bytes: counters.received_bytes,
-        lost: counters.lost_datagrams,
+        gray: gray(&peer.trouble, dead_paths),
+        lost: counters.lost_there,
+        missed: counters.lost_datagrams,
         reordered: counters.reordered,
         late: counters.late,
         duplicate: counters.duplicates,

@@ -132,7 +132,7 @@ pub struct VnicHomeStatus {
     /// Orders the claims of the vNIC; it only grows.
     pub epoch: u64,
     /// Why it is where it is: `start`, `home-silent`, `home-unheard`, `home-sick`, `home-gone`,
-    /// `home-draining`, `desired` or `fail-back`.
+    /// `home-gray`, `home-draining`, `desired` or `fail-back`.
     pub why: String,
     /// How long ago it came there, in microseconds; `None`: it has not.
     pub moved_ago_us: Option<u64>,
@@ -177,8 +177,12 @@ pub struct LinkStatus {
     pub received_datagrams: u64,
     /// Bytes of UDP payload received.
     pub received_bytes: u64,
+    /// What is wrong with it, though it is up; `None`: nothing.
+    pub gray: Option<LinkGrayStatus>,
     /// Datagrams that the other host says it never got.
     pub lost: u64,
+    /// Datagrams of the other host that never came.
+    pub missed: u64,
     /// Datagrams that arrived after a later one.
     pub reordered: u64,
     /// Datagrams that arrived after their hole was final.
@@ -189,6 +193,29 @@ pub struct LinkStatus {
     pub auth_failed: u64,
     /// Datagrams that the kernel dropped at our socket.
     pub socket_drops: u64,
+}
+
+/// What is wrong with a link that is up, or was: a gray failure.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkGrayStatus {
+    /// The names of all that is wrong: `one-way`, `lossy-to-peer`, `lossy-from-peer`, `no-path`, `path-dead`,
+    /// `full-size-lost`.
+    pub trouble: Vec<String>,
+    /// vNICs whose home is at the other end leave it, if a standby is better.
+    pub leaves_homes: bool,
+    /// Percent of our hellos that the other host does not hear.
+    pub lost_to_percent: Option<u8>,
+    /// Percent of its hellos that do not come here, as it says.
+    pub lost_from_percent: Option<u8>,
+    /// The other host is heard, and does not hear us.
+    pub one_way: bool,
+    /// Hellos arrive, and data does not.
+    pub no_path: bool,
+    /// Data paths on which nobody answers.
+    pub dead_paths: Vec<String>,
+    /// Bytes of UDP payload that were carried and are lost now, while shorter datagrams are not.
+    pub full_size_lost: Option<u32>,
 }
 
 /// How far a link is.

@@ -14,6 +14,7 @@
 
 use crate::manager::{
     Config, ConfigError, Counters, MESSAGE_LEN_MAX, Manager, Output, PeerConfig, PeerStatus,
+    Trouble,
 };
 use crate::random::SystemRandom;
 use crate::session::{PeerId, Session};
@@ -74,6 +75,8 @@ pub trait SessionEvents: Send {
     }
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
+    /// Something is wrong with the link to this peer, though it is up, or is not any more.
+    fn trouble(&self, _peer: PeerId, _trouble: Trouble) {}
     /// There is one more peer, before anything else is said of it.
     fn peer_added(&self, peer: PeerId, config: &PeerConfig);
     /// The peer was removed; nothing more is said of it.
@@ -539,6 +542,7 @@ impl Worker {
                 Output::Hello { peer, echoed_us } => {
                     self.events.hello(peer, self.now_us(), echoed_us);
                 }
+                Output::Trouble { peer, trouble } => self.events.trouble(peer, trouble),
                 Output::MtuChanged { peer, datagram_len_max } => {
                     self.events.mtu_changed(peer, datagram_len_max);
                 }

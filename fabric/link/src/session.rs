@@ -17,7 +17,7 @@ use crate::aead::{self, OpeningKey, SealingKey};
 use ring::hkdf;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -64,6 +64,17 @@ impl SessionSecret {
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct DerivedKey([u8; aead::KEY_LEN]);
 
+/// What workers and the agent tell each other of a session's way.
+#[derive(Debug, Default)]
+pub(crate) struct DataPaths {
+    /// Paths on which nobody answers, of all workers.
+    pub(crate) dead: AtomicU32,
+    /// Pairs of workers that have no other path.
+    pub(crate) cut: AtomicU32,
+    /// Hellos that named a newer one of ours: the control way works in both directions.
+    pub(crate) echoes: AtomicU32,
+}
+
 /// What one handshake established. Workers share it as `Arc<Session>`.
 pub struct Session {
     /// The host at the other end.
@@ -100,6 +111,8 @@ pub struct Session {
     pub(crate) used: AtomicBool,
     /// No frame went for a while: the agent wants to know at once when one does.
     pub(crate) watched: AtomicBool,
+    /// How data fares, and what the agent hears meanwhile.
+    pub(crate) data: DataPaths,
     /// Whom to tell.
     pub(crate) agent: OnceLock<AgentHandle>,
 }
@@ -246,6 +259,7 @@ pub(crate) mod tests {
             rekey_asked: AtomicBool::default(),
             used: AtomicBool::default(),
             watched: AtomicBool::default(),
+            data: DataPaths::default(),
             agent: OnceLock::new(),
         };
         (end(Sender::Initiator, 1, 2), end(Sender::Responder, 2, 1))

@@ -285,13 +285,26 @@ fn links(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     let trips = trips.map(|(link, rtt_us)| (peer(link), rtt_us as f64 / 1e6));
     let help = "Round trip of the last hello";
     page.gauges("link_round_trip", help, Some(&Unit::Seconds), trips)?;
+    let gray = status
+        .links
+        .iter()
+        .map(|link| (peer(link), flag(link.gray.as_ref().is_some_and(|gray| gray.leaves_homes))));
+    let help =
+        "1 while the link loses so much that homes at the peer are left if a standby is better";
+    page.gauges("link_gray", help, None, gray)?;
+    let troubles = status.links.iter().flat_map(|link| {
+        let names = link.gray.iter().flat_map(|gray| &gray.trouble);
+        names.map(|name| (vec![label("peer", &link.peer), label("trouble", name)], 1.0))
+    });
+    page.gauges("link_trouble", "1 for each thing that is wrong with the link", None, troubles)?;
     type Of = fn(&LinkStatus) -> u64;
-    let counted: [(&str, &str, Option<&Unit>, Of); 10] = [
+    let counted: [(&str, &str, Option<&Unit>, Of); 11] = [
         ("link_sent_datagrams", "Datagrams sent", None, |l| l.sent_datagrams),
         ("link_sent", "UDP payload sent", Some(&Unit::Bytes), |l| l.sent_bytes),
         ("link_received_datagrams", "Datagrams received", None, |l| l.received_datagrams),
         ("link_received", "UDP payload received", Some(&Unit::Bytes), |l| l.received_bytes),
         ("link_lost_datagrams", "Datagrams that the peer never got", None, |l| l.lost),
+        ("link_missed_datagrams", "Datagrams of the peer that never came", None, |l| l.missed),
         ("link_reordered_datagrams", "Datagrams behind a later one", None, |l| l.reordered),
         ("link_late_datagrams", "Datagrams behind their final hole", None, |l| l.late),
         ("link_duplicate_datagrams", "Datagrams that came twice", None, |l| l.duplicate),
@@ -365,8 +378,8 @@ mod tests {
     use wireonce_ledger::{
         Account, DropReason, Stage,
         status::{
-            MemberStatus, NextHopStatus, OutsidePairStatus, UplinkStatus, VnicHomeStatus,
-            VnicShareStatus, VnicStatus,
+            LinkGrayStatus, MemberStatus, NextHopStatus, OutsidePairStatus, UplinkStatus,
+            VnicHomeStatus, VnicShareStatus, VnicStatus,
         },
     };
 
@@ -400,6 +413,11 @@ mod tests {
                 state: LinkState::Up,
                 rtt_us: Some(250),
                 sent_bytes: 99,
+                gray: Some(LinkGrayStatus {
+                    trouble: vec!["lossy-to-peer".to_owned()],
+                    leaves_homes: true,
+                    ..LinkGrayStatus::default()
+                }),
                 ..LinkStatus::default()
             }],
             uplinks: vec![UplinkStatus {

@@ -1,6 +1,6 @@
 //! What is out of balance, and the command that cures it: `wireonce_placement::advise`, fed.
 
-use crate::{sight::Sight, view::View};
+use crate::{faults, sight::Sight, view::View};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wireonce_desired::{Direction, Grant, bandwidth};
@@ -20,7 +20,11 @@ pub struct AdviceLine {
 #[must_use]
 pub fn advice(view: &View<'_>, sight: &Sight, placed: &House) -> Vec<AdviceLine> {
     let found = advise(placed, &grant_uses(view, sight), &Limits::default());
-    found.into_iter().map(|it| AdviceLine { evidence: it.evidence, command: it.command }).collect()
+    let found = found.into_iter().map(|it| (it.evidence, it.command));
+    // No command mends a cable: who acts is the network team.
+    let faults = faults::all(view).into_iter();
+    let faults = faults.map(|fault| (format!("link {} (network)", fault.said()), None));
+    faults.chain(found).map(|(evidence, command)| AdviceLine { evidence, command }).collect()
 }
 
 /// What each server may use of each pool, and would. Demand of silent servers is not known: what
@@ -74,6 +78,7 @@ mod tests {
         number::number,
         sample::{Bed, MBIT},
     };
+    use wireonce_ledger::status::LinkGrayStatus;
 
     fn lines(bed: &Bed) -> Vec<AdviceLine> {
         let view = bed.view();
@@ -127,6 +132,24 @@ mod tests {
                 command: Some("wireonce grant set east/server-a up.limit=800Mbit".to_owned()),
             }]
         );
+    }
+
+    #[test]
+    fn a_gray_link_is_told_once_with_who_acts() {
+        let mut bed = Bed::new();
+        let gray = |to, from| LinkGrayStatus {
+            lost_to_percent: to,
+            lost_from_percent: from,
+            ..LinkGrayStatus::default()
+        };
+        bed.server_a(|it| it.sends(100 * MBIT).gray("gateway-a", &gray(None, Some(30))));
+        bed.server_b(|it| it.sends(100 * MBIT));
+        bed.gateway_a(|it| it.gray("server-a", &gray(Some(31), None)));
+        let lines = lines(&bed);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let start = "link gateway-a to server-a: 31 % of the hellos are lost;";
+        assert!(lines[0].evidence.starts_with(start), "{lines:?}");
+        assert_eq!(lines[0].command, None);
     }
 
     #[test]

@@ -26,6 +26,7 @@
 pub mod advice;
 pub mod causes;
 pub mod explain;
+mod faults;
 pub mod look;
 pub mod now;
 pub mod number;

@@ -7,8 +7,8 @@ use wireonce_ledger::{
     Amount, DropReason, Stage, Status,
     report::{Arrival, HostReport, HostReports},
     status::{
-        DownStatus, LedgerRow, LinkState, LinkStatus, ShareStatus, UplinkStatus, VnicHomeStatus,
-        VnicShareStatus, VnicState, VnicStatus,
+        DownStatus, LedgerRow, LinkGrayStatus, LinkState, LinkStatus, ShareStatus, UplinkStatus,
+        VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus,
     },
 };
 
@@ -142,6 +142,14 @@ impl Daemon {
             let peer = peer.to_owned();
             status.links.push(LinkStatus { peer, state, ..LinkStatus::default() });
         });
+        self
+    }
+
+    /// Something is wrong with the link to a peer, though it is up.
+    pub(crate) fn gray(mut self, peer: &str, gray: &LinkGrayStatus) -> Self {
+        for link in self.now.links.iter_mut().filter(|link| link.peer == peer) {
+            link.gray = Some(gray.clone());
+        }
         self
     }
 

@@ -21,6 +21,7 @@ mod lane;
 
 pub use lane::{Counts, Impairment};
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,6 +80,10 @@ pub struct Relay {
 struct Shared {
     /// By [`lane_of`].
     lanes: Mutex<[Lane; 4]>,
+    /// Ports from which nothing is passed on, by position.
+    dead: Mutex<BTreeSet<usize>>,
+    /// Ports of each front.
+    count: usize,
     stop: AtomicBool,
 }
 
@@ -115,7 +120,12 @@ impl Relay {
             }
         }
         let lanes = [0, 1, 2, 3].map(|lane| Lane::new(seed.wrapping_add(lane)));
-        let shared = Arc::new(Shared { lanes: Mutex::new(lanes), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            lanes: Mutex::new(lanes),
+            dead: Mutex::default(),
+            count,
+            stop: AtomicBool::new(false),
+        });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("impair".to_owned())
@@ -132,6 +142,20 @@ impl Relay {
     /// Treats everything like this from now on.
     pub fn set_all(&self, impairment: Impairment) {
         self.shared.lanes().iter_mut().for_each(|lane| lane.impairment = impairment);
+    }
+
+    /// From now on, nothing passes of one direction that comes to the port `offset` behind the
+    /// control port; or all does again.
+    pub fn set_dead(&self, direction: Direction, offset: u16, is_dead: bool) {
+        // Those of the first direction stand first.
+        let before = if direction == Direction::AToB { 0 } else { self.shared.count };
+        let at = before + usize::from(offset);
+        let mut dead = self.shared.dead.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_dead {
+            dead.insert(at)
+        } else {
+            dead.remove(&at)
+        };
     }
 
     /// What was done so far.
@@ -164,6 +188,9 @@ impl Shared {
             for (at, port) in ports.iter().enumerate().filter(|(at, _)| ready[*at]) {
                 for _ in 0..BATCH {
                     let Ok(len) = port.socket.recv(&mut buffer) else { break };
+                    if self.dead.lock().unwrap_or_else(PoisonError::into_inner).contains(&at) {
+                        continue;
+                    }
                     let bytes = buffer.get(..len).unwrap_or_default().to_vec();
                     let lane = &mut self.lanes()[port.lane];
                     lane.take(Datagram { port: at, bytes }, started.elapsed());

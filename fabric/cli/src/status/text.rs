@@ -234,7 +234,9 @@ fn links(now: &Status, before: Option<&Status>, clock: Option<Clock>) -> String 
         table.row([
             link.peer.clone(),
             link.address.clone(),
-            state.to_owned(),
+            link.gray
+                .as_ref()
+                .map_or(state.to_owned(), |gray| format!("{state}: {}", gray.trouble.join(", "))),
             link.epoch.to_string(),
             link.rtt_us.map_or("-".to_owned(), |rtt_us| format!("{rtt_us} us")),
             format!("{} B", link.datagram_len),

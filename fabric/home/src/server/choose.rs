@@ -3,9 +3,16 @@
 use super::{
     START_SILENCES, Server, Vnic, Way, Why,
     say::{Going, Leaving},
+    view::GatewayView,
 };
 use crate::State;
 use wireonce_wire::VnicId;
+
+/// A vNIC leaves a home for its link's sake once in this time: switches that see a MAC address move too
+/// often hold on to where it was (RFC 7432, section 15.1: five times in 180 s).
+const GRAY_PAUSE_US: u64 = 60_000_000;
+/// If its other ways are as bad, it bears with so many silences.
+const GRAY_PATIENCE: u64 = 10;
 
 impl Server {
     pub(super) fn look_if_needed(&mut self, now_us: u64) {
@@ -23,6 +30,9 @@ impl Server {
 
     fn look(&mut self, now_us: u64, id: VnicId) {
         self.give_up_lost_target(now_us, id);
+        if self.may_be_elsewhere(id) {
+            return;
+        }
         self.come_back_here(id);
         let Some(vnic) = self.vnics.get(&id) else { return };
         if vnic.going.is_some() {
@@ -48,12 +58,20 @@ impl Server {
         if self.rank(now_us, vnic, going.way).is_some() {
             return;
         }
-        let left = Leaving::new(going.way, going.epoch, now_us);
+        let left = Leaving::given_up(going, now_us);
         if let Some(vnic) = self.vnics.get_mut(&id) {
             vnic.going = None;
             vnic.leaving.retain(|it| it.way != left.way);
             vnic.leaving.push(left);
         }
+    }
+
+    /// A target that was given up may let frames in, and hears us, for all we know: nobody else may
+    /// before it has answered, has begun another term, or was silent for so long that it has.
+    fn may_be_elsewhere(&self, id: VnicId) -> bool {
+        let heard = |way: Way| self.gateways.get(&way.peer).is_some_and(|view| view.heard);
+        let leaving = self.vnics.get(&id).into_iter().flat_map(|vnic| &vnic.leaving);
+        leaving.into_iter().any(|it| it.may_be_there() && heard(it.way))
     }
 
     /// The gateway has begun another term, and hears us: say again that the vNIC is there.
@@ -78,7 +96,9 @@ impl Server {
         let fenced = at.is_void() || (!heard && at.is_leased());
         if fenced {
             let why = if heard { Why::Unheard } else { Why::Silent };
-            if let Some(way) = self.best(now_us, vnic, Some(at.way)) {
+            if let Some(way) = self.best(now_us, vnic, Some(at.way))
+                && !self.is_no_better(now_us, at.way, way)
+            {
                 self.begin(now_us, id, way, false, why);
             }
             return;
@@ -97,13 +117,18 @@ impl Server {
             .best(now_us, vnic, Some(at.way))
             .filter(|way| self.rank(now_us, vnic, *way).is_some_and(|rank| rank < here));
         if let Some(way) = better {
+            let gray = self.gateways.get(&at.way.peer).is_some_and(|view| view.gray);
             let why = match state {
-                Some(State::Draining) => Why::Draining,
                 Some(State::Sick) => Why::Sick,
                 Some(State::Gone) => Why::Gone,
+                _ if gray => Why::Gray,
+                Some(State::Draining) => Why::Draining,
                 _ => Why::Desired,
             };
-            return self.begin(now_us, id, way, true, why);
+            let rests = vnic.gray_us.is_some_and(|us| now_us.saturating_sub(us) < GRAY_PAUSE_US);
+            if why != Why::Gray || !rests {
+                return self.begin(now_us, id, way, true, why);
+            }
         }
         let fit_since_us =
             self.gateways.get(&home.peer).and_then(|view| view.fit_since_us(home.uplink));
@@ -137,13 +162,24 @@ impl Server {
         self.best(now_us, vnic, None).filter(|way| !patient || *way == vnic.wish.home)
     }
 
-    /// How good a way is now: the state of the uplink, if its gateway hears us and we it.
+    /// Both ways lose so much that silence says little, and none of them is to be preferred: a swap
+    /// for each silence would be one each second. If it lasts, it is no loss.
+    fn is_no_better(&self, now_us: u64, here: Way, there: Way) -> bool {
+        let gray = |way: Way| self.gateways.get(&way.peer).filter(|view| view.gray);
+        let patience_us = self.timing.silence_us.saturating_mul(GRAY_PATIENCE);
+        let lasts = |view: &GatewayView| view.silent_us(now_us) > patience_us;
+        gray(there).is_some() && gray(here).is_some_and(|view| !lasts(view))
+    }
+
+    /// How good a way is now: the state of the uplink, if its gateway hears us and we it. A link that
+    /// loses too much makes it sick.
     fn rank(&self, now_us: u64, vnic: &Vnic, way: Way) -> Option<State> {
         if vnic.unknown.get(&way).is_some_and(|until_us| now_us < *until_us) {
             return None;
         }
         let view = self.gateways.get(&way.peer).filter(|view| view.both())?;
-        Some(view.state(way.uplink)).filter(|state| *state != State::Gone)
+        let state = Some(view.state(way.uplink)).filter(|state| *state != State::Gone)?;
+        Some(if view.gray { state.max(State::Sick) } else { state })
     }
 
     /// The best way but `except`, the home first and then the standbys in order.

@@ -10,6 +10,10 @@
 //!       └── operator, or an unbroken while (policy) ──────────────────────────────────────────────────┘
 //!    nobody is heard: holds still
 //! ```
+//! A home is sick, too, if the link to it loses too much ([`Server::gray`]): then a way that does not is
+//! better, and the vNIC goes there make before break, once a minute at most. Where all ways lose,
+//! none is better, and a short silence is no reason to leave.
+//!
 //! What is not answered is said again each hello interval, less often where hundreds wait. A look at the clock that comes late begins
 //! all waiting anew: a stall of our own is not a silence of theirs.
 
@@ -66,6 +70,8 @@ pub enum Why {
     Sick,
     /// The uplink before was gone.
     Gone,
+    /// The link to the gateway before loses too much.
+    Gray,
     /// The uplink before is to be empty.
     Draining,
     /// The tables want it here.
@@ -84,6 +90,7 @@ impl Why {
             Self::Unheard => "home-unheard",
             Self::Sick => "home-sick",
             Self::Gone => "home-gone",
+            Self::Gray => "home-gray",
             Self::Draining => "home-draining",
             Self::Desired => "desired",
             Self::FailBack => "fail-back",
@@ -131,6 +138,8 @@ struct Vnic {
     unknown: BTreeMap<Way, u64>,
     why: Why,
     moved_us: u64,
+    /// When it left a home for its link's sake last.
+    gray_us: Option<u64>,
     swaps: u64,
 }
 
@@ -145,6 +154,7 @@ impl Vnic {
             unknown: BTreeMap::new(),
             why: Why::Start,
             moved_us: 0,
+            gray_us: None,
             swaps: 0,
         }
     }
@@ -269,6 +279,14 @@ impl Server {
         }
     }
 
+    /// The link to a gateway loses too much, in either direction, or does not any more. A home there
+    /// counts as sick.
+    pub fn gray(&mut self, now_us: u64, peer: usize, gray: bool) {
+        let Some(view) = self.gateways.get_mut(&peer) else { return };
+        self.dirty |= view.note_gray(gray);
+        self.look_if_needed(now_us);
+    }
+
     /// There is a session with a gateway: its process may be another one.
     pub fn session(&mut self, peer: usize) {
         if let Some(view) = self.gateways.get_mut(&peer) {
@@ -323,8 +341,12 @@ impl Server {
         }
         for view in self.gateways.values_mut() {
             self.dirty |= view.judge(now_us, self.timing.silence_us);
+            // Patience ends some time.
+            self.dirty |= view.gray && !view.both();
         }
-        let starting = now_us < self.started_us.saturating_add(self.start_us() * START_SILENCES);
+        // And once more when patience is over.
+        let start_us = self.start_us() * (START_SILENCES + 1);
+        let starting = now_us < self.started_us.saturating_add(start_us);
         let long_ago = now_us.saturating_sub(self.looked_us) >= LOOK_US;
         self.dirty |= starting || long_ago;
         self.look_if_needed(now_us);
@@ -386,7 +408,7 @@ impl Server {
             }
             vnic.going.iter_mut().filter(|it| it.way.peer == peer).for_each(|it| it.said_us = None);
             let leaving = vnic.leaving.iter_mut().filter(|it| it.way.peer == peer);
-            leaving.for_each(|it| it.said_us = None);
+            leaving.for_each(Leaving::void);
         }
     }
 
@@ -406,6 +428,7 @@ impl Server {
         if phase >= Phase::Leave {
             vnic.leaving.iter_mut().for_each(|it| it.answered(way, phase));
             vnic.leaving.retain(|it| !it.is_done());
+            self.touched.push(id);
             return;
         }
         let stale = answer.verdict == Verdict::Stale;
@@ -461,6 +484,9 @@ impl Server {
         }
         vnic.at = Some(At::new(going.way, going.epoch, !going.planned, leased));
         (vnic.moved_us, vnic.why) = (now_us, going.why);
+        if going.why == Why::Gray {
+            vnic.gray_us = Some(now_us);
+        }
         vnic.go_home &= going.way != vnic.wish.home;
         self.outputs.push_back(ServerOutput::Use(id, going.way, going.why));
         self.unanswered = true;

@@ -89,16 +89,36 @@ pub(super) struct Leaving {
     phase: Phase,
     /// The gateway has answered this phase.
     done: bool,
+    /// It was a target that was given up, and may have taken the vNIC without our knowing: until it is
+    /// known that it has not, or does not any more, the vNIC is nowhere else.
+    may_be_there: bool,
     pub(super) said_us: Option<u64>,
 }
 
 impl Leaving {
     pub(super) fn new(way: Way, epoch: u64, detach_us: u64) -> Self {
-        Self { way, epoch, detach_us, phase: Phase::Leave, done: false, said_us: None }
+        let phase = Phase::Leave;
+        Self { way, epoch, detach_us, phase, done: false, may_be_there: false, said_us: None }
+    }
+
+    /// A target that is given up.
+    pub(super) fn given_up(going: &Going, now_us: u64) -> Self {
+        let may_be_there = !going.planned;
+        Self { may_be_there, ..Self::new(going.way, going.epoch, now_us) }
+    }
+
+    pub(super) fn may_be_there(&self) -> bool {
+        self.may_be_there
+    }
+
+    /// The gateway has begun another term: what it has taken is void.
+    pub(super) fn void(&mut self) {
+        (self.may_be_there, self.said_us) = (false, None);
     }
 
     pub(super) fn answered(&mut self, way: Way, phase: Phase) {
         self.done |= self.way == way && self.phase == phase;
+        self.may_be_there &= self.way != way;
     }
 
     pub(super) fn is_done(&self) -> bool {

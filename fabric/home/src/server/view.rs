@@ -16,6 +16,8 @@ pub(super) struct GatewayView {
     pub(super) heard: bool,
     /// And it heard us.
     pub(super) hears: bool,
+    /// The link to it loses too much: a way without that is better.
+    pub(super) gray: bool,
     /// Since when both, without a break.
     both_since_us: Option<u64>,
     /// The term that holds there.
@@ -47,12 +49,30 @@ impl GatewayView {
         };
         let before = (self.heard, self.hears);
         (self.heard, self.hears) = (fresh(self.heard_us), fresh(self.echoed_us));
-        if !self.both() {
+        if !self.both() || self.gray {
             self.both_since_us = None;
         } else if self.both_since_us.is_none() {
             self.both_since_us = Some(now_us);
         }
         before != (self.heard, self.hears)
+    }
+
+    /// The link is fit, or is not any more; true if that is news.
+    pub(super) fn note_gray(&mut self, gray: bool) -> bool {
+        let news = self.gray != gray;
+        self.gray = gray;
+        if news {
+            // Being fit begins anew.
+            self.both_since_us = None;
+        }
+        news
+    }
+
+    /// How long one direction or the other has been silent.
+    pub(super) fn silent_us(&self, now_us: u64) -> u64 {
+        let of =
+            |at_us: Option<u64>| now_us.saturating_sub(at_us.unwrap_or(0).max(self.waits_from_us));
+        of(self.heard_us).max(of(self.echoed_us))
     }
 
     /// Up means both directions.

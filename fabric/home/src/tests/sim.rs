@@ -13,8 +13,9 @@ use wireonce_wire::{UplinkId, VnicId};
 
 const STEP_US: u64 = 250;
 const FAULTS_END_US: u64 = 2_000_000;
-/// After the last fault everything is in order within this time.
-const BOUND_US: u64 = 600_000;
+/// After the last fault everything is in order within this time: gateways tell their states each second,
+/// and the last may be lost.
+const BOUND_US: u64 = 1_300_000;
 const HELLO_US: u64 = Timing::FAST.hello_us;
 
 /// Numbers from a seed (splitmix64).
@@ -131,6 +132,9 @@ struct Seen {
     /// The highest number of swaps among the frames that have left, by gateway.
     passed: BTreeMap<usize, usize>,
     planned_us: u64,
+    going: Option<usize>,
+    /// Where it was about to go, and after which swap: what a process that is gone has said there.
+    tried: Vec<(usize, usize)>,
     epoch: u64,
     frames: u64,
 }
@@ -147,6 +151,9 @@ pub(super) struct House {
     /// (to a gateway, server, gateway): nothing passes until then.
     cuts: BTreeMap<(bool, usize, usize), u64>,
     loss_percent: u64,
+    /// (server, gateway): so many in a hundred are lost on this link, beside what all lose; and how many
+    /// in the direction (to a gateway, server, gateway).
+    lossy: BTreeMap<(bool, usize, usize), u64>,
     pub(super) faults: bool,
     /// What happened to homes, for whoever reads of a failure.
     log: Vec<String>,
@@ -193,6 +200,7 @@ impl House {
             homes: BTreeMap::new(),
             under_way: Vec::new(),
             cuts: BTreeMap::new(),
+            lossy: BTreeMap::new(),
             faults: true,
             log: Vec::new(),
             random,
@@ -207,6 +215,8 @@ impl House {
                     swaps: vec![(false, home)],
                     passed: BTreeMap::new(),
                     planned_us: 0,
+                    going: None,
+                    tried: Vec::new(),
                     epoch: 0,
                     frames: 0,
                 };
@@ -289,7 +299,10 @@ impl House {
     fn send(&mut self, to_gateway: bool, server: usize, gateway: usize, message: Message) {
         let cut_us = self.cuts.get(&(to_gateway, server, gateway)).copied().unwrap_or(0);
         let bad = self.faults && self.now_us < FAULTS_END_US;
-        let lost = self.now_us < cut_us || (bad && self.random.below(100) < self.loss_percent);
+        let lossy = self.lossy.get(&(to_gateway, server, gateway)).copied().unwrap_or(0);
+        let lossy = lossy > 0 && self.random.below(100) < lossy;
+        let lost =
+            lossy || self.now_us < cut_us || (bad && self.random.below(100) < self.loss_percent);
         let slow = bad && self.random.one_in(20);
         let delay_us = if slow { self.random.below(40_000) } else { 50 + self.random.below(300) };
         if !lost {
@@ -339,7 +352,8 @@ impl House {
         let seen = self.vnics.get_mut(&frame.vnic).unwrap();
         // What was under way when the vNIC left may come when it is back again.
         let returned = seen.swaps.iter().skip(frame.swap + 1).any(|(_, to)| *to == gateway)
-            || going.is_some_and(|way| way.peer == gateway);
+            || going.is_some_and(|way| way.peer == gateway)
+            || seen.tried.iter().any(|(swap, to)| *swap > frame.swap && *to == gateway);
         for (other, passed) in seen.passed.iter().filter(|(other, _)| **other != gateway) {
             let mut between = seen.swaps.iter().take(passed + 1).skip(frame.swap + 1);
             assert!(
@@ -405,6 +419,7 @@ impl House {
                 self.trouble();
             }
             if self.now_us == FAULTS_END_US {
+                self.lossy.clear();
                 (0..self.gateways.len()).for_each(|at| self.set_state(at, State::Alive));
             }
             self.step();

@@ -95,3 +95,87 @@ fn there_is_no_way_back_by_itself() {
     house.pass_time(1_000_000);
     assert_eq!((house.at(id), house.swaps(id)), (Some(standby), 1));
 }
+
+#[test]
+fn a_home_whose_link_is_gray_is_left_without_losing_a_frame_and_not_come_back_to() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    let before = house.frames(id);
+    house.set_gray(server, home, true);
+    house.pass_time(300_000);
+    let standby = house.at(id).unwrap();
+    assert_ne!(standby, home);
+    assert!((299..=301).contains(&(house.frames(id) - before)), "{}", house.frames(id) - before);
+    house.set_gray(server, home, false);
+    house.pass_time(1_500_000);
+    assert_eq!((house.at(id), house.swaps(id)), (Some(standby), 1));
+}
+
+#[test]
+fn a_standby_that_is_no_better_is_no_reason_to_leave() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    for gateway in 0..house.count().1 {
+        house.set_gray(server, gateway, true);
+        house.pass_time(if gateway == home { 0 } else { 100_000 });
+    }
+    house.pass_time(1_500_000);
+    // The first of them may have been its home, for a moment.
+    assert!(house.swaps(id) <= 1, "{}", house.swaps(id));
+}
+
+#[test]
+fn a_vnic_leaves_for_its_links_sake_once_a_minute_and_not_to_and_fro() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    let mut at = home;
+    for _ in 0..10 {
+        (0..house.count().1).for_each(|gateway| house.set_gray(server, gateway, gateway == at));
+        house.pass_time(300_000);
+        at = house.at(id).unwrap();
+    }
+    assert_eq!(house.swaps(id), 1);
+    house.pass_time(60_000_000);
+    assert_eq!(house.swaps(id), 2, "then it does");
+}
+
+#[test]
+fn three_in_ten_lost_on_all_ways_make_no_swap_a_second() {
+    let mut house = settled();
+    let (id, server, _) = house.first_vnic();
+    for gateway in 0..house.count().1 {
+        house.set_loss(server, gateway, 30);
+        house.set_gray(server, gateway, true);
+    }
+    let before = (house.swaps(id), house.frames(id));
+    house.pass_time(20_000_000);
+    assert!(house.swaps(id) - before.0 <= 1, "{}", house.swaps(id));
+    let passed = house.frames(id) - before.1;
+    assert!(passed > 10_000, "{passed} of 20,000 frames pass; 14,000 are not lost");
+}
+
+#[test]
+fn a_gray_home_that_is_really_gone_is_left_for_a_gray_standby() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    (0..house.count().1).for_each(|gateway| house.set_gray(server, gateway, true));
+    house.pass_time(100_000);
+    house.kill_gateway(home);
+    house.pass_time(300_000);
+    assert!(house.at(id).is_some_and(|at| at != home));
+}
+
+#[test]
+fn a_way_that_loses_three_in_ten_and_says_so_is_left_for_good() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    house.set_loss(server, home, 30);
+    house.pass_time(700_000);
+    house.set_gray(server, home, true);
+    house.pass_time(5_000_000);
+    let there = house.at(id).unwrap();
+    assert_ne!(there, home);
+    let swaps = house.swaps(id);
+    house.pass_time(20_000_000);
+    assert_eq!((house.at(id), house.swaps(id)), (Some(there), swaps));
+}

@@ -14,6 +14,7 @@
 //! stay on one path, in order. ECN-capable frames have paths of their own, because
 //! a train carries one outer ECN field (RFC 6040).
 
+mod paths;
 mod peers;
 mod receive;
 mod room;
@@ -28,6 +29,7 @@ mod wake;
 use crate::{
     AgentHandle, KeyLimits, PeerId, Session,
     evidence::Fate,
+    manager::Trouble,
     socket::{FabricSocket, RECEIVE_LAYOUT, RECEIVE_PAYLOAD_LEN},
 };
 use peers::{PeerLinks, tx_slot};
@@ -139,6 +141,8 @@ pub enum SessionEvent {
     Idle(PeerId, AgentHandle),
     /// The path to the peer takes datagrams of this length.
     Mtu(PeerId, usize),
+    /// Something is wrong with the link, though it is up, or is not any more.
+    Trouble(PeerId, Trouble),
     /// There is one more peer, before anything else is said of it.
     Added(PeerId, PeerAddress),
     /// The peer was removed; nothing more is said of it.
@@ -231,6 +235,8 @@ pub struct Fabric {
     outcomes: Vec<Outcome>,
     reports: Vec<Report>,
     news: Vec<News>,
+    /// Which path has the next report that was asked for.
+    turn: u8,
     next_tick_us: u64,
     /// A tick ran since the last flush.
     timers_due: bool,
@@ -270,6 +276,7 @@ impl Fabric {
             outcomes: Vec::new(),
             reports: Vec::new(),
             news: Vec::new(),
+            turn: 0,
             next_tick_us: 0,
             timers_due: false,
         })
@@ -465,6 +472,8 @@ impl Fabric {
                     peer.asleep = Some(Asleep::new(agent));
                 }
             }
+            // Workers found what concerns them by themselves.
+            SessionEvent::Trouble(..) => {}
             SessionEvent::Added(id, address) => self.add_peer(id, &address),
             SessionEvent::Gone(id) => {
                 self.waits.end(id);
@@ -500,19 +509,30 @@ impl Fabric {
     fn send_reports(&mut self, now_us: u64) {
         let mut reports = std::mem::take(&mut self.reports);
         self.receiver.reports(now_us, &mut reports);
-        for (peer, worker, message) in reports.drain(..) {
-            self.send_link(peer, worker, &message);
+        for report in reports.drain(..) {
+            self.send_link(report.peer, report.worker, 0, &report.message);
+            if report.asked {
+                // Whoever has to ask may not hear the first path.
+                self.turn = self.turn.wrapping_add(1);
+                self.send_link(report.peer, report.worker, self.turn, &report.message);
+            }
         }
         self.reports = reports;
     }
 
-    /// Sends a message of the link itself to worker `worker` of `peer`.
-    fn send_link(&mut self, peer: PeerId, worker: u8, message: &[u8]) {
+    /// Sends a message of the link itself to worker `worker` of `peer`: on the first path, or, if
+    /// `turn` is not 0, on any other.
+    fn send_link(&mut self, peer: PeerId, worker: u8, turn: u8, message: &[u8]) {
         let Some(sending) = self.peers.get_mut(peer.0).and_then(|peer| peer.sending.as_mut())
         else {
             return;
         };
-        let slot = tx_slot(worker, 0);
+        let others = sending.session.paths.saturating_sub(1);
+        if turn > 0 && others == 0 {
+            return;
+        }
+        let path = if turn == 0 { 0 } else { 1 + turn % others };
+        let slot = tx_slot(worker, sending.living(worker, path));
         let Some(path) = sending.path(slot, &self.config) else { return };
         if !path.has_room_for_link() {
             return;

@@ -2,6 +2,7 @@
 
 use super::{
     ECT_PATH_BIT, Fabric, FabricConfig, Outbound, Outcome, PATH_NUMBERS, PeerAddress, data_port,
+    paths,
     receive::News,
     tx::{TxPath, TxPathName},
     wake::Asleep,
@@ -34,6 +35,8 @@ pub(super) struct Sending {
     datagram_len: usize,
     /// By [`tx_slot`]; made when first used.
     pub(super) paths: Vec<Option<Box<TxPath>>>,
+    /// Paths on which nobody answers, a bit each, by the peer's worker.
+    pub(super) dead: Vec<u8>,
 }
 
 /// Position of a path among those of a session.
@@ -73,7 +76,8 @@ impl Sending {
     fn new(session: Arc<Session>, address: PeerAddress) -> Self {
         let slots = usize::from(session.remote_workers) * PATH_NUMBERS;
         let paths = std::iter::repeat_with(|| None).take(slots).collect();
-        Self { datagram_len: session.datagram_len_max, session, address, paths }
+        let dead = vec![0; session.remote_workers.into()];
+        Self { datagram_len: session.datagram_len_max, session, address, paths, dead }
     }
 
     fn set_datagram_len(&mut self, datagram_len: usize) {
@@ -99,7 +103,7 @@ impl Sending {
             Endpoint::Link => 0,
         };
         let worker = one_of(self.session.remote_workers, key);
-        let path = one_of(self.session.paths, block.flow_hash.into());
+        let path = self.living(worker, one_of(self.session.paths, block.flow_hash.into()));
         let class = if block.ecn == Ecn::NotEct { 0 } else { ECT_PATH_BIT };
         tx_slot(worker, path | class)
     }
@@ -153,7 +157,7 @@ impl Fabric {
         if peer.sending.as_ref().is_some_and(is_this) {
             return;
         }
-        let next = match peer.paused.take() {
+        let mut next = match peer.paused.take() {
             Some(mut paused) if is_this(&paused) => {
                 // What the path carried before the silence says nothing: the agent begins
                 // again with the session's length, and tells of every change from there.
@@ -162,6 +166,9 @@ impl Fabric {
             }
             _ => Sending::new(session, peer.address.clone()),
         };
+        if let Some(before) = &peer.sending {
+            next.inherit(before, &self.config);
+        }
         if let Some(mut before) = peer.sending.replace(next) {
             for path in before.paths.iter_mut().flatten() {
                 if let Some(socket) = self.sockets.get(path.socket) {
@@ -198,7 +205,8 @@ impl Fabric {
         for sending in peer.sending.iter_mut().chain(&mut peer.older) {
             sending.abandon(&mut self.pool, &mut self.outcomes);
         }
-        if let Some(sending) = peer.sending.take() {
+        if let Some(mut sending) = peer.sending.take() {
+            sending.forget_dead();
             peer.paused = Some(sending);
         }
         peer.older.clear();
@@ -254,6 +262,7 @@ impl Fabric {
                 }
             }
             let Some(sending) = &mut peer.sending else { continue };
+            let mut is_suspect = sending.has_dead();
             for (slot, path) in sending.paths.iter_mut().enumerate() {
                 let Some(path) = path.as_deref_mut() else { continue };
                 if path.probe_due(now_us) && path.has_room_for_link() {
@@ -262,6 +271,10 @@ impl Fabric {
                     }
                     path.put_link(&super::receive::PROBE, &mut self.pool);
                 }
+                is_suspect |= paths::is_suspect(path);
+            }
+            if is_suspect {
+                sending.judge_paths(now_us, &self.config, &mut self.pool, &mut self.outcomes);
             }
         }
     }

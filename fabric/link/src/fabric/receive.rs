@@ -112,8 +112,16 @@ impl Run {
     }
 }
 
-/// A report to be sent: to whom, to which of its workers, and what.
-pub(super) type Report = (PeerId, u8, Vec<u8>);
+/// A report to be sent.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) peer: PeerId,
+    /// Which of its workers.
+    pub(super) worker: u8,
+    pub(super) message: Vec<u8>,
+    /// The sender has asked for it.
+    pub(super) asked: bool,
+}
 
 /// Evidence that a peer sent, and the path that it is about.
 #[derive(Debug)]
@@ -243,16 +251,17 @@ impl Receiver {
     pub(super) fn reports(&mut self, now_us: u64, reports: &mut Vec<Report>) {
         for (index, receiving) in &mut self.sessions {
             for (slot, path) in receiving.paths.iter_mut().enumerate() {
-                let Some(evidence) = path.as_mut().and_then(|path| path.report(now_us)) else {
-                    continue;
-                };
-                let Ok(sender) = u8::try_from(slot / PATH_NUMBERS) else { continue };
+                let Some(path) = path else { continue };
+                let Some(evidence) = path.report(now_us) else { continue };
+                let asked = path.take_asked();
+                let Ok(worker) = u8::try_from(slot / PATH_NUMBERS) else { continue };
                 let number = u8::try_from(slot % PATH_NUMBERS).unwrap_or(0);
-                let Some(about) = PathIndex::new(*index, sender, number) else { continue };
+                let Some(about) = PathIndex::new(*index, worker, number) else { continue };
                 let mut message = vec![EVIDENCE_KIND, self.worker, 0, 0];
                 message.extend_from_slice(&about.to_bits().to_le_bytes());
                 evidence.encode(&mut message);
-                reports.push((receiving.session.peer, sender, message));
+                let peer = receiving.session.peer;
+                reports.push(Report { peer, worker, message, asked });
             }
         }
     }

@@ -88,6 +88,8 @@ pub(crate) struct RxPath {
     /// Datagrams of earlier buffers with the bytes of a frame that is not whole yet.
     lent: Vec<Opened>,
     report_at_us: Option<u64>,
+    /// The sender has asked for the next one.
+    asked: bool,
     /// The edge at the last report.
     reported_edge: u64,
     pub(crate) counters: RxCounters,
@@ -106,6 +108,7 @@ impl RxPath {
             unpacker: Unpacker::new(FIRST_NUMBER),
             lent: Vec::new(),
             report_at_us: None,
+            asked: false,
             reported_edge: FIRST_NUMBER,
             counters: RxCounters::default(),
         })
@@ -217,6 +220,7 @@ impl RxPath {
     pub(crate) fn want_report(&mut self, now_us: u64, asked: bool) {
         let many = self.unpacker.edge() - self.reported_edge >= REPORT_AFTER_PACKETS;
         let due = if asked || many { now_us } else { now_us + REPORT_AFTER_US };
+        self.asked |= asked;
         self.report_at_us = Some(self.report_at_us.map_or(due, |at| at.min(due)));
     }
 
@@ -226,6 +230,11 @@ impl RxPath {
         self.reported_edge = self.unpacker.edge();
         self.report_at_us = None;
         Evidence::about(&self.window, FIRST_NUMBER, self.reported_edge)
+    }
+
+    /// Whether the sender has asked for the report.
+    pub(crate) fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
     }
 
     /// When [`Self::tick`] has something to do.

@@ -1,6 +1,6 @@
 //! What a worker's fabric half counted, link by link.
 
-use super::{Fabric, rx::RxPath, tx::TxPath};
+use super::{Fabric, peers::Sending, rx::RxPath, tx::TxPath};
 use crate::{PeerId, socket::FabricSocket};
 use std::ops::AddAssign;
 
@@ -31,6 +31,8 @@ pub struct LinkCounters {
     pub late: u64,
     /// Datagrams that never came: gaps that were given up.
     pub lost_datagrams: u64,
+    /// Datagrams of ours that the peer says it never got.
+    pub lost_there: u64,
     /// Datagrams that came out of order and were put back in place.
     pub reordered: u64,
     /// Blocks whose header made no sense.
@@ -56,6 +58,8 @@ pub struct LinkSnapshot {
     pub up: bool,
     /// Key epoch of that session.
     pub epoch: Option<u8>,
+    /// Paths on which nobody answers: the peer's worker and the path's number.
+    pub dead_paths: Vec<(u8, u8)>,
     /// What was counted in the sessions that are alive.
     pub counters: LinkCounters,
 }
@@ -117,6 +121,7 @@ impl Fabric {
                 name: peer.address.name.clone(),
                 up: peer.sending.is_some(),
                 epoch: peer.sending.as_ref().map(|sending| sending.session.epoch),
+                dead_paths: peer.sending.iter().flat_map(Sending::dead_paths).collect(),
                 counters,
             }
         };
@@ -150,6 +155,7 @@ impl AddAssign for LinkCounters {
         self.duplicates += other.duplicates;
         self.late += other.late;
         self.lost_datagrams += other.lost_datagrams;
+        self.lost_there += other.lost_there;
         self.reordered += other.reordered;
         self.bad_blocks += other.bad_blocks;
         self.torn_frames += other.torn_frames;
@@ -168,6 +174,7 @@ impl LinkCounters {
         self.send_busy += counters.busy;
         self.send_starved += counters.starved;
         self.send_failed_trains += counters.failed_trains;
+        self.lost_there += counters.lost;
     }
 
     fn add_received(&mut self, path: &RxPath) {

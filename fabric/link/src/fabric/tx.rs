@@ -9,14 +9,17 @@
 //! is its own, and what it carries is remembered in [`Fates`] until the receiver's
 //! evidence tells whether it arrived.
 
-use super::{Outbound, room::Full};
+use super::{Outbound, paths::Asked, room::Full};
 use crate::{
     KeyLimits, SealError, SealingKey, Session,
     aead::blocks_of,
     evidence::{Evidence, Fate, Fates},
     socket::{Destination, FabricSocket, Sent},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 use wireonce_frame::{FrameSource, ecn::Ecn};
 use wireonce_ledger::Amount;
 use wireonce_wire::{Geometry, Packer, PathIndex, Train, TrainPool};
@@ -42,6 +45,8 @@ pub(crate) struct TxCounters {
     pub(crate) busy: u64,
     pub(crate) starved: u64,
     pub(crate) failed_trains: u64,
+    /// Datagrams that the receiver says it never got.
+    pub(crate) lost: u64,
 }
 
 /// One path, sending.
@@ -61,6 +66,10 @@ pub(crate) struct TxPath {
     ecn: Ecn,
     probe_at_us: Option<u64>,
     probe_after_us: u64,
+    /// Questions without answers.
+    pub(crate) asked: Asked,
+    /// What the receiver has said of all numbers below it.
+    reported_to: u64,
     pub(crate) counters: TxCounters,
 }
 
@@ -102,6 +111,8 @@ impl TxPath {
             ecn,
             probe_at_us: None,
             probe_after_us: PROBE_AFTER_US,
+            asked: Asked::default(),
+            reported_to: 0,
             counters: TxCounters::default(),
         })
     }
@@ -231,6 +242,11 @@ impl TxPath {
         each: &mut impl FnMut(u64, Amount, Fate),
     ) {
         self.fates.resolve(evidence, each);
+        let news = self.reported_to..;
+        let lost = evidence.missing().map(|gap| gap.end.saturating_sub(gap.start.max(news.start)));
+        self.counters.lost += lost.sum::<u64>();
+        self.reported_to = self.reported_to.max(evidence.to());
+        self.asked.answer(now_us);
         self.probe_after_us = PROBE_AFTER_US;
         self.probe_at_us = (!self.fates.is_empty()).then_some(now_us + self.probe_after_us);
     }
@@ -254,11 +270,18 @@ impl TxPath {
         self.probe_at_us
     }
 
+    /// Wants to be asked for a probe then, whether or not frames wait.
+    pub(crate) fn ask_at(&mut self, at_us: u64) {
+        self.probe_at_us = Some(self.probe_at_us.map_or(at_us, |us| us.min(at_us)));
+    }
+
     /// True if frames wait for evidence that does not come: the last datagrams may
     /// be lost, which the receiver cannot know before it sees a later number.
     pub(crate) fn probe_due(&mut self, now_us: u64) -> bool {
         match self.probe_at_us {
             Some(at) if at <= now_us => {
+                let echoes = self.session.data.echoes.load(Ordering::Relaxed);
+                self.asked.ask(now_us, echoes);
                 self.probe_after_us = (self.probe_after_us * 2).min(PROBE_AFTER_MAX_US);
                 self.probe_at_us = Some(now_us + self.probe_after_us);
                 true

@@ -1,6 +1,7 @@
 //! One session as the manager sees it: its control keys, numbers and hellos.
 
 use super::goodbye::Goodbye;
+use super::gray::Judge;
 use super::hello::{HELLO_LEN_MIN, Hello};
 use super::message::{NUMBER_FIRST, Note};
 use super::mtu::MtuSearch;
@@ -10,6 +11,7 @@ use crate::replay::{Position, ReplayWindow};
 use crate::session::Session;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Our hellos whose arrival is still of interest: as many as an echo can name.
 const SENT_MAX: usize = 64;
@@ -201,7 +203,13 @@ impl Live {
     }
 
     /// Books which of our hellos the peer heard.
-    pub(super) fn echo(&mut self, now_us: u64, hello: &Hello, mtu: &mut MtuSearch) -> Echo {
+    pub(super) fn echo(
+        &mut self,
+        now_us: u64,
+        hello: &Hello,
+        mtu: &mut MtuSearch,
+        judge: &mut Judge,
+    ) -> Echo {
         let mut echo = Echo::default();
         if hello.heard > self.next_number || hello.heard < self.echoed {
             // Overtaken by a later hello, or nonsense.
@@ -209,6 +217,21 @@ impl Live {
         }
         echo.progressed = hello.heard > self.echoed;
         self.echoed = hello.heard;
+        if echo.progressed {
+            self.session.data.echoes.fetch_add(1, Ordering::Relaxed);
+        }
+        // Whether a longer one arrives says something of its length only.
+        let mut short = |sent: &Sent, is_lost| {
+            if usize::from(sent.len) <= HELLO_LEN_MIN {
+                mtu.short(is_lost);
+                judge.count(now_us, is_lost);
+            }
+        };
+        self.sent.iter().for_each(|sent| match hello.heard_number(sent.number) {
+            Some(true) => short(sent, false),
+            Some(false) if sent.number + LATER_HEARD < hello.heard => short(sent, true),
+            _ => {}
+        });
         self.sent.retain(|sent| match hello.heard_number(sent.number) {
             Some(true) => {
                 mtu.arrived(sent.len);

@@ -22,6 +22,7 @@ mod change;
 mod config;
 mod counters;
 mod goodbye;
+mod gray;
 mod hello;
 mod live;
 mod message;
@@ -38,6 +39,7 @@ mod tests;
 pub use change::PEER_NUMBERS_MAX;
 pub use config::{Config, ConfigError, IDLE_AFTER_US, PathMtu, PeerConfig, REKEY_AFTER_US, Timing};
 pub use counters::{Counters, PeerCounters};
+pub use gray::Trouble;
 pub use message::MESSAGE_LEN_MAX;
 pub use output::Output;
 pub use status::{PeerState, PeerStatus};
@@ -252,6 +254,7 @@ impl<R: Random> Manager<R> {
         if initiate {
             self.send_initiation(now_us, id);
         }
+        self.judge(now_us, id);
     }
 
     /// The peer is silent, or deaf: say so, and call it.
@@ -261,6 +264,7 @@ impl<R: Random> Manager<R> {
         peer.up = false;
         peer.counters.downs += 1;
         peer.mtu.reset();
+        peer.gray.forget();
         peer.pace.begin(now_us);
         peer.hello_at_us = peer.hello_at_us.min(now_us);
         peer.sessions.iter_mut().for_each(Live::forget_sent);
@@ -420,7 +424,7 @@ impl<R: Random> Manager<R> {
         };
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         // The index of a handshake that is going on has no session yet.
-        let (sessions, mtu) = (&mut peer.sessions, &mut peer.mtu);
+        let (sessions, mtu, judge) = (&mut peer.sessions, &mut peer.mtu, &mut peer.gray.judge);
         let Some(live) = sessions.iter_mut().find(|live| live.session.local_index == header.index)
         else {
             self.counters.unknown_session += 1;
@@ -430,11 +434,14 @@ impl<R: Random> Manager<R> {
         let opened = live.open(now_us, header, datagram);
         match opened {
             Ok(Message::Hello(hello, newest)) => {
-                let echo = live.echo(now_us, &hello, mtu);
+                let echo = live.echo(now_us, &hello, mtu, judge);
                 self.heard(now_us, id, generation, echo);
                 if newest {
                     self.heard_pace(now_us, id, generation, &hello);
                 }
+            }
+            Ok(Message::Note(note)) if note.channel == gray::CHANNEL => {
+                self.heard_trouble(now_us, id, &note.payload);
             }
             Ok(Message::Note(note)) => self.heard_message(now_us, id, note),
             Ok(Message::Goodbye(why)) => self.goodbye(now_us, id, generation, why),

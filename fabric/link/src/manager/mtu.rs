@@ -8,7 +8,8 @@
 //!
 //! Only authenticated echoes count; ICMP is not listened to. A size is given up
 //! when several full-size hellos in a row were not heard although later small
-//! ones were: the sign of a path that began to drop large packets silently.
+//! ones were: the sign of a path that began to drop large packets silently. On a
+//! path that loses short ones, too, it takes more: there the size is not the reason.
 
 /// Probes of one size before the search pauses.
 const ROUNDS: u32 = 3;
@@ -16,8 +17,17 @@ const ROUNDS: u32 = 3;
 /// Full-size hellos missed in a row until the size is given up.
 const MISSES_MAX: u32 = 3;
 
+/// The same on a way that loses short ones, too.
+const MISSES_MAX_LOSSY: u32 = 8;
+
+/// So many of the last 32 short hellos lost make a way lossy.
+const SHORT_LOST_MIN: u32 = 2;
+
 /// While all is well, one hello in so many is full-size.
 const CONFIRM_EVERY: u64 = 5;
+
+/// But no hello after this time is short only: a size that is lost is to be given up within a second.
+const CONFIRM_EVERY_US: u64 = 200_000;
 
 #[derive(Debug, Clone)]
 pub(super) struct MtuSearch {
@@ -29,6 +39,10 @@ pub(super) struct MtuSearch {
     current: u16,
     rounds_left: u32,
     misses: u32,
+    /// Which of the last short hellos were lost; the newest is bit 0.
+    short_lost: u32,
+    /// A size that was carried and is not any more.
+    lost: Option<u16>,
     confirm_at_us: u64,
     search_at_us: u64,
     probe_every_us: u64,
@@ -47,6 +61,8 @@ impl MtuSearch {
             current: floor,
             rounds_left: ROUNDS,
             misses: 0,
+            short_lost: 0,
+            lost: None,
             confirm_at_us: 0,
             search_at_us: 0,
             probe_every_us,
@@ -69,6 +85,22 @@ impl MtuSearch {
 
     /// Nothing is known any more: the peer was silent.
     pub(super) fn reset(&mut self) {
+        self.begin();
+        self.lost = None;
+    }
+
+    /// The size that was carried once and is lost now, in bytes of UDP payload, as far as the search
+    /// for what is carried instead is over.
+    pub(super) fn lost(&self) -> Option<u16> {
+        self.lost.filter(|_| self.rounds_left == 0)
+    }
+
+    /// A short hello arrived or was lost: how the way is, whatever the size.
+    pub(super) fn short(&mut self, is_lost: bool) {
+        self.short_lost = self.short_lost << 1 | u32::from(is_lost);
+    }
+
+    fn begin(&mut self) {
         self.current = self.floor;
         self.rounds_left = ROUNDS;
         self.misses = 0;
@@ -80,8 +112,8 @@ impl MtuSearch {
         let mut due = Vec::new();
         let confirms = self.current > self.floor;
         if confirms && (self.misses > 0 || now_us >= self.confirm_at_us) {
-            self.confirm_at_us =
-                now_us.saturating_add(CONFIRM_EVERY.saturating_mul(hello_every_us));
+            let after_us = CONFIRM_EVERY.saturating_mul(hello_every_us).min(CONFIRM_EVERY_US);
+            self.confirm_at_us = now_us.saturating_add(after_us.max(hello_every_us));
             due.push(self.current);
         }
         if self.rounds_left == 0 && now_us >= self.search_at_us {
@@ -105,6 +137,7 @@ impl MtuSearch {
         if len > self.current && self.sizes.contains(&len) {
             self.current = len;
         }
+        self.lost = self.lost.filter(|lost| len < *lost);
     }
 
     /// A hello of `len` bytes did not arrive although later ones did.
@@ -113,8 +146,10 @@ impl MtuSearch {
             return;
         }
         self.misses += 1;
-        if self.misses >= MISSES_MAX {
-            self.reset();
+        let is_lossy = self.short_lost.count_ones() >= SHORT_LOST_MIN;
+        if self.misses >= if is_lossy { MISSES_MAX_LOSSY } else { MISSES_MAX } {
+            self.lost = self.lost.max(Some(len));
+            self.begin();
         }
     }
 }
@@ -176,6 +211,28 @@ mod tests {
         assert!(search.due(at * HELLO_US, HELLO_US).is_empty(), "the search pauses");
         run(&mut search, 9_000, 700, 1);
         assert_eq!(search.current(), 8_972);
+    }
+
+    #[test]
+    fn a_size_that_is_lost_is_named_when_the_next_is_found_and_until_it_is_carried_again() {
+        let mut search = search();
+        let at = run(&mut search, 9_000, 0, 10);
+        assert_eq!(search.lost(), None);
+        let at = run(&mut search, 1_500, at, 10);
+        assert_eq!((search.current(), search.lost()), (1_472, Some(8_972)));
+        run(&mut search, 9_000, at + 700, 1);
+        assert_eq!((search.current(), search.lost()), (8_972, None));
+    }
+
+    #[test]
+    fn where_short_hellos_are_lost_too_a_few_full_size_ones_say_little() {
+        let mut search = search();
+        run(&mut search, 9_000, 0, 5);
+        (0..4).for_each(|n| search.short(n % 2 == 0));
+        (0..7).for_each(|_| search.missed(8_972));
+        assert_eq!(search.current(), 8_972);
+        search.missed(8_972);
+        assert_eq!(search.current(), 1_252);
     }
 
     #[test]

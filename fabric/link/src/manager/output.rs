@@ -1,5 +1,6 @@
 //! What the manager asks for and tells.
 
+use super::Trouble;
 use super::config::PeerConfig;
 use crate::session::{PeerId, Session};
 use std::net::SocketAddr;
@@ -63,6 +64,13 @@ pub enum Output {
         peer: PeerId,
         /// Bytes of UDP payload.
         datagram_len_max: usize,
+    },
+    /// Something is wrong with the link to this peer, though it is up, or is not any more.
+    Trouble {
+        /// Who.
+        peer: PeerId,
+        /// All that is wrong now.
+        trouble: Trouble,
     },
     /// A message came for whoever listens on `channel`.
     Message {

@@ -3,6 +3,7 @@
 use super::REKEY_PAUSE_US;
 use super::config::{Config, PathMtu, PeerConfig, Timing, headers_len};
 use super::counters::PeerCounters;
+use super::gray::Gray;
 use super::live::Live;
 use super::message::Meter;
 use super::mtu::MtuSearch;
@@ -58,6 +59,7 @@ pub(super) struct Peer {
     pub(super) echoed_us: u64,
     pub(super) rtt_us: Option<u64>,
     pub(super) mtu: MtuSearch,
+    pub(super) gray: Gray,
     /// The length that the workers were told last.
     pub(super) published_len: usize,
     /// Messages that it may still send us.
@@ -97,6 +99,7 @@ impl Peer {
             rtt_us: None,
             published_len: mtu.current(),
             mtu,
+            gray: Gray::default(),
             messages: Meter::default(),
             counters: PeerCounters::default(),
             logged_us: None,
@@ -243,6 +246,7 @@ impl Peer {
             rtt_us: self.rtt_us,
             heard_ago_us: self.heard_us.map(|at_us| now_us.saturating_sub(at_us)),
             datagram_len_max: self.published_len,
+            trouble: self.gray.shown(),
             counters: self.counters,
         }
     }

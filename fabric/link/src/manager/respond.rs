@@ -6,7 +6,7 @@ use super::{Manager, Output};
 use crate::handshake::offer::Offer;
 use crate::handshake::{Agreement, Responder};
 use crate::random::Random;
-use crate::session::{PeerId, Sender, Session};
+use crate::session::{DataPaths, PeerId, Sender, Session};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -133,6 +133,7 @@ impl<R: Random> Manager<R> {
             rekey_asked: AtomicBool::default(),
             used: AtomicBool::default(),
             watched: AtomicBool::default(),
+            data: DataPaths::default(),
             agent: OnceLock::new(),
         });
         let pending = sender == Sender::Responder;

@@ -1,6 +1,6 @@
 //! How things stand, for people.
 
-use super::PeerCounters;
+use super::{PeerCounters, Trouble};
 use std::net::SocketAddr;
 
 /// How things stand with a peer.
@@ -35,6 +35,8 @@ pub struct PeerStatus {
     pub heard_ago_us: Option<u64>,
     /// The longest UDP payload that is sent to it, in bytes.
     pub datagram_len_max: usize,
+    /// What is wrong with the link, though it is up.
+    pub trouble: Trouble,
     /// What happened.
     pub counters: PeerCounters,
 }

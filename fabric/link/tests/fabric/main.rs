@@ -1,6 +1,8 @@
 //! Two workers on loopback: agents, sockets, rings, trains and evidence for real.
 
 #[cfg(test)]
+mod dead_paths;
+#[cfg(test)]
 mod impaired;
 #[cfg(test)]
 mod keys;

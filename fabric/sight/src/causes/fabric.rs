@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     explain::{Case, grown},
+    faults::{self, Fault},
     look::Look,
 };
 use wireonce_ledger::{DropReason, Stage, status::LinkState};
@@ -38,7 +39,11 @@ pub(super) fn moved(case: &Case<'_>) -> Option<Found> {
     if uses == should {
         return None;
     }
-    let what = format!("it uses {uses} instead of {should}, because of {}", status.why);
+    let mut what = format!("it uses {uses} instead of {should}, because of {}", status.why);
+    let gateway = case.view.house.uplink(should).map(|uplink| uplink.host.as_str());
+    gateway.into_iter().flat_map(|host| between(case, host)).for_each(|fault| {
+        what += &format!("; {}", fault.said());
+    });
     let place = format!("{} on {}", case.vnic.name, case.vnic.host);
     Some(Found::proved(place, what, Who::Network))
 }
@@ -82,6 +87,22 @@ pub(super) fn gateway_down(case: &Case<'_>) -> Option<Found> {
     Some(Found::proved(format!("link {} to {}", case.vnic.host, home.host), what, Who::Network))
 }
 
+/// The link to its home's gateway is up, and not fit.
+pub(super) fn gray_link(case: &Case<'_>) -> Option<Found> {
+    let home = case.home?;
+    let faults = between(case, &home.host);
+    let said: Vec<String> = faults.iter().map(Fault::said).collect();
+    let place = format!("link {} and {}", case.vnic.host, home.host);
+    (!said.is_empty()).then(|| Found::proved(place, said.join("; "), Who::Network))
+}
+
+/// What its server and a gateway say of the way between them.
+fn between(case: &Case<'_>, gateway: &str) -> Vec<Fault> {
+    let server = case.server.as_ref().map(|look| look.now);
+    let there = case.gateways.get(gateway).map(|look| look.now);
+    faults::between(server, there, [&case.vnic.host, gateway])
+}
+
 /// Datagrams are lost between the hosts.
 pub(super) fn link_loss(case: &Case<'_>) -> Option<Found> {
     let server = case.vnic.host.as_str();
@@ -121,6 +142,7 @@ fn lossy_links(look: &Look<'_>) -> String {
 mod tests {
     use super::{super::found, *};
     use crate::sample::{Bed, MBIT};
+    use wireonce_ledger::status::LinkGrayStatus;
 
     fn well() -> Bed {
         let mut bed = Bed::new();
@@ -199,6 +221,65 @@ mod tests {
         assert_eq!(found(&bed, "vm-a", gateway_down), None);
         bed.server_a(|it| it.link("gateway-b", LinkState::Down));
         assert_eq!(found(&bed, "vm-a", gateway_down), None);
+    }
+
+    fn lossy(percent: u8) -> LinkGrayStatus {
+        LinkGrayStatus {
+            trouble: vec!["lossy-to-peer".to_owned()],
+            lost_to_percent: Some(percent),
+            ..LinkGrayStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_gray_link_to_its_home_is_found_with_direction_and_share_whichever_end_says_so() {
+        let mut bed = well();
+        bed.server_a(|it| it.sends(12 * MBIT).gray("gateway-a", &lossy(31)));
+        let it = found(&bed, "vm-a", gray_link).unwrap();
+        assert_eq!((it.place.as_str(), it.who), ("link server-a and gateway-a", Who::Network));
+        let said =
+            "server-a to gateway-a: 31 % of the hellos are lost; look at the ports on this way";
+        assert_eq!(it.what, said);
+        let from =
+            LinkGrayStatus { lost_to_percent: None, lost_from_percent: Some(30), ..lossy(0) };
+        bed.gateway_a(|it| it.gray("server-a", &from));
+        assert_eq!(found(&bed, "vm-a", gray_link).unwrap().what, said, "one thing, said once");
+        bed.server_a(|it| it.sends(12 * MBIT));
+        assert!(
+            found(&bed, "vm-a", gray_link).unwrap().what.starts_with("server-a to gateway-a: 30 %")
+        );
+    }
+
+    #[test]
+    fn each_kind_of_gray_failure_says_where_to_look() {
+        let mut bed = well();
+        let gray = LinkGrayStatus {
+            one_way: true,
+            dead_paths: vec!["path 1 of worker 0 to worker 0".to_owned()],
+            full_size_lost: Some(8_972),
+            ..LinkGrayStatus::default()
+        };
+        bed.server_a(|it| it.sends(12 * MBIT).gray("gateway-a", &gray));
+        let what = found(&bed, "vm-a", gray_link).unwrap().what;
+        for part in ["though gateway-a is heard", "path 1 of worker 0", "8972 bytes are lost"] {
+            assert!(what.contains(part), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_gray_link_to_another_gateway_is_not_found_but_where_it_was_the_reason_to_leave() {
+        let mut bed = well();
+        bed.server_a(|it| it.sends(12 * MBIT).gray("gateway-b", &lossy(31)));
+        assert_eq!(found(&bed, "vm-a", gray_link), None);
+        bed.server_a(|it| {
+            it.sends(12 * MBIT).at_home("east-2", "home-gray").gray("gateway-a", &lossy(31))
+        });
+        let it = found(&bed, "vm-a", moved).unwrap();
+        assert!(
+            it.what.contains("because of home-gray; server-a to gateway-a: 31 %"),
+            "{}",
+            it.what
+        );
     }
 
     #[test]

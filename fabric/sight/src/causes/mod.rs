@@ -90,6 +90,7 @@ const ALL: &[(&str, Cause)] = &[
     ("over-lease", bandwidth::over_lease),
     ("over-packet-limit", bandwidth::over_packet_limit),
     ("gateway-queue", bandwidth::gateway_queue),
+    ("gray-link", fabric::gray_link),
     ("link-loss", fabric::link_loss),
     ("guard", guest::guard),
     ("storm-limit", guest::storm),

@@ -42,7 +42,7 @@ impl House {
         }
     }
 
-    fn drain_server(&mut self, at: usize) {
+    pub(super) fn drain_server(&mut self, at: usize) {
         while let Some(output) = self.servers[at].machine.server.poll_output() {
             match output {
                 ServerOutput::Send(gateway, claims) => {
@@ -72,8 +72,16 @@ impl House {
         }
         let ids: Vec<VnicId> = self.of(at).collect();
         for id in ids {
-            let epoch = self.servers[at].machine.server.standing(id).map_or(0, |it| it.epoch);
+            let standing = self.servers[at].machine.server.standing(id);
+            let epoch = standing.map_or(0, |it| it.epoch);
+            let going = standing.and_then(|it| it.going).map(|way| way.peer);
             let seen = self.vnics.get_mut(&id).unwrap();
+            if std::mem::replace(&mut seen.going, going) != going {
+                let now_us = self.now_us;
+                let swap = seen.swaps.len() - 1;
+                seen.tried.extend(going.map(|gateway| (swap, gateway)));
+                self.log.push(format!("{now_us}: vNIC {id} is about to go to {going:?}"));
+            }
             // A target that was given up has the newest one, so only what is used counts.
             if epoch > 0 {
                 let at = self.servers[at].machine.server.standing(id).unwrap();

@@ -12,7 +12,7 @@ impl House {
         let gateways = self.gateways.len() as u64;
         let server = usize::try_from(self.random.below(servers)).unwrap();
         let gateway = usize::try_from(self.random.below(gateways)).unwrap();
-        match self.random.below(12) {
+        match self.random.below(15) {
             0 => {
                 let to_gateway = self.random.one_in(2);
                 let until_us = now_us + self.random.below(400_000);
@@ -47,8 +47,34 @@ impl House {
                 (0..self.gateways.len()).for_each(|at| self.give_tables(at));
                 self.wish_all(server);
             }
+            // Three in ten lost, in one direction or both, of which the link tells soon, or never, or
+            // only when it is over.
+            12 | 13 => {
+                let loss = if self.random.one_in(3) { 0 } else { 30 };
+                for to_gateway in [false, true] {
+                    if self.random.below(3) > 0 {
+                        self.lossy.insert((to_gateway, server, gateway), loss);
+                    }
+                }
+            }
+            14 => {
+                let gray = self.random.below(3) > 0;
+                self.set_gray(server, gateway, gray);
+            }
             _ => {}
         }
+    }
+
+    /// The server's link says of itself that it is gray, or is not.
+    pub(in crate::tests) fn set_gray(&mut self, server: usize, gateway: usize, gray: bool) {
+        let ids: Vec<VnicId> = self.of(server).collect();
+        for id in ids {
+            // Whatever moves for it is planned.
+            self.vnics.get_mut(&id).unwrap().planned_us = self.now_us;
+        }
+        let host = &mut self.servers[server];
+        host.machine.server.gray(host.clock.at(self.now_us), gateway, gray);
+        self.drain_server(server);
     }
 
     fn stall(&mut self) -> u64 {

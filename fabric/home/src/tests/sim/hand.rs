@@ -19,6 +19,13 @@ impl House {
         }
     }
 
+    /// So many in a hundred are lost on a link from now on, in both directions.
+    pub(in crate::tests) fn set_loss(&mut self, server: usize, gateway: usize, percent: u64) {
+        for to_gateway in [false, true] {
+            self.lossy.insert((to_gateway, server, gateway), percent);
+        }
+    }
+
     pub(in crate::tests) fn first_vnic(&self) -> (VnicId, usize, usize) {
         let (id, seen) = self.vnics.first_key_value().unwrap();
         (*id, seen.server, self.homes[id])

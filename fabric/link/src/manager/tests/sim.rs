@@ -1,7 +1,7 @@
 //! Managers on a simulated network: seeded loss, delay, reordering, duplication,
 //! a limit on length, and traffic that must never meet a session that is not open.
 
-use super::super::{Config, Manager, Output, PathMtu, PeerConfig, PeerStatus, Timing};
+use super::super::{Config, Manager, Output, PathMtu, PeerConfig, PeerStatus, Timing, Trouble};
 use crate::key::StaticKey;
 use crate::random::{Random, Seeded};
 use crate::session::{PeerId, Session};
@@ -57,6 +57,8 @@ pub(super) struct Host {
     pub(super) ups: u64,
     pub(super) idles: u64,
     pub(super) retired: u64,
+    /// What was said of the links, and when.
+    pub(super) troubles: Vec<(u64, Trouble)>,
     /// Messages that were handed on.
     pub(super) messages: Vec<Vec<u8>>,
     pub(super) alive: bool,
@@ -338,6 +340,10 @@ impl Sim {
             }
             Output::Message { payload, .. } => host.messages.push(payload),
             Output::Hello { .. } => {}
+            Output::Trouble { trouble, .. } => {
+                let at_us = self.now_us;
+                self.hosts[at].troubles.push((at_us, trouble));
+            }
             Output::MtuChanged { peer, datagram_len_max } => {
                 host.mtu.insert(peer, datagram_len_max);
             }
@@ -383,6 +389,7 @@ fn host_at(
         ups: 0,
         idles: 0,
         retired: 0,
+        troubles: Vec::new(),
         messages: Vec::new(),
         alive: true,
         quiet: false,
