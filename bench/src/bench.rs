@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use wireonce_qemu_tests::hugepages::HugePages;
 use wireonce_qemu_tests::process::run;
-use wireonce_qemu_tests::testpmd::reserve_huge_pages;
-use wireonce_qemu_tests::watchdog::{Setting, TempDir};
-use wireonce_qemu_tests::{Error, Result};
+use wireonce_qemu_tests::watchdog::TempDir;
+use wireonce_qemu_tests::{Error, Result, hugepages};
 
 use crate::case::Times;
 use crate::machine::Cores;
@@ -54,7 +54,7 @@ pub struct Bench {
     /// The VMs of the suite `guest`.
     pub guests: GuestPlan,
     dir: TempDir,
-    _huge_pages: Setting,
+    _huge_pages: HugePages,
 }
 
 impl Bench {
@@ -102,11 +102,11 @@ impl Bench {
 }
 
 /// As many as the kernel gives, of what is of use.
-fn huge_pages() -> Result<Setting> {
+fn huge_pages() -> Result<HugePages> {
     let [most, some, least] = HUGE_PAGES_MB;
-    reserve_huge_pages(most)
-        .or_else(|_| reserve_huge_pages(some))
-        .or_else(|_| reserve_huge_pages(least))
+    hugepages::reserve(most)
+        .or_else(|_| hugepages::reserve(some))
+        .or_else(|_| hugepages::reserve(least))
 }
 
 fn rules(extent: Extent) -> Rules {

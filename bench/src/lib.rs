@@ -38,6 +38,7 @@
 //! | [`mod@bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
+//! | [`only_one`] | one measurement at a time on a machine |
 //! | [`result`], [`table`], [`plot`] | what comes out |
 #![deny(unsafe_code)]
 
@@ -52,6 +53,7 @@ pub mod inside;
 pub mod load;
 pub mod machine;
 pub mod numbered;
+pub mod only_one;
 pub mod peer;
 pub mod plot;
 pub mod result;
@@ -73,7 +75,7 @@ use std::io;
 use wireonce_qemu_tests::Error;
 
 /// Names what was being done when the operating system refused.
-pub(crate) fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
     let what = what.to_owned();
     move |source| Error::Io { what, source }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use wireonce_bench::bench::{Bench, Extent, GuestPlan};
+use wireonce_bench::only_one::OnlyOne;
 use wireonce_bench::result::Results;
 use wireonce_bench::{plot, suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
@@ -84,6 +85,7 @@ fn run(name: &str, options: &Options) -> Result<Results> {
         return Err(Error::Unexpected(why.to_owned()));
     }
     interrupt::clean_up_first()?;
+    let _the_machine = OnlyOne::on_this_machine()?;
     packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
