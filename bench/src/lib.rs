@@ -39,7 +39,7 @@
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
 //! | [`only_one`] | one measurement at a time on a machine |
-//! | [`result`], [`table`], [`plot`] | what comes out |
+//! | [`result`], [`table`], [`plot`], [`output`] | what comes out, and into which files |
 #![deny(unsafe_code)]
 
 pub mod bench;
@@ -54,6 +54,7 @@ pub mod load;
 pub mod machine;
 pub mod numbered;
 pub mod only_one;
+pub mod output;
 pub mod peer;
 pub mod plot;
 pub mod result;

@@ -22,6 +22,9 @@ pub struct Results {
     pub limits: String,
     /// What it ran on.
     pub machine: Machine,
+    /// All cases that were asked for have run; else the run was broken off, or is still under way.
+    #[serde(default)]
+    pub whole: bool,
     /// One entry for each figure and peer.
     pub cases: Vec<CaseResult>,
 }
@@ -30,7 +33,8 @@ impl Results {
     /// No results yet.
     #[must_use]
     pub fn new(suite: &str, machine: Machine) -> Self {
-        Self { suite: suite.to_owned(), limits: LIMITS.to_owned(), machine, cases: Vec::new() }
+        let (suite, limits) = (suite.to_owned(), LIMITS.to_owned());
+        Self { suite, limits, machine, whole: false, cases: Vec::new() }
     }
 
     /// Writes them as JSON.
@@ -108,6 +112,7 @@ pub(crate) mod tests {
         let machine =
             Machine { cpu: "X".to_owned(), cores: 2, kernel: "6.1".to_owned(), memory_mib: 1 };
         let mut results = Results::new("queue", machine);
+        results.whole = true;
         results.cases.push(CaseResult {
             name: "queue 64 B".to_owned(),
             ours: Some(20.0),

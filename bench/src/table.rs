@@ -1,9 +1,23 @@
 //! The results as a table for people; the same text is valid Markdown.
 
+use std::fs;
+use std::path::Path;
+
+use wireonce_qemu_tests::Result;
+
+use crate::io_error;
 use crate::result::{CaseResult, Results};
 
 const HEAD: [&str; 9] =
     ["case", "ours", "peer", "unit", "ratio", "goal", "met", "CPU us/frame", "against"];
+
+/// Writes the table.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(results: &Results, path: &Path) -> Result<()> {
+    fs::write(path, render(results)).map_err(io_error(&format!("cannot write {}", path.display())))
+}
 
 /// The whole table, with what it is not before it and the notes behind it.
 #[must_use]
@@ -12,7 +26,11 @@ pub fn render(results: &Results) -> String {
     let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column, &rows)).collect();
     let head = HEAD.map(str::to_owned);
     let rule = std::array::from_fn(|column| "-".repeat(widths.get(column).copied().unwrap_or(1)));
-    let mut text = format!("{}\nMeasured on {}.\n\n", results.limits, results.machine.in_words());
+    let mut text = format!("{}\nMeasured on {}.\n", results.limits, results.machine.in_words());
+    if !results.whole {
+        text += "Not all cases have run: it was broken off.\n";
+    }
+    text.push('\n');
     for row in [&head, &rule].into_iter().chain(&rows) {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:<width$} "));
         text += &format!("|{}|\n", cells.collect::<Vec<_>>().join("|"));

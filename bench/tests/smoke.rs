@@ -14,7 +14,7 @@ fn run(name: &str) -> Result<()> {
     packages::ensure(packages::BENCH, true, |text| println!("{text}"))?;
     let bench = Bench::new(daemon_binary(Profile::Dev)?, Extent::Quick)?;
     let suites = suite::find(name)?;
-    let results = suite::run(name, &suites, None, &bench, &Report::new());
+    let results = suite::run(name, &suites, None, &bench, &Report::new(), |_| {});
 
     assert!(!results.cases.is_empty());
     for case in &results.cases {

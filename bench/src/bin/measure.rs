@@ -1,14 +1,17 @@
 //! `cargo measure -- SUITE`: measures ours and its peers in one run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use wireonce_bench::bench::{Bench, Extent, GuestPlan};
 use wireonce_bench::only_one::OnlyOne;
+use wireonce_bench::output::Outputs;
 use wireonce_bench::result::Results;
-use wireonce_bench::{plot, suite, table};
+use wireonce_bench::{suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result, cargo, interrupt, packages};
@@ -22,15 +25,8 @@ const ALL_REPEATS: Duration = Duration::from_secs(15 * 60);
 struct Options {
     /// What to measure: a suite, or `all`; without it, the suites are listed.
     suite: Option<String>,
-    /// Write the results to FILE.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw the ratios into FILE.
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
-    /// Write the table to FILE, too, as Markdown.
-    #[arg(long, value_name = "FILE.md")]
-    table: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
     /// Rounds of each case that count.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
@@ -63,7 +59,8 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse_from(cargo::arguments());
     let Some(name) = &options.suite else {
-        suite::SUITES.iter().for_each(|suite| println!("{:<10} {}", suite.name, suite.about));
+        let list = suite::SUITES.iter().map(|suite| format!("{:<10} {}", suite.name, suite.about));
+        Report::new().text(&list.collect::<Vec<_>>().join("\n"));
         return ExitCode::SUCCESS;
     };
     match run(name, &options) {
@@ -84,7 +81,9 @@ fn run(name: &str, options: &Options) -> Result<Results> {
         let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
         return Err(Error::Unexpected(why.to_owned()));
     }
-    interrupt::clean_up_first()?;
+    options.outputs.check()?;
+    let done = Arc::new(AtomicUsize::new(0));
+    interrupt::clean_up_first_saying(last_words(&options.outputs, Arc::clone(&done)))?;
     let _the_machine = OnlyOne::on_this_machine()?;
     packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
     let binary = match &options.binary {
@@ -100,27 +99,24 @@ fn run(name: &str, options: &Options) -> Result<Results> {
     if suites.len() > 1 {
         bench.rules.repeat_until = Instant::now().checked_add(ALL_REPEATS);
     }
-    let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report);
+    // Whatever ends the run, the cases before it are kept. If that fails, the last try tells.
+    let keep = |results: &Results| {
+        let _the_last_try_tells = options.outputs.write(results);
+        done.store(results.cases.len(), Ordering::Relaxed);
+    };
+    let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report, keep);
+    let written = options.outputs.write(&results);
     report.title("Results");
-    println!("{}", table::render(&results));
-    write(&results, options)?;
-    Ok(results)
+    report.text(&table::render(&results));
+    written.map(|()| results)
 }
 
-fn write(results: &Results, options: &Options) -> Result<()> {
-    if let Some(path) = &options.json {
-        results.write(path)?;
+/// What is said when the run is broken off.
+fn last_words(outputs: &Outputs, done: Arc<AtomicUsize>) -> impl Fn() -> String + use<> {
+    let files = outputs.names();
+    move || match (done.load(Ordering::Relaxed), files.as_str()) {
+        (0, _) => "; no case was finished, and no file is written".to_owned(),
+        (_, "") => "; what was finished is lost, because no file was asked for".to_owned(),
+        (rows, files) => format!("; the {rows} rows that were finished are in {files}"),
     }
-    if let Some(path) = &options.plot {
-        plot::write(results, path)?;
-    }
-    if let Some(path) = &options.table {
-        write_table(results, path)?;
-    }
-    Ok(())
-}
-
-fn write_table(results: &Results, path: &Path) -> Result<()> {
-    std::fs::write(path, table::render(results))
-        .map_err(|source| Error::Io { what: format!("cannot write {}", path.display()), source })
 }

@@ -114,7 +114,7 @@ pub fn find(name: &str) -> Result<Vec<&'static Suite>> {
 /// Runs those cases of `suites` whose names contain `only`. A case of ours that fails has no
 /// figure and its reason as note.
 ///
-/// `name` is what the results are called.
+/// `name` is what the results are called; `finished` gets all of them after each case.
 #[must_use]
 pub fn run(
     name: &str,
@@ -122,6 +122,7 @@ pub fn run(
     only: Option<&str>,
     bench: &Bench,
     report: &Report,
+    mut finished: impl FnMut(&Results),
 ) -> Results {
     let mut results = Results::new(name, Machine::here());
     report.note(LIMITS);
@@ -131,8 +132,10 @@ pub fn run(
         let plans = (suite.cases)(bench).into_iter().take(cases_max);
         for plan in plans.filter(|plan| only.is_none_or(|only| plan.name.contains(only))) {
             results.cases.extend(run_case(plan, bench, report));
+            finished(&results);
         }
     }
+    results.whole = true;
     results
 }
 
