@@ -54,14 +54,14 @@ pub struct Bench {
     /// The VMs of the suite `guest`.
     pub guests: GuestPlan,
     dir: TempDir,
-    _huge_pages: HugePages,
+    huge_pages: Option<HugePages>,
 }
 
 impl Bench {
-    /// Reserves what the suites need; all of it goes with this value.
+    /// A bench with a folder, and without [huge pages](Self::reserve_pages) yet.
     ///
     /// # Errors
-    /// The kernel has no 2 MB pages to give, we are not root, or there is one processor only.
+    /// There is one processor only, or the folder cannot be made.
     pub fn new(binary: PathBuf, extent: Extent) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if cores < 2 {
@@ -78,8 +78,17 @@ impl Bench {
             alone: false,
             guests: GuestPlan { vms: 1, pairs: 1, seconds: None },
             dir: TempDir::new("bench")?,
-            _huge_pages: huge_pages()?,
+            huge_pages: None,
         })
+    }
+
+    /// Reserves the huge pages of testpmds and switches; they go with this value.
+    ///
+    /// # Errors
+    /// The kernel has no 2 MB pages to give, or we are not root.
+    pub fn reserve_pages(&mut self) -> Result<()> {
+        self.huge_pages = Some(huge_pages()?);
+        Ok(())
     }
 
     /// Where logs and sockets may be.

@@ -12,9 +12,10 @@ use wireonce_qemu_tests::{Result, packages};
 /// Runs a suite and checks that each case has our figure, and a peer's or the reason why not.
 fn run(name: &str) -> Result<()> {
     packages::ensure(packages::BENCH, true, |text| println!("{text}"))?;
-    let bench = Bench::new(daemon_binary(Profile::Dev)?, Extent::Quick)?;
-    let suites = suite::find(name)?;
-    let results = suite::run(name, &suites, None, &bench, &Report::new(), |_| {});
+    let mut bench = Bench::new(daemon_binary(Profile::Dev)?, Extent::Quick)?;
+    bench.reserve_pages()?;
+    let selection = suite::select(name, None, &bench)?;
+    let results = suite::run(selection, &bench, &Report::new(), |_| {});
 
     assert!(!results.cases.is_empty());
     for case in &results.cases {

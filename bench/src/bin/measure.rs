@@ -30,10 +30,11 @@ struct Options {
     /// Rounds of each case that count.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
-    /// One short round of each case: shows that it works, says nothing about speed.
+    /// One short round of the first two cases of each suite (of those that `--case` leaves): shows
+    /// that it works, says nothing about speed, and judges no goal. `--rounds` has no effect.
     #[arg(long)]
     quick: bool,
-    /// Only cases whose name contains TEXT.
+    /// Only cases whose name contains TEXT, in large or small letters.
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
     /// Measure ours without its peers, as for a profile.
@@ -75,28 +76,21 @@ fn main() -> ExitCode {
 }
 
 fn run(name: &str, options: &Options) -> Result<Results> {
-    let suites = suite::find(name)?;
-    let report = Report::new();
-    if !packages::is_root() {
-        let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
-        return Err(Error::Unexpected(why.to_owned()));
-    }
-    options.outputs.check()?;
+    // Nothing is built, installed or started before all that was asked for is known to be possible.
     let done = Arc::new(AtomicUsize::new(0));
     interrupt::clean_up_first_saying(last_words(&options.outputs, Arc::clone(&done)))?;
-    let _the_machine = OnlyOne::on_this_machine()?;
-    packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
-    let binary = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => daemon_binary(Profile::Release)?,
-    };
-    let rounds = usize::from(options.rounds);
-    let extent = if options.quick { Extent::Quick } else { Extent::Full { rounds } };
-    let mut bench = Bench::new(binary, extent)?;
-    bench.alone = options.alone;
-    let Options { vms, pairs, seconds, .. } = *options;
-    bench.guests = GuestPlan { vms, pairs, seconds };
-    if suites.len() > 1 {
+    let machine;
+    let mut bench = bench(options)?;
+    let selection = suite::select(name, options.case.as_deref(), &bench)?;
+    options.outputs.check()?;
+    let report = Report::new();
+    if selection.needs_the_machine() {
+        machine = Some(take_the_machine()?);
+        prepare(&mut bench, options, &report)?;
+    } else {
+        machine = None;
+    }
+    if selection.suites.len() > 1 {
         bench.rules.repeat_until = Instant::now().checked_add(ALL_REPEATS);
     }
     // Whatever ends the run, the cases before it are kept. If that fails, the last try tells.
@@ -104,11 +98,41 @@ fn run(name: &str, options: &Options) -> Result<Results> {
         let _the_last_try_tells = options.outputs.write(results);
         done.store(results.cases.len(), Ordering::Relaxed);
     };
-    let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report, keep);
+    let results = suite::run(selection, &bench, &report, keep);
     let written = options.outputs.write(&results);
+    // The next one finds the machine as it was.
+    drop(bench);
+    drop(machine);
     report.title("Results");
     report.text(&table::render(&results));
     written.map(|()| results)
+}
+
+fn bench(options: &Options) -> Result<Bench> {
+    let rounds = usize::from(options.rounds);
+    let extent = if options.quick { Extent::Quick } else { Extent::Full { rounds } };
+    let mut bench = Bench::new(options.binary.clone().unwrap_or_default(), extent)?;
+    bench.alone = options.alone;
+    let Options { vms, pairs, seconds, .. } = *options;
+    bench.guests = GuestPlan { vms, pairs, seconds };
+    Ok(bench)
+}
+
+fn take_the_machine() -> Result<OnlyOne> {
+    if !packages::is_root() {
+        let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
+        return Err(Error::Unexpected(why.to_owned()));
+    }
+    OnlyOne::on_this_machine()
+}
+
+/// Packages, our program and huge pages.
+fn prepare(bench: &mut Bench, options: &Options, report: &Report) -> Result<()> {
+    packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
+    if options.binary.is_none() {
+        bench.binary = daemon_binary(Profile::Release)?;
+    }
+    bench.reserve_pages()
 }
 
 /// What is said when the run is broken off.
