@@ -27,7 +27,7 @@ const SCRIPT: &str = include_str!("watchdog.sh");
 /// hold it open.
 static WATCHDOG: Mutex<Option<Child>> = Mutex::new(None);
 
-/// From now on process `pid` is killed when this process ends.
+/// From now on process `pid`, and its group if it leads one, is killed when this process ends.
 ///
 /// # Errors
 /// The watchdog cannot start.
@@ -169,6 +169,7 @@ fn start() -> Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
 
     #[test]
     fn start_time_tells_processes_apart() {
@@ -194,6 +195,33 @@ mod tests {
         assert_eq!(fs::read_to_string(&size).unwrap().trim(), "4600");
         undo(&format!("+ pages 7 9000 {path}\n"));
         assert_eq!(fs::read_to_string(&size).unwrap().trim(), "0");
+    }
+
+    #[test]
+    fn a_group_goes_with_its_leader() {
+        let mut leader = Command::new("/bin/sh")
+            .args(["-c", "sleep 300 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(leader.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (child, pid) = (line.trim().parse().unwrap(), leader.id());
+        let born = start_time(child).unwrap();
+        undo(&format!("+ pid {pid} {}\n", start_time(pid).unwrap()));
+        assert!(!leader.wait().unwrap().success());
+        let gone = |pid| start_time(pid) != Some(born) || is_zombie(pid);
+        let mut looks = 0;
+        while !gone(child) {
+            looks += 1;
+            assert!(looks < 5_000, "the leader's child lives on");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    fn is_zombie(pid: u32) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
     }
 
     #[test]

@@ -42,7 +42,9 @@ END
 }
 
 undo_pid() {
-    [ "$(start_time "$1")" = "$2" ] && kill -KILL "$1" 2>/dev/null
+    [ "$(start_time "$1")" = "$2" ] || return
+    # With its group, if it leads one.
+    kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
 }
 
 undo_netns() {

@@ -130,7 +130,10 @@ fn take_the_machine() -> Result<OnlyOne> {
 fn prepare(bench: &mut Bench, options: &Options, report: &Report) -> Result<()> {
     packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
     if options.binary.is_none() {
-        bench.binary = daemon_binary(Profile::Release)?;
+        report.note("building wireonce; the first time this takes some minutes");
+        bench.binary = report.step("build", || {
+            daemon_binary(Profile::Release).map(|binary| (binary, String::new()))
+        })?;
     }
     bench.reserve_pages()
 }
