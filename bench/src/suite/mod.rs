@@ -9,7 +9,7 @@ use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result};
 
 use crate::bench::Bench;
-use crate::case::Case;
+use crate::case::{Case, one_line};
 use crate::machine::Machine;
 use crate::result::{CaseResult, LIMITS, Pair, Results};
 use crate::round;
@@ -204,14 +204,14 @@ fn failed(name: &str, error: &Error) -> CaseResult {
         unit: "-".to_owned(),
         ratio: None,
         goal: None,
-        met: Some(false),
+        met: None,
         rounds: 0,
         cpu_us_per_frame: Pair::default(),
         spread: Pair::default(),
         distance_ns: None,
         repeated: 0,
         noisy: 0,
-        note: Some(format!("FAILED: {error}")),
+        note: Some(format!("FAILED: {}", one_line(error))),
     }
 }
 
