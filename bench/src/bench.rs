@@ -11,6 +11,7 @@ use wireonce_qemu_tests::{Error, Result, hugepages};
 
 use crate::case::Times;
 use crate::machine::Cores;
+use crate::result::Build;
 use crate::round::Rules;
 
 /// Two switches with DPDK want 1.3 GB each and make do with less; testpmds want 128 MB each.
@@ -53,6 +54,8 @@ pub struct Bench {
     pub alone: bool,
     /// The VMs of the suite `guest`.
     pub guests: GuestPlan,
+    /// What our program is, for the results.
+    pub build: Build,
     dir: TempDir,
     huge_pages: Option<HugePages>,
 }
@@ -77,9 +80,20 @@ impl Bench {
             extent,
             alone: false,
             guests: GuestPlan { vms: 1, pairs: 1, seconds: None },
+            build: Build::default(),
             dir: TempDir::new("bench")?,
             huge_pages: None,
         })
+    }
+
+    /// Asks our program what it is; `profile` is how it was built.
+    ///
+    /// # Errors
+    /// It does not run here, or does not know `--version`.
+    pub fn identify(&mut self, profile: &str) -> Result<()> {
+        let said = run(Command::new(&self.binary).arg("--version"), LIMIT)?;
+        self.build = Build { version: said.trim().to_owned(), profile: profile.to_owned() };
+        Ok(())
     }
 
     /// Reserves the huge pages of testpmds and switches; they go with this value.

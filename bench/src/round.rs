@@ -16,6 +16,7 @@ use crate::cpu::Strangers;
 use crate::machine::{Cores, Distance, probe_distance, wait_idle};
 use crate::result::{CaseResult, Pair};
 use crate::stats::{Summary, median, percentile};
+use crate::table::number;
 
 /// How rounds are run.
 #[derive(Debug, Clone, Copy)]
@@ -279,7 +280,9 @@ impl Rounds {
         };
         let in_words = |fact: &Fact| {
             let value = values(fact)?;
-            Some(format!("{} {value:.3} {}", fact.name, fact.unit).trim_end().to_owned())
+            // A count is shown as one.
+            let value = if value.fract() == 0.0 { format!("{value}") } else { number(value) };
+            Some(format!("{} {value} {}", fact.name, fact.unit).trim_end().to_owned())
         };
         first.facts.iter().filter_map(in_words).collect()
     }

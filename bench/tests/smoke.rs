@@ -17,13 +17,13 @@ fn run(name: &str) -> Result<()> {
     let selection = suite::select(name, None, &bench)?;
     let results = suite::run(selection, &bench, &Report::new(), |_| {});
 
-    assert!(!results.cases.is_empty());
+    assert!(!results.cases.is_empty() && results.whole && results.quick);
     for case in &results.cases {
         assert!(case.name.starts_with(name), "{case:?}");
         assert!(case.ours.is_some_and(f64::is_finite), "{case:?}");
         assert!(case.peer.is_some() || case.note.is_some(), "no reason: {case:?}");
         assert_eq!(case.ratio.is_some(), case.peer.is_some_and(|peer| peer > 0.0), "{case:?}");
-        assert_eq!(case.rounds, 1);
+        assert_eq!((case.rounds, case.met), (1, None), "a quick round judges no goal: {case:?}");
     }
     let path = bench.dir().join("results.json");
     results.write(&path)?;

@@ -126,14 +126,19 @@ fn take_the_machine() -> Result<OnlyOne> {
     OnlyOne::on_this_machine()
 }
 
-/// Packages, our program and huge pages.
+/// Packages, our program and huge pages. A program that was given must run before anything is
+/// installed.
 fn prepare(bench: &mut Bench, options: &Options, report: &Report) -> Result<()> {
+    if options.binary.is_some() {
+        bench.identify("given")?;
+    }
     packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
     if options.binary.is_none() {
         report.note("building wireonce; the first time this takes some minutes");
         bench.binary = report.step("build", || {
             daemon_binary(Profile::Release).map(|binary| (binary, String::new()))
         })?;
+        bench.identify("release")?;
     }
     bench.reserve_pages()
 }
