@@ -120,7 +120,8 @@ fn bench(options: &Options) -> Result<Bench> {
 
 fn take_the_machine() -> Result<OnlyOne> {
     if !packages::is_root() {
-        let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
+        let why = "namespaces, huge pages and pinning need root: as root, or by \
+            `sudo -E env \"PATH=$PATH\" cargo measure -- ...`";
         return Err(Error::Unexpected(why.to_owned()));
     }
     OnlyOne::on_this_machine()
