@@ -11,6 +11,7 @@ use wireonce_qemu_tests::{Error, Result, hugepages};
 
 use crate::case::Times;
 use crate::machine::Cores;
+use crate::only_one::OnlyOne;
 use crate::result::Build;
 use crate::round::Rules;
 
@@ -58,6 +59,7 @@ pub struct Bench {
     pub build: Build,
     dir: TempDir,
     huge_pages: Option<HugePages>,
+    only_one: Option<OnlyOne>,
 }
 
 impl Bench {
@@ -83,6 +85,7 @@ impl Bench {
             build: Build::default(),
             dir: TempDir::new("bench")?,
             huge_pages: None,
+            only_one: None,
         })
     }
 
@@ -101,7 +104,16 @@ impl Bench {
     /// # Errors
     /// The kernel has no 2 MB pages to give, or we are not root.
     pub fn reserve_pages(&mut self) -> Result<()> {
-        self.huge_pages = Some(huge_pages()?);
+        let _none_before = self.huge_pages.replace(huge_pages()?);
+        Ok(())
+    }
+
+    /// Keeps others from measuring on this machine until this value is gone, pages first.
+    ///
+    /// # Errors
+    /// Another process measures, or we are not root.
+    pub fn take_the_machine(&mut self) -> Result<()> {
+        let _none_before = self.only_one.replace(OnlyOne::on_this_machine()?);
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use wireonce_bench::bench::{Bench, Extent, GuestPlan};
-use wireonce_bench::only_one::OnlyOne;
 use wireonce_bench::output::Outputs;
 use wireonce_bench::result::Results;
 use wireonce_bench::{suite, table};
@@ -79,16 +78,12 @@ fn run(name: &str, options: &Options) -> Result<Results> {
     // Nothing is built, installed or started before all that was asked for is known to be possible.
     let done = Arc::new(AtomicUsize::new(0));
     interrupt::clean_up_first_saying(last_words(&options.outputs, Arc::clone(&done)))?;
-    let machine;
     let mut bench = bench(options)?;
     let selection = suite::select(name, options.case.as_deref(), &bench)?;
     options.outputs.check()?;
     let report = Report::new();
     if selection.needs_the_machine() {
-        machine = Some(take_the_machine()?);
         prepare(&mut bench, options, &report)?;
-    } else {
-        machine = None;
     }
     if selection.suites.len() > 1 {
         bench.rules.repeat_until = Instant::now().checked_add(ALL_REPEATS);
@@ -102,7 +97,6 @@ fn run(name: &str, options: &Options) -> Result<Results> {
     let written = options.outputs.write(&results);
     // The next one finds the machine as it was.
     drop(bench);
-    drop(machine);
     report.title("Results");
     report.text(&table::render(&results));
     written.map(|()| results)
@@ -118,18 +112,15 @@ fn bench(options: &Options) -> Result<Bench> {
     Ok(bench)
 }
 
-fn take_the_machine() -> Result<OnlyOne> {
+/// The machine, packages, our program and huge pages. A program that was given must run before anything is
+/// installed.
+fn prepare(bench: &mut Bench, options: &Options, report: &Report) -> Result<()> {
     if !packages::is_root() {
         let why = "namespaces, huge pages and pinning need root: as root, or by \
             `sudo -E env \"PATH=$PATH\" cargo measure -- ...`";
         return Err(Error::Unexpected(why.to_owned()));
     }
-    OnlyOne::on_this_machine()
-}
-
-/// Packages, our program and huge pages. A program that was given must run before anything is
-/// installed.
-fn prepare(bench: &mut Bench, options: &Options, report: &Report) -> Result<()> {
+    bench.take_the_machine()?;
     if options.binary.is_some() {
         bench.identify("given")?;
     }

@@ -126,14 +126,14 @@ pub struct Selection {
 /// # Errors
 /// There is no such suite, or no such case: then the error names those that there are.
 pub fn select(name: &str, only: Option<&str>, bench: &Bench) -> Result<Selection> {
-    let only = only.map(str::to_lowercase);
+    let text = only.map(str::to_lowercase);
     let cases_max = if bench.is_quick() { QUICK_CASES } else { usize::MAX };
     let (mut suites, mut names) = (Vec::new(), Vec::new());
     for suite in find(name)? {
         let all = (suite.cases)(bench);
         names.extend(all.iter().map(|plan| format!("\n  {}", plan.name)));
         let wanted =
-            |plan: &Plan| only.as_ref().is_none_or(|only| plan.name.to_lowercase().contains(only));
+            |plan: &Plan| text.as_ref().is_none_or(|text| plan.name.to_lowercase().contains(text));
         let plans: Vec<_> = all.into_iter().filter(wanted).take(cases_max).collect();
         if !plans.is_empty() {
             suites.push((suite, plans));
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_text_that_no_case_has_is_an_error_with_the_names() {
         let error = selected("queue", Some("999 B"), Extent::Quick).unwrap_err().to_string();
-        assert!(error.contains("999 b") && error.contains("queue 1500 B"), "{error}");
+        assert!(error.contains("999 B") && error.contains("queue 1500 B"), "{error}");
     }
 
     #[test]
