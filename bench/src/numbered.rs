@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn seen(at_us: u64, number: u64) -> Seen {
-        Seen { at_us, source_mac: [2; 6], len: 60, number }
+        Seen { at_us, source_mac: [2; 6], len: 60, number, iperf_number: 0 }
     }
 
     /// Five are sent, a millisecond apart; 0 and 1 come by the first way, 3 and 4 by the second.

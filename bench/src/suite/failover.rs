@@ -210,8 +210,13 @@ mod tests {
 
     #[test]
     fn what_is_lost_beside_a_loss_is_told_apart_from_what_it_cost() {
-        let seen =
-            |number: u64| Seen { at_us: 1_000 * number, source_mac: [2; 6], len: 60, number };
+        let seen = |number: u64| Seen {
+            at_us: 1_000 * number,
+            source_mac: [2; 6],
+            len: 60,
+            number,
+            iperf_number: 0,
+        };
         let sent = || (0..100).map(|n| 1_000 * n).collect();
         // A gap from 20 to 45, and one that nobody has caused.
         let out = (0..=20).chain(45..70).chain(71..100).map(seen).collect();
