@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use wireonce_qemu_tests::hugepages::HugePages;
 use wireonce_qemu_tests::process::run;
-use wireonce_qemu_tests::testpmd::reserve_huge_pages;
-use wireonce_qemu_tests::watchdog::{Setting, TempDir};
-use wireonce_qemu_tests::{Error, Result};
+use wireonce_qemu_tests::watchdog::TempDir;
+use wireonce_qemu_tests::{Error, Result, hugepages};
 
 use crate::case::Times;
 use crate::machine::Cores;
+use crate::only_one::OnlyOne;
+use crate::result::Build;
 use crate::round::Rules;
 
 /// Two switches with DPDK want 1.3 GB each and make do with less; testpmds want 128 MB each.
@@ -53,15 +55,18 @@ pub struct Bench {
     pub alone: bool,
     /// The VMs of the suite `guest`.
     pub guests: GuestPlan,
+    /// What our program is, for the results.
+    pub build: Build,
     dir: TempDir,
-    _huge_pages: Setting,
+    huge_pages: Option<HugePages>,
+    only_one: Option<OnlyOne>,
 }
 
 impl Bench {
-    /// Reserves what the suites need; all of it goes with this value.
+    /// A bench with a folder, and without [huge pages](Self::reserve_pages) yet.
     ///
     /// # Errors
-    /// The kernel has no 2 MB pages to give, we are not root, or there is one processor only.
+    /// There is one processor only, or the folder cannot be made.
     pub fn new(binary: PathBuf, extent: Extent) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if cores < 2 {
@@ -77,9 +82,39 @@ impl Bench {
             extent,
             alone: false,
             guests: GuestPlan { vms: 1, pairs: 1, seconds: None },
+            build: Build::default(),
             dir: TempDir::new("bench")?,
-            _huge_pages: huge_pages()?,
+            huge_pages: None,
+            only_one: None,
         })
+    }
+
+    /// Asks our program what it is; `profile` is how it was built.
+    ///
+    /// # Errors
+    /// It does not run here, or does not know `--version`.
+    pub fn identify(&mut self, profile: &str) -> Result<()> {
+        let said = run(Command::new(&self.binary).arg("--version"), LIMIT)?;
+        self.build = Build { version: said.trim().to_owned(), profile: profile.to_owned() };
+        Ok(())
+    }
+
+    /// Reserves the huge pages of testpmds and switches; they go with this value.
+    ///
+    /// # Errors
+    /// The kernel has no 2 MB pages to give, or we are not root.
+    pub fn reserve_pages(&mut self) -> Result<()> {
+        let _none_before = self.huge_pages.replace(huge_pages()?);
+        Ok(())
+    }
+
+    /// Keeps others from measuring on this machine until this value is gone, pages first.
+    ///
+    /// # Errors
+    /// Another process measures, or we are not root.
+    pub fn take_the_machine(&mut self) -> Result<()> {
+        let _none_before = self.only_one.replace(OnlyOne::on_this_machine()?);
+        Ok(())
     }
 
     /// Where logs and sockets may be.
@@ -102,11 +137,11 @@ impl Bench {
 }
 
 /// As many as the kernel gives, of what is of use.
-fn huge_pages() -> Result<Setting> {
+fn huge_pages() -> Result<HugePages> {
     let [most, some, least] = HUGE_PAGES_MB;
-    reserve_huge_pages(most)
-        .or_else(|_| reserve_huge_pages(some))
-        .or_else(|_| reserve_huge_pages(least))
+    hugepages::reserve(most)
+        .or_else(|_| hugepages::reserve(some))
+        .or_else(|_| hugepages::reserve(least))
 }
 
 fn rules(extent: Extent) -> Rules {

@@ -1,6 +1,6 @@
 //! A case: what is measured, of whom, and what is aimed at.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use wireonce_qemu_tests::Result;
@@ -151,6 +151,8 @@ pub struct Rival {
     pub side: Result<Box<dyn Contender>, String>,
     /// For each figure of the case; missing ones have no goal.
     pub goals: Vec<Option<Goal>>,
+    /// It is ours in another state: unlike a peer, it has no excuse for failing.
+    pub is_ours: bool,
 }
 
 impl Rival {
@@ -182,30 +184,43 @@ impl Rival {
         if bench.alone {
             return Ok(Self::absent(name, "left out on request", goals));
         }
-        Ok(Self::new(name, Ok(start()?), goals))
+        Ok(Self { is_ours: true, ..Self::new(name, Ok(start()?), goals) })
     }
 
     /// A peer that was set up, or could not be.
     #[must_use]
     pub fn new<C: Contender + 'static>(name: &str, side: Result<C>, goals: &[Goal]) -> Self {
         let side = side.map(|side| Box::new(side) as Box<dyn Contender>);
-        let side = side.map_err(|error| format!("cannot run here: {error}"));
+        let side = side.map_err(|error| format!("cannot run here: {}", one_line(&error)));
         let goals = goals.iter().copied().map(Some).collect();
-        Self { name: name.to_owned(), side, goals }
+        Self { name: name.to_owned(), side, goals, is_ours: false }
     }
 
     /// Nobody else does this: there are goals only, one for each figure that has one.
     #[must_use]
     pub fn none(why: &str, goals: Vec<Option<Goal>>) -> Self {
-        Self { name: "none".to_owned(), side: Err(why.to_owned()), goals }
+        Self { name: "none".to_owned(), side: Err(why.to_owned()), goals, is_ours: false }
     }
 
     /// A peer that is known not to run here.
     #[must_use]
     pub fn absent(name: &str, why: &str, goals: &[Goal]) -> Self {
         let goals = goals.iter().copied().map(Some).collect();
-        Self { name: name.to_owned(), side: Err(why.to_owned()), goals }
+        Self { name: name.to_owned(), side: Err(why.to_owned()), goals, is_ours: false }
     }
+}
+
+/// An error as a note can show it: of a log of many lines the first and the last.
+pub(crate) fn one_line(error: &impl Display) -> String {
+    const CHARS_MAX: usize = 160;
+    let text = error.to_string();
+    let cut = |line: &str| match line.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    };
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (first, last) = (lines.next().unwrap_or_default(), lines.next_back());
+    last.map_or_else(|| cut(first), |last| format!("{} ... {}", cut(first), cut(last)))
 }
 
 /// One case: ours, its rivals, and the figures that all of them give.

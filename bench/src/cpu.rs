@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::machine::Ticks;
 
@@ -84,13 +85,24 @@ pub struct Strangers {
     busy_us: f64,
     ours_us: f64,
     others: HashMap<u32, u64>,
+    since: Instant,
 }
 
 impl Strangers {
     /// Starts the count.
     #[must_use]
     pub fn watch() -> Self {
-        Self { busy_us: busy_us(), ours_us: ours_us(), others: others() }
+        // The clock first: what happens while the others are counted is within its time.
+        let since = Instant::now();
+        Self { busy_us: busy_us(), ours_us: ours_us(), others: others(), since }
+    }
+
+    /// Their part of what all processors could have done since then: 0 to 1.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        let time_us = self.time_us();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        share(time_us, self.since.elapsed().as_secs_f64() * 1e6 * processors as f64)
     }
 
     /// CPU time that strangers had since then, in microseconds: to a few clock ticks.
@@ -100,6 +112,11 @@ impl Strangers {
         let not_ours_us = (busy_us - (ours_us() - self.ours_us)).max(0.0);
         not_ours_us.min(growth(&self.others, &others()) as f64 * TICK_US)
     }
+}
+
+/// Counts are of whole ticks, so within a short time they may be more than that had.
+fn share(time_us: f64, all_us: f64) -> f64 {
+    if all_us > 0.0 { (time_us / all_us).clamp(0.0, 1.0) } else { 0.0 }
 }
 
 /// The ticks of all processes that are neither of this run nor the kernel's.
@@ -191,6 +208,12 @@ mod tests {
         let before = HashMap::from([(1, 100), (2, 10), (3, 7)]);
         let after = HashMap::from([(1, 130), (2, 10), (4, 5)]);
         assert_eq!(growth(&before, &after), 35, "3 is gone, 4 is new");
+    }
+
+    #[test]
+    fn strangers_never_have_more_than_all() {
+        let shares = [share(TICK_US, 2_000.0), share(500.0, 2_000.0), share(1.0, 0.0)];
+        assert_eq!(shares, [1.0, 0.25, 0.0]);
     }
 
     #[test]

@@ -38,7 +38,8 @@
 //! | [`mod@bench`] | what all suites share: the program, pages, folders |
 //! | [`wire`], [`sink`] | a veth pair for peers, and a receiver behind it |
 //! | [`peer`] | whom we are compared with |
-//! | [`result`], [`table`], [`plot`] | what comes out |
+//! | [`only_one`] | one measurement at a time on a machine |
+//! | [`result`], [`table`], [`plot`], [`output`] | what comes out, and into which files |
 #![deny(unsafe_code)]
 
 pub mod bench;
@@ -52,6 +53,8 @@ pub mod inside;
 pub mod load;
 pub mod machine;
 pub mod numbered;
+pub mod only_one;
+pub mod output;
 pub mod peer;
 pub mod plot;
 pub mod result;
@@ -73,7 +76,7 @@ use std::io;
 use wireonce_qemu_tests::Error;
 
 /// Names what was being done when the operating system refused.
-pub(crate) fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
     let what = what.to_owned();
     move |source| Error::Io { what, source }
 }

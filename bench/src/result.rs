@@ -22,6 +22,15 @@ pub struct Results {
     pub limits: String,
     /// What it ran on.
     pub machine: Machine,
+    /// What was measured.
+    #[serde(default)]
+    pub build: Build,
+    /// One short round of few cases: no figure is worth anything, and no goal was judged.
+    #[serde(default)]
+    pub quick: bool,
+    /// All cases that were asked for have run; else the run was broken off, or is still under way.
+    #[serde(default)]
+    pub whole: bool,
     /// One entry for each figure and peer.
     pub cases: Vec<CaseResult>,
 }
@@ -30,7 +39,19 @@ impl Results {
     /// No results yet.
     #[must_use]
     pub fn new(suite: &str, machine: Machine) -> Self {
-        Self { suite: suite.to_owned(), limits: LIMITS.to_owned(), machine, cases: Vec::new() }
+        let (suite, limits) = (suite.to_owned(), LIMITS.to_owned());
+        let (build, cases) = (Build::default(), Vec::new());
+        Self { suite, limits, machine, build, quick: false, whole: false, cases }
+    }
+
+    /// What must be known of all figures, for people.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let quick = "A quick run: it shows that the bench works. Its figures say nothing about \
+            speed, and no goal is judged.";
+        let broken_off = "Not all cases have run: it was broken off.";
+        let remarks = [(self.quick, quick), (!self.whole, broken_off)];
+        remarks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, remark)| remark).collect()
     }
 
     /// Writes them as JSON.
@@ -52,6 +73,26 @@ impl Results {
         let io = |source| Error::Io { what: format!("cannot read {}", path.display()), source };
         let text = fs::read_to_string(path).map_err(io)?;
         serde_json::from_str(&text).map_err(|error| io(error.into()))
+    }
+}
+
+/// The program that was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// What it says of itself.
+    pub version: String,
+    /// How it was built: `release`, `debug`, or `given` by hand.
+    pub profile: String,
+}
+
+impl Default for Build {
+    /// This program's own, for what it simulates.
+    fn default() -> Self {
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        Self {
+            version: format!("wireonce {}", env!("CARGO_PKG_VERSION")),
+            profile: profile.to_owned(),
+        }
     }
 }
 
@@ -100,6 +141,23 @@ pub struct Pair<T> {
     pub peer: Option<T>,
 }
 
+impl CaseResult {
+    /// Whether the goal was met, and whether that can be believed, for people.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let verdict = match self.met {
+            _ if self.ours.is_none() => "FAILED",
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "-",
+        };
+        match self.noisy {
+            0 => verdict.to_owned(),
+            noisy => format!("{verdict}, noisy {noisy}/{}", self.rounds),
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -108,6 +166,7 @@ pub(crate) mod tests {
         let machine =
             Machine { cpu: "X".to_owned(), cores: 2, kernel: "6.1".to_owned(), memory_mib: 1 };
         let mut results = Results::new("queue", machine);
+        results.whole = true;
         results.cases.push(CaseResult {
             name: "queue 64 B".to_owned(),
             ours: Some(20.0),
@@ -129,11 +188,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_noisy_row_has_a_mark_beside_its_verdict() {
+        let mut case = example().cases.remove(0);
+        assert_eq!(case.verdict(), "NO");
+        case.noisy = 2;
+        assert_eq!(case.verdict(), "NO, noisy 2/5");
+        case.ours = None;
+        assert!(case.verdict().starts_with("FAILED"));
+    }
+
+    #[test]
     fn results_have_the_agreed_keys_and_survive_the_file() {
         let text = serde_json::to_string(&example()).unwrap();
         let keys = [
             "suite",
             "machine",
+            "build",
+            "quick",
+            "whole",
             "cases",
             "name",
             "ours",

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use wireonce_qemu_tests::Result;
 
-use crate::case::{Case, Contender, Fact, Figure, OfEvents, Rival, Sample, Times};
+use crate::case::{Case, Contender, Fact, Figure, OfEvents, Rival, Sample, Times, one_line};
 use crate::cpu::Strangers;
 use crate::machine::{Cores, Distance, probe_distance, wait_idle};
 use crate::result::{CaseResult, Pair};
 use crate::stats::{Summary, median, percentile};
+use crate::table::number;
 
 /// How rounds are run.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +38,20 @@ pub struct Rules {
 /// CPU time of strangers over a round, by the time of all processors, from which on it is noisy.
 const STRANGERS_MAX: f64 = 0.04;
 
+/// Somebody in a case: ours first, then the rivals in their order.
+#[derive(Debug)]
+struct Side {
+    /// Or why it does not run, or no longer.
+    contender: Result<Box<dyn Contender>, String>,
+    /// Ours has no excuse: its failure is the case's.
+    is_ours: bool,
+}
+
 /// The rounds of one case that count.
 #[derive(Debug, Default)]
 struct Rounds {
-    /// One for each round: ours first, then the rivals that run here, in their order.
-    samples: Vec<Vec<Sample>>,
+    /// One for each round, with a place for each side.
+    samples: Vec<Vec<Option<Sample>>>,
     distances: Vec<Distance>,
     repeated: u32,
     noisy: u32,
@@ -52,31 +62,26 @@ struct Rounds {
 /// # Errors
 /// A contender's own.
 pub fn run(case: Case, rules: &Rules, mut tell: impl FnMut(&str)) -> Result<Vec<CaseResult>> {
-    let Case { name, figures, mut ours, rivals, note } = case;
-    let mut absent: Vec<Option<String>> = Vec::new();
+    let Case { name, figures, ours, mut rivals, note } = case;
+    if rivals.is_empty() {
+        rivals.push(Rival::none("there is no peer for this", Vec::new()));
+    }
     let mut described = Vec::new();
-    let mut sides: Vec<Box<dyn Contender>> = Vec::new();
-    for Rival { name, side, goals } in rivals {
-        absent.push(side.as_ref().err().cloned());
-        sides.extend(side);
+    let mut sides = vec![Side { contender: Ok(ours), is_ours: true }];
+    for Rival { name, side, goals, is_ours } in rivals {
+        sides.push(Side { contender: side, is_ours });
         described.push((name, goals));
     }
-    let mut contenders: Vec<&mut Box<dyn Contender>> = vec![&mut ours];
-    contenders.extend(sides.iter_mut());
     let mut rounds = Rounds::default();
     for number in 0..rules.rounds {
-        round(number, &mut contenders, rules, &mut rounds, &figures, &mut tell)?;
+        round(number, &mut sides, rules, &mut rounds, &figures, &mut tell)?;
     }
 
-    if described.is_empty() {
-        described.push(("none".to_owned(), Vec::new()));
-        absent.push(Some("there is no peer for this".to_owned()));
-    }
     let mut results = Vec::new();
-    let mut present = 1;
-    for ((rival, goals), absent) in described.into_iter().zip(absent) {
-        let column = absent.is_none().then_some(present);
-        present += usize::from(absent.is_none());
+    let peers = sides.into_iter().enumerate().skip(1);
+    for ((rival, goals), (column, side)) in described.into_iter().zip(peers) {
+        let absent = side.contender.err();
+        let column = absent.is_none().then_some(column);
         for (index, figure) in figures.iter().enumerate() {
             let mut result = rounds.result(figure, index, column);
             let goal = goals.get(index).copied().flatten();
@@ -85,7 +90,11 @@ pub fn run(case: Case, rules: &Rules, mut tell: impl FnMut(&str)) -> Result<Vec<
             result.unit.clone_from(&figure.unit);
             result.goal = goal.map(|goal| goal.in_words(&figure.unit));
             result.met = goal.and_then(|goal| goal.met(result.ours, result.ratio));
-            let parts = [note.clone(), absent.clone(), rounds.facts_in_words(column)];
+            let zero = result
+                .peer
+                .is_some_and(|peer| peer <= 0.0)
+                .then(|| "no ratio: the peer's is 0".to_owned());
+            let parts = [note.clone(), absent.clone(), zero, rounds.facts_in_words(column)];
             let parts: Vec<String> = parts.into_iter().flatten().collect();
             result.note = (!parts.is_empty()).then(|| parts.join("; "));
             results.push(result);
@@ -97,7 +106,7 @@ pub fn run(case: Case, rules: &Rules, mut tell: impl FnMut(&str)) -> Result<Vec<
 /// One round that counts, repeated while it is noisy.
 fn round(
     number: usize,
-    contenders: &mut [&mut Box<dyn Contender>],
+    sides: &mut [Side],
     rules: &Rules,
     rounds: &mut Rounds,
     figures: &[Figure],
@@ -108,15 +117,13 @@ fn round(
         let busy = !wait_idle(rules.patience);
         let before = probe_distance(rules.cores);
         let strangers = Strangers::watch();
-        let started = Instant::now();
-        let samples = in_turn(number, contenders, rules.times)?;
-        let all_us = started.elapsed().as_secs_f64() * 1e6 * processors();
-        let share = strangers.time_us() / all_us;
+        let samples = in_turn(number, sides, rules.times)?;
+        let share = strangers.share();
         let after = probe_distance(rules.cores);
         let flipped = before.zip(after).is_some_and(|(before, after)| before.flipped(after));
         let noise = [
             busy.then(|| "the machine is not idle".to_owned()),
-            (share > STRANGERS_MAX).then(|| format!("others took {:.0} %", share * 100.0)),
+            too_much(share),
             flipped.then(|| "the processors were moved".to_owned()),
         ];
         let noise: Vec<String> = noise.into_iter().flatten().collect();
@@ -135,36 +142,47 @@ fn round(
     }
 }
 
-/// Each contender once; round `number` begins with another one than the round before.
-fn in_turn(
-    number: usize,
-    contenders: &mut [&mut Box<dyn Contender>],
-    times: Times,
-) -> Result<Vec<Sample>> {
-    let count = contenders.len();
+/// Each side once; round `number` begins with another one than the round before. A peer that
+/// fails is out from then on, and what it runs ends.
+fn in_turn(number: usize, sides: &mut [Side], times: Times) -> Result<Vec<Option<Sample>>> {
+    let count = sides.len();
     let mut samples: Vec<Option<Sample>> = vec![None; count];
     for step in 0..count {
         let who = (number + step) % count;
-        if let (Some(contender), Some(sample)) = (contenders.get_mut(who), samples.get_mut(who)) {
-            *sample = Some(contender.round(times)?);
+        let (Some(side), Some(sample)) = (sides.get_mut(who), samples.get_mut(who)) else {
+            continue;
+        };
+        let Ok(contender) = &mut side.contender else { continue };
+        match contender.round(times) {
+            Ok(seen) => *sample = Some(seen),
+            Err(error) if side.is_ours => return Err(error),
+            Err(error) => {
+                let why = format!("failed in round {}: {}", number + 1, one_line(&error));
+                side.contender = Err(why);
+            }
         }
     }
-    Ok(samples.into_iter().flatten().collect())
+    Ok(samples)
 }
 
-fn processors() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+/// What is said of strangers that had `share` of all processors, if that is too much.
+fn too_much(share: f64) -> Option<String> {
+    let percent = |share: f64| share * 100.0;
+    (share > STRANGERS_MAX).then(|| {
+        format!("others took {:.1} % (at most {:.0})", percent(share), percent(STRANGERS_MAX))
+    })
 }
 
 fn round_in_words(
     number: usize,
-    samples: &[Sample],
+    samples: &[Option<Sample>],
     figures: &[Figure],
     distances: [Option<Distance>; 2],
     noise: &[String],
     again: bool,
 ) -> String {
-    let values = |sample: &Sample| {
+    let values = |sample: &Option<Sample>| {
+        let Some(sample) = sample else { return "-".to_owned() };
         let value = |(index, figure): (usize, &Figure)| {
             Some(format!("{:.3} {}", figure.value(index, sample)?, figure.unit))
         };
@@ -226,7 +244,7 @@ impl Rounds {
     }
 
     fn column(&self, column: usize) -> impl Iterator<Item = &Sample> {
-        self.samples.iter().filter_map(move |round| round.get(column))
+        self.samples.iter().filter_map(move |round| round.get(column)?.as_ref())
     }
 
     /// Of all rounds' events together: the percentile in the median's place, and the spread.
@@ -262,94 +280,13 @@ impl Rounds {
         };
         let in_words = |fact: &Fact| {
             let value = values(fact)?;
-            Some(format!("{} {value:.3} {}", fact.name, fact.unit).trim_end().to_owned())
+            // A count is shown as one.
+            let value = if value.fract() == 0.0 { format!("{value}") } else { number(value) };
+            Some(format!("{} {value} {}", fact.name, fact.unit).trim_end().to_owned())
         };
         first.facts.iter().filter_map(in_words).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::case::Goal;
-
-    /// Gives the next value of a list in each round.
-    #[derive(Debug)]
-    struct Script(Vec<f64>);
-
-    impl Contender for Script {
-        fn round(&mut self, _times: Times) -> Result<Sample> {
-            let value = self.0.remove(0);
-            let facts = vec![Fact::new("seen", value * 2.0, "x")];
-            Ok(Sample {
-                values: vec![value],
-                cpu_us_per_frame: Some(1.0 / value),
-                facts,
-                events: Vec::new(),
-            })
-        }
-    }
-
-    fn rules(rounds: usize) -> Rules {
-        let times = Times { warm_up: Duration::ZERO, window: Duration::ZERO };
-        let cores = Cores::default();
-        Rules { rounds, times, repeats: 0, repeat_until: None, patience: Duration::ZERO, cores }
-    }
-
-    #[test]
-    fn the_ratio_is_the_median_of_the_rounds_own_ratios() {
-        // The machine was twice as fast in the second round: the ratios do not notice.
-        let case = Case::new("c", "Mpps", Script(vec![10.0, 20.0, 12.0])).against(Rival::new(
-            "p",
-            Ok(Script(vec![5.0, 10.0, 4.0])),
-            &[Goal::RatioAtLeast(2.0)],
-        ));
-        let mut told = 0;
-        let results = run(case, &rules(3), |_| told += 1).unwrap();
-        let [result] = results.as_slice() else { panic!("{results:?}") };
-        assert_eq!((result.ours, result.peer, result.ratio), (Some(12.0), Some(5.0), Some(2.0)));
-        assert_eq!((result.met, result.rounds, told), (Some(true), 3, 3));
-        assert_eq!(result.spread.ours, Some([10.0, 20.0]));
-        assert!(result.note.as_ref().unwrap().contains("ours: seen 24.000 x; peer: seen 10"));
-    }
-
-    #[test]
-    fn a_peer_that_cannot_run_is_null_with_its_reason_and_the_others_keep_their_columns() {
-        let case = Case::new("c", "us", Script(vec![3.0]))
-            .against(Rival::absent("gone", "no such program", &[Goal::RatioAtMost(1.0)]))
-            .against(Rival::new("here", Ok(Script(vec![6.0])), &[Goal::RatioAtMost(0.4)]));
-        let results = run(case, &rules(1), |_| {}).unwrap();
-        assert_eq!((results[0].peer, results[0].met), (None, None));
-        assert!(results[0].note.as_ref().unwrap().contains("no such program"));
-        assert_eq!((results[1].peer, results[1].met), (Some(6.0), Some(false)));
-        assert_eq!(results[1].cpu_us_per_frame.peer, Some(1.0 / 6.0));
-    }
-
-    #[test]
-    fn a_figure_of_events_is_over_those_of_all_rounds() {
-        /// The first round has most of the events, and the smaller ones.
-        #[derive(Debug)]
-        struct Events(Vec<Vec<f64>>);
-        impl Contender for Events {
-            fn round(&mut self, _times: Times) -> Result<Sample> {
-                Ok(Sample { events: vec![self.0.remove(0)], ..Sample::default() })
-            }
-        }
-        let ours = Events(vec![vec![1.0, 2.0, 3.0], vec![40.0]]);
-        let figures = vec![Figure::of("p50", "ms", 0, 0.5), Figure::of("longest", "ms", 0, 1.0)];
-        let goals = vec![None, Some(Goal::AtMost(35.0))];
-        let case = Case::new("c", "", ours).figures(figures).against(Rival::none("nobody", goals));
-        let results = run(case, &rules(2), |_| {}).unwrap();
-        assert_eq!((results[0].ours, results[0].met), (Some(2.0), None));
-        assert_eq!((results[1].ours, results[1].met), (Some(40.0), Some(false)));
-        assert_eq!((results[0].spread.ours, results[0].rounds), (Some([1.0, 40.0]), 2));
-    }
-
-    #[test]
-    fn without_a_peer_our_own_figure_still_meets_its_goal() {
-        let mut case = Case::new("c", "MiB", Script(vec![3.0]));
-        case.rivals.push(Rival::absent("none", "no peer does this", &[Goal::AtMost(4.0)]));
-        let results = run(case, &rules(1), |_| {}).unwrap();
-        assert_eq!((results[0].met, results[0].goal.as_deref()), (Some(true), Some("<= 4 MiB")));
-    }
-}
+mod tests;

@@ -12,17 +12,18 @@ use wireonce_qemu_tests::{Result, packages};
 /// Runs a suite and checks that each case has our figure, and a peer's or the reason why not.
 fn run(name: &str) -> Result<()> {
     packages::ensure(packages::BENCH, true, |text| println!("{text}"))?;
-    let bench = Bench::new(daemon_binary(Profile::Dev)?, Extent::Quick)?;
-    let suites = suite::find(name)?;
-    let results = suite::run(name, &suites, None, &bench, &Report::new());
+    let mut bench = Bench::new(daemon_binary(Profile::Dev)?, Extent::Quick)?;
+    bench.reserve_pages()?;
+    let selection = suite::select(name, None, &bench)?;
+    let results = suite::run(selection, &bench, &Report::new(), |_| {});
 
-    assert!(!results.cases.is_empty());
+    assert!(!results.cases.is_empty() && results.whole && results.quick);
     for case in &results.cases {
         assert!(case.name.starts_with(name), "{case:?}");
         assert!(case.ours.is_some_and(f64::is_finite), "{case:?}");
         assert!(case.peer.is_some() || case.note.is_some(), "no reason: {case:?}");
         assert_eq!(case.ratio.is_some(), case.peer.is_some_and(|peer| peer > 0.0), "{case:?}");
-        assert_eq!(case.rounds, 1);
+        assert_eq!((case.rounds, case.met), (1, None), "a quick round judges no goal: {case:?}");
     }
     let path = bench.dir().join("results.json");
     results.write(&path)?;

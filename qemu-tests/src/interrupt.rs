@@ -13,8 +13,17 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 /// The system refuses a handler, or there is one already.
 pub fn clean_up_first() -> Result<()> {
-    ctrlc::set_handler(|| {
-        let _nobody_reads = writeln!(std::io::stderr(), "\ninterrupted; cleaning up");
+    clean_up_first_saying(String::new)
+}
+
+/// The same, and tells what `more` says then, such as what is kept.
+///
+/// # Errors
+/// As [`clean_up_first`].
+pub fn clean_up_first_saying(more: impl Fn() -> String + Send + 'static) -> Result<()> {
+    ctrlc::set_handler(move || {
+        let text = format!("\ninterrupted; cleaning up{}", more());
+        let _nobody_reads = writeln!(std::io::stderr(), "{text}");
         let _last_word = watchdog::undo_all();
         std::process::exit(INTERRUPTED);
     })

@@ -11,7 +11,7 @@
 //!   VM b -- vhost-user -- [server-b]--+
 //! ```
 //!
-//! Everything that outlives a function (namespaces, processes, temporary folders, kernel settings)
+//! Everything that outlives a function (namespaces, processes, temporary folders, huge pages)
 //! is written down with the [`watchdog`] before it is used: a tiny child process that undoes it
 //! when this process is gone, for whatever reason, SIGKILL included. `Drop` does the same work
 //! earlier where it gets the chance.
@@ -37,6 +37,7 @@ pub mod capture;
 pub mod cargo;
 pub mod cluster;
 pub mod guest;
+pub mod hugepages;
 pub mod impair;
 pub mod interrupt;
 pub mod iperf;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -54,13 +55,33 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<String> {
 /// # Errors
 /// It cannot start, or takes longer than `limit` (then it is killed).
 pub fn output(command: &mut Command, limit: Duration) -> Result<Output> {
-    let what = describe(command);
-    let mut child = command
+    finish(spawn(command)?, &describe(command), limit)
+}
+
+/// The same for a command that takes long and has children of its own, such as a build: all of
+/// them end with this process, however it ends.
+///
+/// # Errors
+/// As [`output`]; or it cannot be watched.
+pub fn output_of_many(command: &mut Command, limit: Duration) -> Result<Output> {
+    let child = spawn(command.process_group(0))?;
+    let pid = child.id();
+    watchdog::watch_process(pid)?;
+    let output = finish(child, &describe(command), limit);
+    watchdog::forget_process(pid);
+    output
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context(|| format!("cannot start `{what}`"))?;
+        .context(|| format!("cannot start `{}`", describe(command)))
+}
+
+fn finish(mut child: Child, what: &str, limit: Duration) -> Result<Output> {
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     let status = match wait_child(&mut child, limit).context(|| format!("`{what}`"))? {

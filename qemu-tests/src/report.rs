@@ -46,9 +46,16 @@ impl Report {
 
     /// A line beside the steps.
     pub fn note(&self, text: &str) {
+        // A running clock stands in the line: the note takes its place.
+        let clear = if self.live { CLEAR } else { "" };
         for line in text.lines() {
-            say(&format!("           {line}"));
+            say(&format!("{clear}           {line}"));
         }
+    }
+
+    /// Text as it is, for those who read standard output.
+    pub fn text(&self, text: &str) {
+        say(text);
     }
 
     /// Runs one step. What it returns beside its value is shown behind its name.
@@ -92,6 +99,8 @@ impl Report {
     }
 }
 
+/// To the line's beginning, and empty it.
+const CLEAR: &str = "\r\x1b[K";
 const BOLD: &str = "1";
 const GREEN: &str = "32";
 const RED: &str = "31";
@@ -128,7 +137,7 @@ impl Clock {
                 let _nobody_reads = write!(out, "\r{}\x1b[K", paint(colour, DIM, &line));
                 let _nobody_reads = out.flush();
             }
-            let _nobody_reads = write!(std::io::stdout(), "\r\x1b[K");
+            let _nobody_reads = write!(std::io::stdout(), "{CLEAR}");
         });
         Self { stop: Some(stop), thread: Some(thread) }
     }

@@ -16,7 +16,6 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::netns::Netns;
 use crate::process::{Process, tail, wait_until};
-use crate::watchdog::{Setting, change_setting};
 
 pub use console::Console;
 
@@ -59,7 +58,7 @@ pub enum Forward {
 pub enum Memory {
     /// In ordinary pages.
     Plain,
-    /// In 2 MB pages: see [`reserve_huge_pages`].
+    /// In 2 MB pages: see [`crate::hugepages`].
     Huge,
 }
 
@@ -242,22 +241,6 @@ impl Forward {
             Self::FiveTupleSwap => "5tswap",
         }
     }
-}
-
-/// Makes sure of `megabytes` of 2 MB pages until the value is dropped.
-///
-/// # Errors
-/// The kernel does not have that much memory in one piece, or we are not root.
-pub fn reserve_huge_pages(megabytes: u32) -> Result<Setting> {
-    const PATH: &str = "/proc/sys/vm/nr_hugepages";
-    let wanted = megabytes.div_ceil(2);
-    let setting = change_setting(Path::new(PATH), &wanted.to_string())?;
-    let got = std::fs::read_to_string(PATH).unwrap_or_default();
-    let got: u32 = got.trim().parse().unwrap_or(0);
-    if got < wanted {
-        return Err(Error::Unexpected(format!("the kernel gave {got} of {wanted} huge pages")));
-    }
-    Ok(setting)
 }
 
 /// A testpmd at work; dropping it kills it.

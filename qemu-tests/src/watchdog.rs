@@ -27,7 +27,7 @@ const SCRIPT: &str = include_str!("watchdog.sh");
 /// hold it open.
 static WATCHDOG: Mutex<Option<Child>> = Mutex::new(None);
 
-/// From now on process `pid` is killed when this process ends.
+/// From now on process `pid`, and its group if it leads one, is killed when this process ends.
 ///
 /// # Errors
 /// The watchdog cannot start.
@@ -60,42 +60,17 @@ pub fn forget_netns(name: &str) {
     forget("netns", name);
 }
 
-/// Writes `value` to the kernel setting at `path`; the old value comes back with
-/// [`Setting`]'s end or this process's.
+/// From now on `added` huge pages are taken out of the pool in folder `pool` when this process ends.
 ///
 /// # Errors
-/// The setting cannot be read or written, or the watchdog cannot start.
-pub fn change_setting(path: &Path, value: &str) -> Result<Setting> {
-    let name = || format!("kernel setting {}", path.display());
-    let old = fs::read_to_string(path).context(name)?.trim().to_owned();
-    tell(&format!("+ setting {} {old}", path.display()))?;
-    let setting = Setting { path: path.to_owned(), old };
-    fs::write(path, value).context(name)?;
-    Ok(setting)
+/// The watchdog cannot start.
+pub(crate) fn watch_pages(id: &str, added: u64, pool: &Path) -> Result<()> {
+    tell(&format!("+ pages {id} {added} {}", pool.display()))
 }
 
-/// A kernel setting that was changed; dropping it restores the old value.
-#[derive(Debug)]
-pub struct Setting {
-    path: PathBuf,
-    old: String,
-}
-
-impl Setting {
-    /// The value from before the change.
-    #[must_use]
-    pub fn old(&self) -> &str {
-        &self.old
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        // If this fails, the watchdog tries once more at our end.
-        if fs::write(&self.path, &self.old).is_ok() {
-            forget("setting", &self.path.to_string_lossy());
-        }
-    }
+/// The pages called `id` are given back.
+pub(crate) fn forget_pages(id: &str) {
+    forget("pages", id);
 }
 
 /// A temporary folder that goes with this value or this process.
@@ -194,6 +169,7 @@ fn start() -> Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
 
     #[test]
     fn start_time_tells_processes_apart() {
@@ -201,6 +177,51 @@ mod tests {
         assert!(own.is_some());
         assert_ne!(own, start_time(1));
         assert_eq!(start_time(u32::MAX), None);
+    }
+
+    /// What the watchdog does when `lines` were all that it was told.
+    fn undo(lines: &str) {
+        let mut watchdog = start().unwrap();
+        watchdog.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(watchdog.wait().unwrap().success());
+    }
+
+    #[test]
+    fn pages_that_were_added_go_and_others_stay() {
+        let pool = TempDir::new("pool").unwrap();
+        let (path, size) = (pool.path().display(), pool.path().join("nr_hugepages"));
+        fs::write(&size, "5000").unwrap();
+        undo(&format!("+ pages 7 400 {path}\n+ pages 8 20 {path}\n- pages 8\n"));
+        assert_eq!(fs::read_to_string(&size).unwrap().trim(), "4600");
+        undo(&format!("+ pages 7 9000 {path}\n"));
+        assert_eq!(fs::read_to_string(&size).unwrap().trim(), "0");
+    }
+
+    #[test]
+    fn a_group_goes_with_its_leader() {
+        let mut leader = Command::new("/bin/sh")
+            .args(["-c", "sleep 300 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(leader.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (child, pid) = (line.trim().parse().unwrap(), leader.id());
+        let born = start_time(child).unwrap();
+        undo(&format!("+ pid {pid} {}\n", start_time(pid).unwrap()));
+        assert!(!leader.wait().unwrap().success());
+        let gone = |pid| start_time(pid) != Some(born) || is_zombie(pid);
+        let mut looks = 0;
+        while !gone(child) {
+            looks += 1;
+            assert!(looks < 5_000, "the leader's child lives on");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    fn is_zombie(pid: u32) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
     }
 
     #[test]

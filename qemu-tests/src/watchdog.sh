@@ -3,7 +3,7 @@
 # Standard input is a pipe whose only writer is that process; its end is the signal to start.
 # One line per thing:   + KIND NAME [MORE]   set up, undo it later
 #                       - KIND NAME          undone already, forget it
-# Kinds: pid PID START_TIME | netns NAME | dir PATH | setting PATH OLD_VALUE
+# Kinds: pid PID START_TIME | netns NAME | dir PATH | pages ID ADDED POOL
 trap '' INT TERM HUP QUIT
 newline='
 '
@@ -42,7 +42,9 @@ END
 }
 
 undo_pid() {
-    [ "$(start_time "$1")" = "$2" ] && kill -KILL "$1" 2>/dev/null
+    [ "$(start_time "$1")" = "$2" ] || return
+    # With its group, if it leads one.
+    kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
 }
 
 undo_netns() {
@@ -57,10 +59,18 @@ undo_dir() {
     case $1 in */wo-*) rm -rf -- "$1" ;; esac
 }
 
-undo_setting() {
-    echo "$2" >"$1" 2>/dev/null
+# Whoever changes a pool has its lock; who dies with it gives it back.
+undo_pages() {
+    added=${2%% *}
+    pool=${2#* }
+    {
+        flock -w 10 9
+        left=$(($(cat "$pool/nr_hugepages") - added))
+        [ "$left" -lt 0 ] && left=0
+        echo "$left" >"$pool/nr_hugepages"
+    } 9<"$pool/nr_hugepages" 2>/dev/null
 }
 
-for kind in pid netns setting dir; do
+for kind in pid netns pages dir; do
     each "$kind"
 done

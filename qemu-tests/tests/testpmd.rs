@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use wireonce_qemu_tests::Result;
 use wireonce_qemu_tests::guest::{Accel, Image, Nic, NicBackend, Vm};
 use wireonce_qemu_tests::netns::{End, Netns, join};
 use wireonce_qemu_tests::process::wait_until;
-use wireonce_qemu_tests::testpmd::{
-    Counters, End as PmdEnd, Forward, Memory, Testpmd, reserve_huge_pages,
-};
+use wireonce_qemu_tests::testpmd::{Counters, End as PmdEnd, Forward, Memory, Testpmd};
 use wireonce_qemu_tests::watchdog::TempDir;
+use wireonce_qemu_tests::{Result, hugepages};
 
 /// Runs until `enough` packets have come out at the other end; returns front-end, back-end.
 fn exchange(memory: Memory, front: Forward, back: Forward) -> Result<(Counters, Counters)> {
@@ -41,7 +39,7 @@ fn frames_cross_the_socket_from_the_front_end() {
 fn frames_cross_the_socket_to_the_front_end_from_huge_pages() {
     let path = "/proc/sys/vm/nr_hugepages";
     let before = std::fs::read_to_string(path).unwrap();
-    let pages = reserve_huge_pages(512).unwrap();
+    let pages = hugepages::reserve(512).unwrap();
     let (front, _) = exchange(Memory::Huge, Forward::RxOnly, Forward::TxOnly).unwrap();
     assert!(front.rx_packets > 10_000, "{front:?}");
     drop(pages);

@@ -1,13 +1,16 @@
 //! `cargo measure -- SUITE`: measures ours and its peers in one run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use wireonce_bench::bench::{Bench, Extent, GuestPlan};
+use wireonce_bench::output::Outputs;
 use wireonce_bench::result::Results;
-use wireonce_bench::{plot, suite, table};
+use wireonce_bench::{suite, table};
 use wireonce_qemu_tests::cluster::{Profile, daemon_binary};
 use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result, cargo, interrupt, packages};
@@ -21,22 +24,16 @@ const ALL_REPEATS: Duration = Duration::from_secs(15 * 60);
 struct Options {
     /// What to measure: a suite, or `all`; without it, the suites are listed.
     suite: Option<String>,
-    /// Write the results to FILE.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw the ratios into FILE.
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
-    /// Write the table to FILE, too, as Markdown.
-    #[arg(long, value_name = "FILE.md")]
-    table: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
     /// Rounds of each case that count.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
-    /// One short round of each case: shows that it works, says nothing about speed.
+    /// One short round of the first two cases of each suite (of those that `--case` leaves): shows
+    /// that it works, says nothing about speed, and judges no goal. `--rounds` has no effect.
     #[arg(long)]
     quick: bool,
-    /// Only cases whose name contains TEXT.
+    /// Only cases whose name contains TEXT, in large or small letters.
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
     /// Measure ours without its peers, as for a profile.
@@ -62,7 +59,8 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse_from(cargo::arguments());
     let Some(name) = &options.suite else {
-        suite::SUITES.iter().for_each(|suite| println!("{:<10} {}", suite.name, suite.about));
+        let list = suite::SUITES.iter().map(|suite| format!("{:<10} {}", suite.name, suite.about));
+        Report::new().text(&list.collect::<Vec<_>>().join("\n"));
         return ExitCode::SUCCESS;
     };
     match run(name, &options) {
@@ -77,48 +75,72 @@ fn main() -> ExitCode {
 }
 
 fn run(name: &str, options: &Options) -> Result<Results> {
-    let suites = suite::find(name)?;
+    // Nothing is built, installed or started before all that was asked for is known to be possible.
+    let done = Arc::new(AtomicUsize::new(0));
+    interrupt::clean_up_first_saying(last_words(&options.outputs, Arc::clone(&done)))?;
+    let mut bench = bench(options)?;
+    let selection = suite::select(name, options.case.as_deref(), &bench)?;
+    options.outputs.check()?;
     let report = Report::new();
-    if !packages::is_root() {
-        let why = "namespaces, huge pages and pinning need root: run it through sudo -E";
-        return Err(Error::Unexpected(why.to_owned()));
+    if selection.needs_the_machine() {
+        prepare(&mut bench, options, &report)?;
     }
-    interrupt::clean_up_first()?;
-    packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
-    let binary = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => daemon_binary(Profile::Release)?,
+    if selection.suites.len() > 1 {
+        bench.rules.repeat_until = Instant::now().checked_add(ALL_REPEATS);
+    }
+    // Whatever ends the run, the cases before it are kept. If that fails, the last try tells.
+    let keep = |results: &Results| {
+        let _the_last_try_tells = options.outputs.write(results);
+        done.store(results.cases.len(), Ordering::Relaxed);
     };
+    let results = suite::run(selection, &bench, &report, keep);
+    let written = options.outputs.write(&results);
+    // The next one finds the machine as it was.
+    drop(bench);
+    report.title("Results");
+    report.text(&table::render(&results));
+    written.map(|()| results)
+}
+
+fn bench(options: &Options) -> Result<Bench> {
     let rounds = usize::from(options.rounds);
     let extent = if options.quick { Extent::Quick } else { Extent::Full { rounds } };
-    let mut bench = Bench::new(binary, extent)?;
+    let mut bench = Bench::new(options.binary.clone().unwrap_or_default(), extent)?;
     bench.alone = options.alone;
     let Options { vms, pairs, seconds, .. } = *options;
     bench.guests = GuestPlan { vms, pairs, seconds };
-    if suites.len() > 1 {
-        bench.rules.repeat_until = Instant::now().checked_add(ALL_REPEATS);
-    }
-    let results = suite::run(name, &suites, options.case.as_deref(), &bench, &report);
-    report.title("Results");
-    println!("{}", table::render(&results));
-    write(&results, options)?;
-    Ok(results)
+    Ok(bench)
 }
 
-fn write(results: &Results, options: &Options) -> Result<()> {
-    if let Some(path) = &options.json {
-        results.write(path)?;
+/// The machine, packages, our program and huge pages. A program that was given must run before anything is
+/// installed.
+fn prepare(bench: &mut Bench, options: &Options, report: &Report) -> Result<()> {
+    if !packages::is_root() {
+        let why = "namespaces, huge pages and pinning need root: as root, or by \
+            `sudo -E env \"PATH=$PATH\" cargo measure -- ...`";
+        return Err(Error::Unexpected(why.to_owned()));
     }
-    if let Some(path) = &options.plot {
-        plot::write(results, path)?;
+    bench.take_the_machine()?;
+    if options.binary.is_some() {
+        bench.identify("given")?;
     }
-    if let Some(path) = &options.table {
-        write_table(results, path)?;
+    packages::ensure(packages::BENCH, !options.no_install, |text| report.note(text))?;
+    if options.binary.is_none() {
+        report.note("building wireonce; the first time this takes some minutes");
+        bench.binary = report.step("build", || {
+            daemon_binary(Profile::Release).map(|binary| (binary, String::new()))
+        })?;
+        bench.identify("release")?;
     }
-    Ok(())
+    bench.reserve_pages()
 }
 
-fn write_table(results: &Results, path: &Path) -> Result<()> {
-    std::fs::write(path, table::render(results))
-        .map_err(|source| Error::Io { what: format!("cannot write {}", path.display()), source })
+/// What is said when the run is broken off.
+fn last_words(outputs: &Outputs, done: Arc<AtomicUsize>) -> impl Fn() -> String + use<> {
+    let files = outputs.names();
+    move || match (done.load(Ordering::Relaxed), files.as_str()) {
+        (0, _) => "; no case was finished, and no file is written".to_owned(),
+        (_, "") => "; what was finished is lost, because no file was asked for".to_owned(),
+        (rows, files) => format!("; the {rows} rows that were finished are in {files}"),
+    }
 }

@@ -9,7 +9,7 @@ use wireonce_qemu_tests::report::Report;
 use wireonce_qemu_tests::{Error, Result};
 
 use crate::bench::Bench;
-use crate::case::Case;
+use crate::case::{Case, one_line};
 use crate::machine::Machine;
 use crate::result::{CaseResult, LIMITS, Pair, Results};
 use crate::round;
@@ -36,7 +36,7 @@ pub mod vm_vm;
 /// A handshake takes milliseconds; a lost first datagram, a second.
 const LINK_LIMIT: Duration = Duration::from_secs(20);
 
-/// Cases of each suite that a smoke test runs: the others differ in numbers only.
+/// Cases of each suite that a quick run takes: the others differ in numbers only.
 const QUICK_CASES: usize = 2;
 
 /// A suite: its name, what it is about, and its cases.
@@ -111,28 +111,70 @@ pub fn find(name: &str) -> Result<Vec<&'static Suite>> {
     Ok(found)
 }
 
-/// Runs those cases of `suites` whose names contain `only`. A case of ours that fails has no
-/// figure and its reason as note.
+/// What will be measured.
+#[derive(Debug)]
+pub struct Selection {
+    /// What the results are called.
+    pub name: String,
+    /// Suites that have cases in it, with those.
+    pub suites: Vec<(&'static Suite, Vec<Plan>)>,
+}
+
+/// The cases of the suites that `name` stands for, of which the name contains `only`, in large or
+/// small letters. A quick bench takes the first two of these in each suite.
 ///
-/// `name` is what the results are called.
-#[must_use]
-pub fn run(
-    name: &str,
-    suites: &[&Suite],
-    only: Option<&str>,
-    bench: &Bench,
-    report: &Report,
-) -> Results {
-    let mut results = Results::new(name, Machine::here());
-    report.note(LIMITS);
-    for suite in suites {
-        report.title(&format!("{}: {}", suite.name, suite.about));
-        let cases_max = if bench.is_quick() { QUICK_CASES } else { usize::MAX };
-        let plans = (suite.cases)(bench).into_iter().take(cases_max);
-        for plan in plans.filter(|plan| only.is_none_or(|only| plan.name.contains(only))) {
-            results.cases.extend(run_case(plan, bench, report));
+/// # Errors
+/// There is no such suite, or no such case: then the error names those that there are.
+pub fn select(name: &str, only: Option<&str>, bench: &Bench) -> Result<Selection> {
+    let text = only.map(str::to_lowercase);
+    let cases_max = if bench.is_quick() { QUICK_CASES } else { usize::MAX };
+    let (mut suites, mut names) = (Vec::new(), Vec::new());
+    for suite in find(name)? {
+        let all = (suite.cases)(bench);
+        names.extend(all.iter().map(|plan| format!("\n  {}", plan.name)));
+        let wanted =
+            |plan: &Plan| text.as_ref().is_none_or(|text| plan.name.to_lowercase().contains(text));
+        let plans: Vec<_> = all.into_iter().filter(wanted).take(cases_max).collect();
+        if !plans.is_empty() {
+            suites.push((suite, plans));
         }
     }
+    if suites.is_empty() {
+        let (only, names) = (only.unwrap_or_default(), names.concat());
+        return Err(Error::Unexpected(format!("no case of `{name}` contains `{only}`:{names}")));
+    }
+    Ok(Selection { name: name.to_owned(), suites })
+}
+
+impl Selection {
+    /// Whether anything of it uses more than this process: root, packages, huge pages, daemons.
+    #[must_use]
+    pub fn needs_the_machine(&self) -> bool {
+        self.suites.iter().any(|(suite, _)| suite.name != sim::SUITE.name)
+    }
+}
+
+/// Runs all of `selection`. A case of ours that fails has no figure and its reason as note.
+///
+/// `finished` gets all results after each case.
+#[must_use]
+pub fn run(
+    selection: Selection,
+    bench: &Bench,
+    report: &Report,
+    mut finished: impl FnMut(&Results),
+) -> Results {
+    let mut results = Results::new(&selection.name, Machine::here());
+    (results.build, results.quick) = (bench.build.clone(), bench.is_quick());
+    report.note(LIMITS);
+    for (suite, plans) in selection.suites {
+        report.title(&format!("{}: {}", suite.name, suite.about));
+        for plan in plans {
+            results.cases.extend(run_case(plan, bench, report));
+            finished(&results);
+        }
+    }
+    results.whole = true;
     results
 }
 
@@ -141,7 +183,10 @@ fn run_case(plan: Plan, bench: &Bench, report: &Report) -> Vec<CaseResult> {
     let done = report.step(&name, || {
         let mut case = build(bench)?;
         case.name.clone_from(&name);
-        let results = round::run(case, &bench.rules, |line| report.note(line))?;
+        let mut results = round::run(case, &bench.rules, |line| report.note(line))?;
+        if bench.is_quick() {
+            results.iter_mut().for_each(|result| result.met = None);
+        }
         let shown = results.iter().map(in_words).collect::<Vec<_>>().join("; ");
         Ok::<_, Error>((results, shown))
     });
@@ -163,14 +208,14 @@ fn failed(name: &str, error: &Error) -> CaseResult {
         unit: "-".to_owned(),
         ratio: None,
         goal: None,
-        met: Some(false),
+        met: None,
         rounds: 0,
         cpu_us_per_frame: Pair::default(),
         spread: Pair::default(),
         distance_ns: None,
         repeated: 0,
         noisy: 0,
-        note: Some(format!("FAILED: {error}")),
+        note: Some(format!("FAILED: {}", one_line(error))),
     }
 }
 
@@ -184,4 +229,44 @@ pub fn wait_links(cluster: &Cluster, index: usize) -> Result<()> {
         let up = links.iter().all(|link| link.get("state").is_some_and(|state| state == "up"));
         Ok((!links.is_empty() && up).then_some(()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Extent;
+
+    fn selected(name: &str, only: Option<&str>, extent: Extent) -> Result<Vec<String>> {
+        let bench = Bench::new("wireonce".into(), extent).unwrap();
+        let selection = select(name, only, &bench)?;
+        let plans = selection.suites.iter().flat_map(|(_, plans)| plans);
+        Ok(plans.map(|plan| plan.name.clone()).collect())
+    }
+
+    #[test]
+    fn a_text_that_no_case_has_is_an_error_with_the_names() {
+        let error = selected("queue", Some("999 B"), Extent::Quick).unwrap_err().to_string();
+        assert!(error.contains("999 B") && error.contains("queue 1500 B"), "{error}");
+    }
+
+    #[test]
+    fn large_and_small_letters_are_the_same() {
+        assert_eq!(selected("queue", Some("1500 b"), Extent::Quick).unwrap(), ["queue 1500 B"]);
+    }
+
+    #[test]
+    fn a_quick_run_takes_the_first_of_those_that_are_wanted() {
+        let wire = selected("encap", Some("WIRE"), Extent::Quick).unwrap();
+        assert!(!wire.is_empty() && wire.iter().all(|name| name.contains("wire")), "{wire:?}");
+        let all = selected("encap", None, Extent::Full { rounds: 1 }).unwrap();
+        assert!(all.len() > QUICK_CASES, "{all:?}");
+        assert_eq!(selected("encap", None, Extent::Quick).unwrap(), all[..QUICK_CASES]);
+    }
+
+    #[test]
+    fn only_simulations_need_no_machine() {
+        let bench = Bench::new("wireonce".into(), Extent::Quick).unwrap();
+        assert!(!select("sim", None, &bench).unwrap().needs_the_machine());
+        assert!(select("all", None, &bench).unwrap().needs_the_machine());
+    }
 }

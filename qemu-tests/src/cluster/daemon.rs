@@ -10,7 +10,7 @@ use crate::cargo;
 use crate::error::{Context, Error, Result};
 use crate::guest::image::target_dir;
 use crate::netns::Netns;
-use crate::process::output;
+use crate::process::output_of_many;
 
 /// The user and group id of daemons without privileges.
 pub const NOBODY: u32 = 65_534;
@@ -48,7 +48,7 @@ pub fn daemon_binary(profile: Profile) -> Result<PathBuf> {
     };
     // Tests run in their own folder: cargo must find the workspace whatever it is.
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    let built = output(&mut command, BUILD_LIMIT)?;
+    let built = output_of_many(&mut command, BUILD_LIMIT)?;
     if !built.status.success() {
         return Err(Error::Unexpected(format!("wireonce does not build:\n{}", built.stderr)));
     }
