@@ -76,7 +76,15 @@ const SETUPS: [Setup; 4] = [
         settle: Duration::from_millis(400),
         ..FAST
     },
-    Setup { name: "failover uplink carrier lost", tag: "fovc", fault: Fault::Carrier, ..FAST },
+    Setup {
+        name: "failover uplink carrier lost",
+        tag: "fovc",
+        fault: Fault::Carrier,
+        losses: 4,
+        // The kernel looks at carriers that change again once a second; until then it drops what is sent.
+        settle: Duration::from_millis(1_200),
+        ..FAST
+    },
 ];
 
 /// Losses of a round that only shows that it works.

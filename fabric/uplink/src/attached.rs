@@ -119,6 +119,11 @@ impl Attached {
             // The answer may come before the word that the vNIC is here.
             cell.used.store(true, Ordering::Release);
         }
+        if word & LEAVING != 0 && cell.announced.load(Ordering::Relaxed) {
+            // It was under way when the new home was announced: switches outside know the vNIC here
+            // again, until they hear of it elsewhere once more.
+            cell.announced.store(false, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -187,6 +192,22 @@ mod tests {
         let cell = Arc::new(Cell::new(Arc::clone(&fence)));
         let cells = [((vnic(1), UP_B), Arc::clone(&cell))].into_iter().collect();
         (Attached::new(cells), cell, fence)
+    }
+
+    #[test]
+    fn a_late_frame_through_the_old_home_lets_its_answers_in_there_until_it_is_announced_again() {
+        let directory = directory();
+        let entry = directory.vnic(vnic(1)).unwrap();
+        let (attached, cell, fence) = attached();
+        fence.set(1_000);
+        cell.show(Word { egress: true, leaving: true, ..HERE });
+        attached.heard_elsewhere(vnic(1), UP_B);
+        let elsewhere = Err(DropReason::NotDesignated);
+        assert_eq!(attached.server_of(entry, UP_B, 1_000), elsewhere);
+        assert_eq!(attached.egress(entry, UP_B, 1_000), Ok(()));
+        assert!(attached.server_of(entry, UP_B, 1_000).is_ok(), "switches have learned it here");
+        attached.heard_elsewhere(vnic(1), UP_B);
+        assert_eq!(attached.server_of(entry, UP_B, 1_000), elsewhere);
     }
 
     #[test]
