@@ -96,6 +96,9 @@ fn as_root(options: &Options, binary: &std::path::Path, seen: &mut DemoResult) -
     if let Some(plot) = &options.plot {
         command.arg("--plot").arg(plot);
     }
+    if let Some(failover) = &options.failover {
+        command.arg("--failover").arg(failover);
+    }
     for (given, name) in [(options.keep, "--keep"), (options.verbose, "--verbose")] {
         if given {
             command.arg(name);

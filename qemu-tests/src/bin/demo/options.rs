@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// folder.
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
+    /// How soon a lost home is left: `fast` or `default`; else what this machine is calm enough for.
+    #[arg(long, value_name = "PROFILE", value_parser = ["fast", "default"])]
+    pub(crate) failover: Option<String>,
     /// Install no packages: stop and list what is missing.
     #[arg(long)]
     pub(crate) no_install: bool,
