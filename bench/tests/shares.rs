@@ -50,6 +50,8 @@ struct Bed {
     loads: Vec<Process>,
     ends: Vec<(TapEnd, Netns)>,
     cluster: Cluster,
+    /// Loads so far.
+    begun: u16,
 }
 
 impl Bed {
@@ -71,12 +73,15 @@ impl Bed {
             ends.push((end, netns));
         }
         (0..GATEWAY).try_for_each(|server| wait_links(&cluster, server))?;
-        Ok(Self { loads: Vec::new(), ends, cluster })
+        Ok(Self { loads: Vec::new(), ends, cluster, begun: 0 })
     }
 
     /// An end sends to the outside until the bed is dropped.
     fn send(&mut self, end: usize, load: Load) -> Result<()> {
-        let port = 5_301 + u16::try_from(end).unwrap_or(0);
+        // One that no earlier load had: a server takes the first frame that comes for its client's,
+        // and some of a load that ended may still wait.
+        let port = 5_301 + self.begun;
+        self.begun += 1;
         let dir = self.cluster.dir().to_owned();
         let mut outside = self.cluster.outside();
         let mut server = outside.command("iperf3");

@@ -382,7 +382,7 @@ pub struct DownStatus {
     pub queued_bytes: u64,
     /// Wire bits that went to its server.
     pub served_bits: u64,
-    /// And packets: frames on the wire, after segmentation.
+    /// And packets, while it has a limit in packets: frames on the wire, after segmentation.
     pub served_packets: u64,
     /// Packets a second that it may have; `None`: any number.
     pub limit_packets_per_s: Option<u32>,

@@ -268,8 +268,10 @@ fn bandwidth(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     let held = held.map(|it| (labels(it), flag(it.packets_held)));
     let help = "1 while something for it has to wait for the limit in packets";
     page.gauges("down_packet_limit_held", help, None, held)?;
-    let packets = status.down.iter().map(|it| (labels(it), it.served_packets));
-    page.counters("down_wire_packets", "Packets that went to it", None, packets)?;
+    let limited = status.down.iter().filter(|it| it.limit_packets_per_s.is_some());
+    let packets = limited.map(|it| (labels(it), it.served_packets));
+    let help = "Packets that went to it while it had a limit in packets";
+    page.counters("down_wire_packets", help, None, packets)?;
     let wire = status.down.iter().map(|it| (labels(it), it.served_bits / 8));
     page.counters("down_wire", "Wire bytes that went to it", Some(&Unit::Bytes), wire)?;
     let dropped = status.down.iter().map(|it| (labels(it), it.dropped_frames));

@@ -108,7 +108,9 @@ impl VnicDown {
     #[inline]
     pub(crate) fn served(&self, cost: WireCost) {
         self.served_bits.fetch_add(cost.bits(), Relaxed);
-        self.served_packets.fetch_add(cost.segments.into(), Relaxed);
+        if self.packets.rate() > 0 {
+            self.served_packets.fetch_add(cost.segments.into(), Relaxed);
+        }
     }
 
     /// A frame was dropped because too much waits.
