@@ -48,16 +48,21 @@ pub(crate) struct Asked {
 /// A path lives again after answers for so long, and so many.
 const WELL_AFTER_US: u64 = 3_000_000;
 const WELL_ANSWERS_MIN: u32 = 3;
+/// Questions that may be under way before an answer is missed: the second follows after 20 ms.
+const LATE_MAX: u32 = 2;
+/// A dead path is asked this long after an answer.
+const AGAIN_US: u64 = 1_000_000;
 
 impl Asked {
     /// One more question goes out.
     pub(crate) fn ask(&mut self, now_us: u64, echoes: u32) {
         if self.questions == 0 {
             (self.since_us, self.echoes) = (now_us, echoes);
-        } else {
-            self.well = None;
         }
         self.questions += 1;
+        if self.questions > LATE_MAX {
+            self.well = None;
+        }
     }
 
     /// Evidence came.
@@ -212,6 +217,12 @@ impl Sending {
             self.set_dead(worker, number, false);
             let peer = &self.session.peer_name;
             tracing::info!(%peer, peer_worker = worker, path = number, "data path is answered again");
+            return;
+        }
+        // No frames wait on it that would have it asked.
+        let path = self.paths.get_mut(tx_slot(worker, number)).and_then(Option::as_mut);
+        if let Some(path) = path.filter(|path| path.probe_at_us().is_none()) {
+            path.ask_at(now_us.saturating_add(AGAIN_US));
         }
     }
 
@@ -287,14 +298,14 @@ mod tests {
     #[test]
     fn a_path_lives_again_after_seconds_of_answers_and_not_for_one() {
         let mut asked = silent(9);
-        for n in 0..4 {
+        for n in 0..3 {
             assert!(!asked.is_well(n * 1_000 * MS));
             asked.answer(n * 1_000 * MS);
             asked.ask(n * 1_000 * MS + 500 * MS, 0);
         }
         assert!(asked.is_well(3_000 * MS));
-        // A question that is not answered.
-        asked.ask(4_000 * MS, 0);
+        // Questions that are not answered.
+        (0..3).for_each(|n| asked.ask(4_000 * MS + n * MS, 0));
         asked.answer(4_100 * MS);
         assert!(!asked.is_well(4_200 * MS));
     }
