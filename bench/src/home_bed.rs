@@ -10,6 +10,7 @@
 //! see a datagram in time. Other vNICs of the server are in the tables and attached as it is, without a VM.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -63,10 +64,20 @@ impl HomeBed {
     /// # Errors
     /// Something does not start.
     pub fn start(bench: &Bench, tag: &str, failover: &'static str, vnics: u16) -> Result<Self> {
-        let vm = VmPlan { standbys: vec![1], ..VmPlan::new(VM, 0, 11) };
         let idle_vnics = vnics.saturating_sub(1);
-        let plan = Plan { gateways: 2, failover, idle_vnics, ..Plan::new(tag, 1) }.vm(vm.clone());
-        let mut cluster = Cluster::build(plan, &bench.binary)?;
+        let plan = Plan { gateways: 2, failover, idle_vnics, ..Plan::new(tag, 1) };
+        Self::of(plan, &bench.binary)
+    }
+
+    /// Starts it with what else is planned, and one VM with its home at the first gateway.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub fn of(plan: Plan, binary: &Path) -> Result<Self> {
+        let vm = VmPlan { standbys: vec![1], ..VmPlan::new(VM, 0, 11) };
+        let plan = plan.vm(vm.clone());
+        let tag = plan.tag.clone();
+        let mut cluster = Cluster::build(plan, binary)?;
         let outside = cluster.outside();
         // Neighbours are known, so that no question of theirs is lost instead of a datagram.
         outside.ip(&format!("link set {BRIDGE} address {BRIDGE_MAC}"))?;
@@ -77,7 +88,7 @@ impl HomeBed {
             cluster.host(gateway)?.netns.set_offloads(UPLINK_INTERFACE, &cut)?;
         }
         cluster.start()?;
-        let netns = Netns::new(tag, VM)?;
+        let netns = Netns::new(&tag, VM)?;
         make_tap(&netns, TAP, cluster.plan().network_mtu)?;
         netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
         netns.add_address(TAP, vm.address(), 24)?;

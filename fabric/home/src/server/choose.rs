@@ -117,16 +117,20 @@ impl Server {
             .best(now_us, vnic, Some(at.way))
             .filter(|way| self.rank(now_us, vnic, *way).is_some_and(|rank| rank < here));
         if let Some(way) = better {
-            let gray = self.gateways.get(&at.way.peer).is_some_and(|view| view.gray);
+            let view = self.gateways.get(&at.way.peer);
+            let gray = view.is_some_and(|view| view.gray);
+            let deaf = view.is_some_and(|view| !view.hears);
             let why = match state {
                 Some(State::Sick) => Why::Sick,
                 Some(State::Gone) => Why::Gone,
+                _ if deaf => Why::Deaf,
                 _ if gray => Why::Gray,
                 Some(State::Draining) => Why::Draining,
                 _ => Why::Desired,
             };
             let rests = vnic.gray_us.is_some_and(|us| now_us.saturating_sub(us) < GRAY_PAUSE_US);
-            if why != Why::Gray || !rests {
+            let bears = why == Why::Deaf && self.is_no_better(now_us, at.way, way);
+            if !bears && (why != Why::Gray || !rests) {
                 return self.begin(now_us, id, way, true, why);
             }
         }

@@ -66,6 +66,8 @@ pub enum Why {
     Silent,
     /// The gateway before did not hear us.
     Unheard,
+    /// The same, before it has said so: it goes on until somebody else is ready.
+    Deaf,
     /// The uplink before was sick.
     Sick,
     /// The uplink before was gone.
@@ -87,7 +89,7 @@ impl Why {
         match self {
             Self::Start => "start",
             Self::Silent => "home-silent",
-            Self::Unheard => "home-unheard",
+            Self::Unheard | Self::Deaf => "home-unheard",
             Self::Sick => "home-sick",
             Self::Gone => "home-gone",
             Self::Gray => "home-gray",
