@@ -30,7 +30,7 @@ fn kept(cluster: &Cluster) -> Result<(String, String)> {
     let grant: Value =
         serde_json::from_str(&cluster.verb(&["grant", "show", GRANT, "--json"])?).map_err(wrong)?;
     let word = |value: &Value| value.as_str().map(str::to_owned);
-    let kept = word(&vnic["home"]).zip(word(&grant["up"]["limit"]));
+    let kept = word(&vnic["object"]["home"]).zip(word(&grant["object"]["up"]["limit"]));
     kept.ok_or_else(|| Error::Unexpected(format!("{vnic} {grant}")))
 }
 
