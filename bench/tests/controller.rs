@@ -17,8 +17,8 @@ const GRANT: &str = "outside/server-a";
 const ROUNDS: u32 = 8;
 /// A home changes so often in three minutes.
 const MOVES: u32 = 3;
-/// After how long it is killed at the latest: a change takes some ten milliseconds.
-const KILL_STEP: Duration = Duration::from_millis(8);
+/// It is killed so much later in each round, at once in the first: a change takes some ten milliseconds.
+const KILL_STEP: Duration = Duration::from_millis(4);
 /// Waiting for a verb whose controller is gone.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -79,7 +79,7 @@ fn a_controller_that_is_killed_during_a_reallocation_loses_no_frame_and_no_chang
             let limit_key = format!("up.limit={limit}");
             let moving = begin(&bed.cluster, &binary, &["vnic", "move", VM, "--to", &home])?;
             let setting = begin(&bed.cluster, &binary, &["grant", "set", GRANT, &limit_key])?;
-            sleep(KILL_STEP * (round + 1));
+            sleep(KILL_STEP * round);
             bed.cluster.kill_controller();
             let (moved, set) = (ended_well(moving)?, ended_well(setting)?);
             bed.cluster.start_controller()?;
@@ -94,8 +94,19 @@ fn a_controller_that_is_killed_during_a_reallocation_loses_no_frame_and_no_chang
         let stories = watch.end()?;
         println!("{interrupted} of {ROUNDS} rounds were cut off; {} frames", stories.out.sent());
         assert!(interrupted > 0, "no change was cut off: kill it sooner");
-        for story in [&stories.out, &stories.inward] {
-            assert_eq!((story.lost_us(), story.twice()), (vec![], 0));
+        let lost: Vec<_> =
+            [&stories.out, &stories.inward].map(|it| (it.lost_us(), it.twice())).into();
+        if lost != [(vec![], 0), (vec![], 0)] {
+            let dropped = |host: usize| -> Result<String> {
+                let rows = bed.cluster.status(host)?.ledger;
+                let rows = rows.iter().filter(|row| !row.drops.is_empty());
+                Ok(rows
+                    .map(|row| format!("{} {} {:?}\n", row.name, row.stage, row.drops))
+                    .collect())
+            };
+            let dropped: Result<Vec<String>> = (0..3).map(dropped).collect();
+            let logs = bed.cluster.all_logs();
+            panic!("out, inward: lost, twice {lost:?}\n{}\n{logs}", dropped?.join("\n"));
         }
         Ok(())
     };
