@@ -21,6 +21,9 @@ const EGRESS: u32 = 1;
 const INWARD: u32 = 2;
 const LEASED: u32 = 4;
 const LEAVING: u32 = 8;
+/// What switches had sent here before they heard the announcement comes within this time, beside it or
+/// behind it: they have more than one processor, and more than one way.
+const UNDER_WAY_US: u64 = 10_000;
 
 /// Until when what is leased to one server's vNICs may pass, in microseconds of the gateway's clock.
 #[derive(Debug, Default)]
@@ -37,8 +40,8 @@ impl Fence {
 #[derive(Debug)]
 pub struct Cell {
     word: AtomicU32,
-    /// After it has left: somebody else has announced it.
-    announced: AtomicBool,
+    /// After it has left: when somebody else was heard to have it; 0 before.
+    announced_us: AtomicU64,
     /// While it is being prepared: a frame of it has left here, so switches outside know it here.
     used: AtomicBool,
     fence: Arc<Fence>,
@@ -47,8 +50,8 @@ pub struct Cell {
 impl Cell {
     /// Nothing passes yet.
     pub(crate) fn new(fence: Arc<Fence>) -> Self {
-        let (announced, used) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { word: AtomicU32::new(0), announced, used, fence }
+        let (announced_us, used) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { word: AtomicU32::new(0), announced_us, used, fence }
     }
 
     /// Whether that is its fence.
@@ -65,12 +68,20 @@ impl Cell {
             | bit(word.leaving, LEAVING);
         let before = self.word.load(Ordering::Relaxed);
         if before & LEAVING == 0 {
-            self.announced.store(false, Ordering::Release);
+            self.announced_us.store(0, Ordering::Release);
         }
         if bits & EGRESS == 0 {
             self.used.store(false, Ordering::Release);
         }
         self.word.store(bits, Ordering::Release);
+    }
+
+    /// Whether it has left, and all that was sent here before somebody else was heard to have it has come.
+    fn is_gone(&self, word: u32, now_us: u64) -> bool {
+        let announced_us = self.announced_us.load(Ordering::Acquire);
+        word & LEAVING != 0
+            && announced_us != 0
+            && now_us > announced_us.saturating_add(UNDER_WAY_US)
     }
 
     /// What holds at `now_us`, if the fence lets it.
@@ -119,10 +130,10 @@ impl Attached {
             // The answer may come before the word that the vNIC is here.
             cell.used.store(true, Ordering::Release);
         }
-        if word & LEAVING != 0 && cell.announced.load(Ordering::Relaxed) {
+        if word & LEAVING != 0 && cell.announced_us.load(Ordering::Relaxed) != 0 {
             // It was under way when the new home was announced: switches outside know the vNIC here
             // again, until they hear of it elsewhere once more.
-            cell.announced.store(false, Ordering::Release);
+            cell.announced_us.store(0, Ordering::Release);
         }
         Ok(())
     }
@@ -141,9 +152,8 @@ impl Attached {
             None => is_home(entry, uplink),
             Some(cell) => {
                 let word = cell.word(now_us)?;
-                let gone = word & LEAVING != 0 && cell.announced.load(Ordering::Acquire);
                 let answered = is_prepared(word) && cell.used.load(Ordering::Acquire);
-                (word & INWARD != 0 && !gone) || answered
+                (word & INWARD != 0 && !cell.is_gone(word, now_us)) || answered
             }
         };
         if lets_in { Ok(entry.host) } else { Err(DropReason::NotDesignated) }
@@ -151,11 +161,13 @@ impl Attached {
 
     /// A frame came in through `uplink` with the vNIC's own address as its source. If it has left this
     /// uplink, those outside know now where it is.
-    pub fn heard_elsewhere(&self, vnic: VnicId, uplink: UplinkId) {
+    pub fn heard_elsewhere(&self, vnic: VnicId, uplink: UplinkId, now_us: u64) {
         if let Some(cell) = self.cells.get(&(vnic, uplink))
             && cell.word.load(Ordering::Acquire) & LEAVING != 0
         {
-            cell.announced.store(true, Ordering::Release);
+            // The first time counts, until a late frame leaves here again.
+            let (order, or) = (Ordering::AcqRel, Ordering::Relaxed);
+            let _ = cell.announced_us.compare_exchange(0, now_us.max(1), order, or);
         }
     }
 
@@ -199,15 +211,17 @@ mod tests {
         let directory = directory();
         let entry = directory.vnic(vnic(1)).unwrap();
         let (attached, cell, fence) = attached();
-        fence.set(1_000);
+        fence.set(100_000);
         cell.show(Word { egress: true, leaving: true, ..HERE });
-        attached.heard_elsewhere(vnic(1), UP_B);
+        attached.heard_elsewhere(vnic(1), UP_B, 100);
+        let (until_us, after_us) = (100 + UNDER_WAY_US, 101 + UNDER_WAY_US);
+        assert!(attached.server_of(entry, UP_B, until_us).is_ok(), "it was under way");
         let elsewhere = Err(DropReason::NotDesignated);
-        assert_eq!(attached.server_of(entry, UP_B, 1_000), elsewhere);
-        assert_eq!(attached.egress(entry, UP_B, 1_000), Ok(()));
-        assert!(attached.server_of(entry, UP_B, 1_000).is_ok(), "switches have learned it here");
-        attached.heard_elsewhere(vnic(1), UP_B);
-        assert_eq!(attached.server_of(entry, UP_B, 1_000), elsewhere);
+        assert_eq!(attached.server_of(entry, UP_B, after_us), elsewhere);
+        assert_eq!(attached.egress(entry, UP_B, after_us), Ok(()));
+        assert!(attached.server_of(entry, UP_B, after_us).is_ok(), "switches have learned it here");
+        attached.heard_elsewhere(vnic(1), UP_B, 100);
+        assert_eq!(attached.server_of(entry, UP_B, after_us), elsewhere);
     }
 
     #[test]
@@ -259,16 +273,17 @@ mod tests {
         let directory = directory();
         let entry = directory.vnic(vnic(1)).unwrap();
         let (attached, cell, fence) = attached();
-        fence.set(100);
+        fence.set(100_000);
         cell.show(HERE);
-        attached.heard_elsewhere(vnic(1), UP_B);
+        attached.heard_elsewhere(vnic(1), UP_B, 100);
         assert!(attached.server_of(entry, UP_B, 0).is_ok(), "a stranger may say so, too");
         cell.show(Word { egress: true, ..LEFT });
         cell.show(LEFT);
         assert_eq!(attached.egress(entry, UP_B, 0), Err(DropReason::StaleHome));
         assert!(attached.server_of(entry, UP_B, 0).is_ok());
-        attached.heard_elsewhere(vnic(1), UP_B);
-        assert_eq!(attached.server_of(entry, UP_B, 0), Err(DropReason::NotDesignated));
+        attached.heard_elsewhere(vnic(1), UP_B, 100);
+        let after_us = 101 + UNDER_WAY_US;
+        assert_eq!(attached.server_of(entry, UP_B, after_us), Err(DropReason::NotDesignated));
         cell.show(HERE);
         assert!(attached.server_of(entry, UP_B, 0).is_ok(), "it has come back");
     }

@@ -213,7 +213,7 @@ fn arrive(
         return Err(DropReason::BadHeaders);
     }
     if let Some(own) = reflected(directory, vni, ethernet.source) {
-        attached.heard_elsewhere(own, uplink);
+        attached.heard_elsewhere(own, uplink, now_us);
         return Err(DropReason::Reflection);
     }
     offload
