@@ -251,20 +251,7 @@ impl Worker {
         let Self { ring, fabric, directory, attached, uplinks, books, .. } = self;
         let place = uplinks.get_mut(completion.token.index as usize);
         let Some(port) = place.and_then(Option::as_mut) else { return Ok(()) };
-        let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
-        let uplink = uplink.id;
-        let mut inwards = Inwards {
-            directory,
-            attached,
-            fabric,
-            books,
-            uplink,
-            storm,
-            down,
-            gate,
-            passed,
-            now_us,
-        };
+        let (mut inwards, driver) = Inwards::at(port, directory, attached, fabric, books, now_us);
         driver.receive(ring, completion, &mut |received| inwards.take(&received))
     }
 
@@ -273,20 +260,8 @@ impl Worker {
         let Self { fabric, directory, attached, uplinks, books, .. } = self;
         let mut worked = false;
         for port in uplinks.iter_mut().flatten().filter(|port| port.driver.has_more()) {
-            let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
-            let uplink = uplink.id;
-            let mut inwards = Inwards {
-                directory,
-                attached,
-                fabric,
-                books,
-                uplink,
-                storm,
-                down,
-                gate,
-                passed,
-                now_us,
-            };
+            let (mut inwards, driver) =
+                Inwards::at(port, directory, attached, fabric, books, now_us);
             driver.receive_more(&mut |received| inwards.take(&received));
             worked = true;
         }
@@ -297,20 +272,7 @@ impl Worker {
     fn release_waiting(&mut self, now_us: u64) {
         let Self { fabric, directory, attached, uplinks, books, .. } = self;
         for port in uplinks.iter_mut().flatten().filter(|port| !port.down.is_empty()) {
-            let UplinkPort { uplink, inward: passed, storm, down, gate, .. } = port;
-            let uplink = uplink.id;
-            let mut inwards = Inwards {
-                directory,
-                attached,
-                fabric,
-                books,
-                uplink,
-                storm,
-                down,
-                gate,
-                passed,
-                now_us,
-            };
+            let (mut inwards, _) = Inwards::at(port, directory, attached, fabric, books, now_us);
             inwards.release();
         }
     }

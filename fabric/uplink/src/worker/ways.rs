@@ -9,7 +9,7 @@ use super::{
 use crate::{
     attached::Attached,
     books::{Books, Owner},
-    driver::Received,
+    driver::{Driver, Received},
     forward::{self, In, Tables, Target},
     probe::{Gate, frame::is_probe},
     storm::OutsideStorm,
@@ -67,16 +67,34 @@ impl Outwards<'_> {
 
 /// What a frame from an uplink is dealt with.
 pub(super) struct Inwards<'a> {
-    pub(super) directory: &'a Directory,
-    pub(super) attached: &'a Attached,
-    pub(super) fabric: &'a mut Fabric,
-    pub(super) books: &'a mut Books,
-    pub(super) uplink: UplinkId,
-    pub(super) storm: &'a OutsideStorm,
-    pub(super) down: &'a mut Downward,
-    pub(super) gate: &'a Gate,
-    pub(super) passed: &'a mut Amount,
-    pub(super) now_us: u64,
+    directory: &'a Directory,
+    attached: &'a Attached,
+    fabric: &'a mut Fabric,
+    books: &'a mut Books,
+    uplink: UplinkId,
+    storm: &'a OutsideStorm,
+    down: &'a mut Downward,
+    gate: &'a Gate,
+    passed: &'a mut Amount,
+    now_us: u64,
+}
+
+impl<'a> Inwards<'a> {
+    /// Of an uplink, with the driver that hands frames over.
+    pub(super) fn at(
+        port: &'a mut UplinkPort,
+        directory: &'a Directory,
+        attached: &'a Attached,
+        fabric: &'a mut Fabric,
+        books: &'a mut Books,
+        now_us: u64,
+    ) -> (Self, &'a mut Driver) {
+        let UplinkPort { uplink, inward: passed, driver, storm, down, gate, .. } = port;
+        let uplink = uplink.id;
+        let inwards =
+            Self { directory, attached, fabric, books, uplink, storm, down, gate, passed, now_us };
+        (inwards, driver)
+    }
 }
 
 impl Inwards<'_> {
