@@ -68,15 +68,13 @@ pub trait SessionEvents: Send {
     fn message(&self, peer: PeerId, channel: u8, payload: &[u8]);
     /// A hello of the peer was read at `now_us`, on the agent's clock. If it names one of ours as heard,
     /// and none newer was named before, that was sent at `echoed_us`.
-    fn hello(&self, _peer: PeerId, _now_us: u64, _echoed_us: Option<u64>) {}
+    fn hello(&self, peer: PeerId, now_us: u64, echoed_us: Option<u64>);
     /// All that had come was read, and it is `now_us`. Returns when to call it again at the latest.
-    fn tick(&self, _now_us: u64) -> Option<u64> {
-        None
-    }
+    fn tick(&self, now_us: u64) -> Option<u64>;
     /// The longest UDP payload to this peer is now `datagram_len_max` bytes.
     fn mtu_changed(&self, peer: PeerId, datagram_len_max: usize);
     /// Something is wrong with the link to this peer, though it is up, or is not any more.
-    fn trouble(&self, _peer: PeerId, _trouble: Trouble) {}
+    fn trouble(&self, peer: PeerId, trouble: Trouble);
     /// There is one more peer, before anything else is said of it.
     fn peer_added(&self, peer: PeerId, config: &PeerConfig);
     /// The peer was removed; nothing more is said of it.

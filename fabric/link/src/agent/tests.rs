@@ -53,6 +53,11 @@ impl SessionEvents for Tell {
     fn mtu_changed(&self, _: PeerId, len: usize) {
         let _ = self.0.send(Event::Mtu(len));
     }
+    fn hello(&self, _: PeerId, _: u64, _: Option<u64>) {}
+    fn tick(&self, _: u64) -> Option<u64> {
+        None
+    }
+    fn trouble(&self, _: PeerId, _: Trouble) {}
 }
 
 fn config(key: &StaticKey, rekey_after_us: u64) -> Config {

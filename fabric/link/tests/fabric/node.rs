@@ -11,7 +11,7 @@ use wireonce_ledger::{Amount, DropReason};
 use wireonce_link::{
     Agent, AgentHandle, ControlSocket, Fabric, FabricConfig, Fate, KeyLimits, Outbound, Outcome,
     PeerAddress, PeerId, Session, SessionEvent, SessionEvents, StaticKey,
-    manager::{Config, PathMtu, PeerConfig, Timing},
+    manager::{Config, PathMtu, PeerConfig, Timing, Trouble},
 };
 use wireonce_qemu_tests::impair::free_ports;
 use wireonce_ring::{Ring, Wait};
@@ -49,6 +49,11 @@ impl SessionEvents for Channel {
     fn mtu_changed(&self, peer: PeerId, len: usize) {
         let _ = self.0.send(SessionEvent::Mtu(peer, len));
     }
+    fn hello(&self, _: PeerId, _: u64, _: Option<u64>) {}
+    fn tick(&self, _: u64) -> Option<u64> {
+        None
+    }
+    fn trouble(&self, _: PeerId, _: Trouble) {}
 }
 
 /// How a pair of nodes is made.
