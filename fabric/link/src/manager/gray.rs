@@ -55,6 +55,10 @@ const TOLD_HELLOS: u64 = 5;
 const DEAF_AFTER_US: u64 = 250_000;
 const DEAF_HELLOS: u64 = 8;
 
+/// A change is said no sooner than this after the one before: peers may tell this and that a few
+/// thousand times a second, and each is a line of log.
+const SAY_EVERY_US: u64 = 1_000_000;
+
 /// In the second byte of what is told: data does not arrive.
 const NO_PATH: u8 = 1;
 
@@ -171,8 +175,9 @@ pub(super) struct Gray {
     tell_at_us: u64,
     /// Something was told that holds no more.
     tell_well: bool,
-    /// What was published.
+    /// What was published, and when.
     shown: Trouble,
+    shown_us: Option<u64>,
 }
 
 impl Gray {
@@ -231,13 +236,27 @@ impl<R: Random> Manager<R> {
     pub(super) fn judge(&mut self, now_us: u64, id: PeerId) {
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         let trouble = peer.trouble(now_us);
-        let before = std::mem::replace(&mut peer.gray.shown, trouble);
-        if !before.names().eq(trouble.names()) || before.is_gray() != trouble.is_gray() {
+        let before = peer.gray.shown;
+        let is_news = !before.names().eq(trouble.names()) || before.is_gray() != trouble.is_gray();
+        let is_soon = peer.gray.shown_us.is_some_and(|us| now_us < us.saturating_add(SAY_EVERY_US));
+        if !is_news {
+            peer.gray.shown = trouble;
+        } else if !is_soon {
+            (peer.gray.shown, peer.gray.shown_us) = (trouble, Some(now_us));
             self.outputs.push_back(Output::Trouble { peer: id, trouble });
         }
         let Some(peer) = self.peers.get_mut(id.0).filter(|peer| peer.up) else { return };
         if let Some(bytes) = peer.due_to_peer(now_us) {
             self.send_message(id, CHANNEL, &bytes);
+        }
+    }
+
+    /// Nobody needs the peer any more: nothing is wrong with it.
+    pub(super) fn forget_trouble(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id.0) else { return };
+        peer.gray.forget();
+        if std::mem::take(&mut peer.gray.shown) != Trouble::default() {
+            self.outputs.push_back(Output::Trouble { peer: id, trouble: Trouble::default() });
         }
     }
 

@@ -14,7 +14,7 @@
 //! [`NUMBER_FIRST`] on, with a replay window of their own: a hello tells which of the last
 //! 64 hellos were heard, and may not run out of bits because of other messages.
 
-use super::{Manager, Output};
+use super::{Manager, Output, gray::CHANNEL};
 use crate::aead::{HEADER_LEN, PACKET_NUMBER_LIMIT, TAG_LEN};
 use crate::random::Random;
 use crate::session::PeerId;
@@ -104,6 +104,9 @@ impl<R: Random> Manager<R> {
         }
         peer.counters.messages_heard += 1;
         let Note { channel, payload } = note;
+        if channel == CHANNEL {
+            return self.heard_trouble(now_us, id, &payload);
+        }
         self.outputs.push_back(Output::Message { peer: id, channel, payload });
     }
 }

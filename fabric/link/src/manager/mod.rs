@@ -440,9 +440,6 @@ impl<R: Random> Manager<R> {
                     self.heard_pace(now_us, id, generation, &hello);
                 }
             }
-            Ok(Message::Note(note)) if note.channel == gray::CHANNEL => {
-                self.heard_trouble(now_us, id, &note.payload);
-            }
             Ok(Message::Note(note)) => self.heard_message(now_us, id, note),
             Ok(Message::Goodbye(why)) => self.goodbye(now_us, id, generation, why),
             Err(Refused::Forged) => self.counters.forged += 1,

@@ -47,10 +47,9 @@ impl<R: Random> Manager<R> {
         let Some(peer) = self.peers.get_mut(id.0) else { return };
         tracing::info!(peer = %peer.name, "nothing to send for long; session given up");
         peer.rest();
-        peer.gray.forget();
         self.outputs.push_back(Output::PeerIdle { peer: id });
         self.publish_mtu(id);
-        self.judge(0, id);
+        self.forget_trouble(id);
         // None is current any more, so this takes nobody down.
         self.retire_up_to(0, id, generation);
     }

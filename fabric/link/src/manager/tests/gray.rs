@@ -162,3 +162,18 @@ fn a_peer_that_says_nonsense_of_the_link_is_heard_with_care() {
     sim.run_for(4 * S);
     assert!(names(&sim, 1).is_empty(), "and forgotten");
 }
+
+#[test]
+fn a_peer_that_says_this_and_that_makes_one_line_a_second() {
+    let mut sim = urged(1);
+    let id = PeerId(0);
+    for n in 0..10_000 {
+        let told: [u8; 2] = if n % 2 == 0 { [50, 0] } else { [0, 1] };
+        sim.hosts[1].manager.send_message(id, 0, &told);
+        if n % 1_000 == 0 {
+            sim.run_for(300 * MS);
+        }
+    }
+    sim.run_for(S);
+    assert!((1..=5).contains(&said(&sim, 0).len()), "{:?}", said(&sim, 0));
+}
