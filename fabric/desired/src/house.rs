@@ -34,6 +34,12 @@ impl House {
         removed
     }
 
+    /// The pool that a vNIC's network is on.
+    #[must_use]
+    pub fn pool_of(&self, vnic: &Vnic) -> Option<&str> {
+        self.network(&vnic.network)?.pool.as_deref()
+    }
+
     /// All objects, by kind and name.
     pub fn iter(&self) -> impl Iterator<Item = &Object> {
         self.objects.values().flat_map(BTreeMap::values)

@@ -305,10 +305,16 @@ impl Direction {
 }
 
 impl Policy {
+    /// Its terms, if it has any.
+    #[must_use]
+    pub fn terms(&self, direction: Direction) -> Option<&Terms> {
+        pick(&self.up, &self.down, direction)
+    }
+
     /// What it reserves.
     #[must_use]
     pub fn reservation(&self, direction: Direction) -> Rate {
-        reservation(pick(&self.up, &self.down, direction))
+        reservation(self.terms(direction))
     }
 }
 
@@ -332,10 +338,16 @@ impl Grant {
         }
     }
 
+    /// Its terms, if it has any.
+    #[must_use]
+    pub fn terms(&self, direction: Direction) -> Option<&Terms> {
+        pick(&self.up, &self.down, direction)
+    }
+
     /// What it reserves.
     #[must_use]
     pub fn reservation(&self, direction: Direction) -> Rate {
-        reservation(pick(&self.up, &self.down, direction))
+        reservation(self.terms(direction))
     }
 
     /// Changes what it reserves, and nothing else.

@@ -75,7 +75,7 @@ pub fn grant_uses(view: &View<'_>, sight: &Sight) -> Vec<GrantUse> {
 mod tests {
     use super::*;
     use crate::{
-        number::number,
+        numbered::Numbered,
         sample::{Bed, MBIT},
     };
     use wireonce_ledger::status::LinkGrayStatus;
@@ -83,7 +83,7 @@ mod tests {
     fn lines(bed: &Bed) -> Vec<AdviceLine> {
         let view = bed.view();
         let sight = Sight::of(&view);
-        advice(&view, &sight, &number(&view, &sight))
+        advice(&view, &sight, &Numbered::of(view.house, &sight).house)
     }
 
     #[test]

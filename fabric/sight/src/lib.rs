@@ -15,7 +15,7 @@
 //! | [`view`] | the house with what is heard of its hosts |
 //! | [`now`](mod@now) | the tables |
 //! | [`sight`](mod@sight) | what placement looks at: demand, and what is dead or silent |
-//! | [`number`] | the house by number, as placement reads it |
+//! | [`numbered`] | the house by number, as placement reads it |
 //! | [`advice`](mod@advice) | what is out of balance, and the command |
 //! | [`explain`](mod@explain) | stations and verdicts of one vNIC |
 //! | [`causes`] | one function for each cause |
@@ -29,7 +29,7 @@ pub mod explain;
 mod faults;
 pub mod look;
 pub mod now;
-pub mod number;
+pub mod numbered;
 #[cfg(test)]
 mod sample;
 pub mod sight;
@@ -40,5 +40,6 @@ pub use advice::{AdviceLine, advice};
 pub use explain::{Explanation, explain};
 pub use look::Look;
 pub use now::{Now, now};
+pub use numbered::Numbered;
 pub use sight::Sight;
 pub use view::View;

@@ -106,28 +106,29 @@ impl<'v> View<'v> {
     /// The pool of a vNIC's network.
     #[must_use]
     pub fn pool_of(&self, vnic: &Vnic) -> Option<&'v str> {
-        self.house.network(&vnic.network)?.pool.as_deref()
+        self.house.pool_of(vnic)
     }
 
     /// The limit of a vNIC's policy.
     #[must_use]
     pub fn limit(&self, vnic: &Vnic, direction: Direction) -> Option<u64> {
-        let policy = self.house.policy(vnic.policy.as_deref()?)?;
-        limit(terms(policy.up.as_ref(), policy.down.as_ref(), direction))
+        limit(self.terms(vnic, direction))
     }
 
     /// The limit in packets a second of a vNIC's policy.
     #[must_use]
     pub fn packet_limit(&self, vnic: &Vnic, direction: Direction) -> Option<u32> {
-        let policy = self.house.policy(vnic.policy.as_deref()?)?;
-        terms(policy.up.as_ref(), policy.down.as_ref(), direction)?.limit_packets_per_s
+        self.terms(vnic, direction)?.limit_packets_per_s
+    }
+
+    fn terms(&self, vnic: &Vnic, direction: Direction) -> Option<&'v Terms> {
+        self.house.policy(vnic.policy.as_deref()?)?.terms(direction)
     }
 
     /// The limit of a server's grant in a pool.
     #[must_use]
     pub fn grant_limit(&self, pool: &str, server: &str, direction: Direction) -> Option<u64> {
-        let grant = self.house.grant(&Grant::name_of(pool, server))?;
-        limit(terms(grant.up.as_ref(), grant.down.as_ref(), direction))
+        limit(self.house.grant(&Grant::name_of(pool, server))?.terms(direction))
     }
 
     /// What a server's grant in a pool reserves.
@@ -138,13 +139,6 @@ impl<'v> View<'v> {
     }
 }
 
-fn terms<'t>(up: Option<&'t Terms>, down: Option<&'t Terms>, way: Direction) -> Option<&'t Terms> {
-    match way {
-        Direction::Up => up,
-        Direction::Down => down,
-    }
-}
-
-fn limit(terms: Option<&Terms>) -> Option<u64> {
+pub(crate) fn limit(terms: Option<&Terms>) -> Option<u64> {
     terms?.limit.map(|rate| rate.bps())
 }

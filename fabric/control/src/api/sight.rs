@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use wireonce_desired::{Kind, render};
 use wireonce_ledger::report::HostReports;
 use wireonce_member::Text;
-use wireonce_sight::{AdviceLine, Explanation, Now, Sight, View, number::number};
+use wireonce_sight::{AdviceLine, Explanation, Now, Numbered, Sight, View};
 
 /// Longest interval of an explanation, in seconds.
 const FOR_MAX_S: u64 = 60;
@@ -81,7 +81,7 @@ pub(super) async fn advice(
     let done = move || {
         look(&shared, |view| {
             let sight = Sight::of(view);
-            Ok(wireonce_sight::advice(view, &sight, &number(view, &sight)))
+            Ok(wireonce_sight::advice(view, &sight, &Numbered::of(view.house, &sight).house))
         })
     };
     Ok(Json(blocking(done).await?))

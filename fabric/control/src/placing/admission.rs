@@ -5,9 +5,8 @@
 //! it worse.
 
 use super::{
-    Sight,
+    Numbered, Sight,
     homes::resource,
-    known::Known,
     words::{show, show_as},
 };
 use crate::{
@@ -29,14 +28,14 @@ pub(crate) fn admit(state: &State, house: &House, difference: &Difference) -> Al
         return Ok(());
     }
     let sight = Sight::default();
-    let after = Known::of(house, &sight);
+    let after = Numbered::of(house, &sight);
     let mut found = breaches(&after.house);
     found.retain(|breach| !matches!(breach, Breach::Alone { avoidable: false, .. }));
     if found.is_empty() {
         return Ok(());
     }
     let old = reopened(&state.house, house);
-    let before = Known::of(&old, &sight);
+    let before = Numbered::of(&old, &sight);
     let broken: HashMap<Key, Rates> =
         breaches(&before.house).iter().map(|breach| key(&before, breach)).collect();
     let worse = found.iter().find(|breach| {
@@ -84,7 +83,7 @@ fn matters(object: &ObjectDifference) -> bool {
 type Key = (String, Option<String>);
 
 /// And by how much it is over.
-fn key(known: &Known<'_>, breach: &Breach) -> (Key, Rates) {
+fn key(known: &Numbered<'_>, breach: &Breach) -> (Key, Rates) {
     match breach {
         Breach::Over { of, lost, promised, capacity, .. } => {
             let lost = lost.map(|lost| loss(known, lost));
@@ -97,18 +96,18 @@ fn key(known: &Known<'_>, breach: &Breach) -> (Key, Rates) {
     }
 }
 
-fn loss(known: &Known<'_>, lost: Loss) -> String {
+fn loss(known: &Numbered<'_>, lost: Loss) -> String {
     match lost {
         Loss::Uplink(at) => format!("uplink {:?}", known.name(at)),
         Loss::Gateway(at) => format!("gateway {:?}", known.house.gateways[at.0].name),
     }
 }
 
-fn name<'k>(known: &'k Known<'_>, vnic: VnicIndex) -> &'k str {
+fn name<'k>(known: &'k Numbered<'_>, vnic: VnicIndex) -> &'k str {
     &known.house.vnics[vnic.0].name
 }
 
-fn refusal(known: &Known<'_>, breach: &Breach) -> Refusal {
+fn refusal(known: &Numbered<'_>, breach: &Breach) -> Refusal {
     let remedy =
         "lower a reservation (the role `virtualisation` can), or add an uplink or capacity";
     let (title, problem) = match breach {
@@ -142,7 +141,7 @@ fn refusal(known: &Known<'_>, breach: &Breach) -> Refusal {
     Refusal::new(Gate::Admission, title, problem, remedy).who("network")
 }
 
-fn resource_title(known: &Known<'_>, of: Resource) -> String {
+fn resource_title(known: &Numbered<'_>, of: Resource) -> String {
     let kind = match of {
         Resource::Uplink(_) => Kind::Uplink,
         Resource::Gateway(_) => Kind::Gateway,
@@ -152,7 +151,7 @@ fn resource_title(known: &Known<'_>, of: Resource) -> String {
 }
 
 /// Where in the pool there is most room, in the directions of `of`.
-fn most_room(known: &Known<'_>, pool: PoolId, of: Rates) -> String {
+fn most_room(known: &Numbered<'_>, pool: PoolId, of: Rates) -> String {
     let house = &known.house;
     let mut loads = Loads::new(house);
     for at in (0..house.vnics.len()).map(VnicIndex) {

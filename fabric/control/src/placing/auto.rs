@@ -9,8 +9,7 @@
 //! moves nobody; what comes and goes more slowly is bound by the pace of each vNIC.
 
 use super::{
-    Sight,
-    known::Known,
+    Numbered, Sight,
     rebalance::{planned, shown, silent},
 };
 use crate::change::{Change, Edit, Rehome, State};
@@ -52,9 +51,9 @@ impl Auto {
             return None;
         }
         let (moves, _, known) = planned(state, pool, sight, now);
-        let earlier: Vec<Known<'_>> = (self.seen.iter().take(ROUNDS - 1))
+        let earlier: Vec<Numbered<'_>> = (self.seen.iter().take(ROUNDS - 1))
             .filter(|_| !moves.is_empty())
-            .map(|seen| Known::of(&state.house, seen))
+            .map(|seen| Numbered::of(&state.house, seen))
             .collect();
         let paid = |it: &&Move| {
             let limits = Limits::default();

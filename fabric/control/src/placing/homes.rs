@@ -11,8 +11,7 @@
 //! Nobody else is touched: what has a home keeps it.
 
 use super::{
-    Sight,
-    known::{Known, pool_of},
+    Numbered, Sight,
     words::{names, show, show_as},
 };
 use crate::{
@@ -90,14 +89,14 @@ pub(crate) fn settle(
 
 /// Places for those who need one, as far as they were found.
 struct Tried<'h> {
-    known: Known<'h>,
+    known: Numbered<'h>,
     tasks: Vec<Task>,
     placement: Result<Placement, Vec<Shortage>>,
 }
 
 impl<'h> Tried<'h> {
     fn new(house: &'h House, needs: &[Need], sight: &Sight) -> Self {
-        let mut known = Known::of(house, sight);
+        let mut known = Numbered::of(house, sight);
         let tasks: Vec<Task> = needs.iter().filter_map(|need| task(&mut known, need)).collect();
         let placement = place_these(&known.house, &tasks);
         Self { known, tasks, placement }
@@ -115,8 +114,8 @@ impl<'h> Tried<'h> {
 /// What is left out stays as it is, as ids do.
 fn inherit(state: &State, house: &mut House, name: &str) {
     let Some((old, new)) = state.house.vnic(name).zip(house.vnic(name)) else { return };
-    let pool = pool_of(house, new);
-    if pool.is_none() || pool != pool_of(&state.house, old) {
+    let pool = house.pool_of(new);
+    if pool.is_none() || pool != state.house.pool_of(old) {
         return;
     }
     let mut vnic = new.clone();
@@ -155,7 +154,7 @@ fn needs(state: &State, house: &House, asked: &BTreeSet<String>) -> Allowed<Vec<
     let grown: BTreeSet<&str> = new.map(|(_, place)| place.pool).collect();
     let mut needs = Vec::new();
     for vnic in house.vnics() {
-        let Some(pool) = pool_of(house, vnic) else { continue };
+        let Some(pool) = house.pool_of(vnic) else { continue };
         let places = || vnic.home.iter().chain(&vnic.standbys).map(|name| after.get(name.as_str()));
         if places().any(|place| place.is_none_or(|place| place.pool != pool)) {
             // The next gate says so.
@@ -231,7 +230,7 @@ fn check_not_draining(
         }
         None => (format!("uplink {name:?}"), format!("wireonce uplink undrain {name}")),
     };
-    let pool = pool_of(house, vnic);
+    let pool = house.pool_of(vnic);
     let mut open = house.uplinks().filter(|it| Some(it.pool.as_str()) == pool);
     let is_home = |it: &Uplink| {
         let homes = old.map(|old| &old.home).into_iter().chain([&vnic.home]);
@@ -248,7 +247,7 @@ fn check_not_draining(
 }
 
 /// The task of a need, with what it had before the eyes of placement.
-fn task(known: &mut Known<'_>, need: &Need) -> Option<Task> {
+fn task(known: &mut Numbered<'_>, need: &Need) -> Option<Task> {
     let at = known.vnic(&need.vnic)?;
     let home = known.house.vnics[at.0].home;
     let had = need.had.iter().filter_map(|name| known.uplink(name));
@@ -259,7 +258,7 @@ fn task(known: &mut Known<'_>, need: &Need) -> Option<Task> {
 
 /// Who goes where, by name.
 fn written(
-    known: &Known<'_>,
+    known: &Numbered<'_>,
     tasks: &[Task],
     placement: &Placement,
 ) -> Vec<(String, String, Vec<String>)> {
@@ -272,7 +271,7 @@ fn written(
     tasks.iter().filter_map(of).collect()
 }
 
-fn notes(known: &Known<'_>, placement: &Placement) -> Vec<String> {
+fn notes(known: &Numbered<'_>, placement: &Placement) -> Vec<String> {
     let alone = &placement.unprotected;
     if alone.is_empty() {
         return Vec::new();
@@ -302,7 +301,7 @@ fn new_drains(state: &State, house: &House) -> Vec<String> {
 fn no_room(
     state: &State,
     house: &House,
-    known: &Known<'_>,
+    known: &Numbered<'_>,
     tasks: &[Task],
     shortages: &[Shortage],
 ) -> Refusal {
@@ -349,7 +348,7 @@ fn no_room(
 }
 
 /// What errors call a resource.
-pub(super) fn resource(known: &Known<'_>, of: Resource) -> String {
+pub(super) fn resource(known: &Numbered<'_>, of: Resource) -> String {
     let name = known.house.resource_name(of);
     match of {
         Resource::Uplink(_) => format!("uplink {name:?}"),
@@ -360,7 +359,7 @@ pub(super) fn resource(known: &Known<'_>, of: Resource) -> String {
 
 /// There is nowhere to go at all.
 fn no_uplink(state: &State, house: &House, vnic: &str) -> Refusal {
-    let pool = house.vnic(vnic).and_then(|vnic| pool_of(house, vnic)).unwrap_or_default();
+    let pool = house.vnic(vnic).and_then(|vnic| house.pool_of(vnic)).unwrap_or_default();
     let has_some = house.uplinks().any(|uplink| uplink.pool == pool);
     let problem = match has_some {
         true => format!("no uplink of its pool {pool:?} takes vNICs: all drain or have no carrier"),

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  desired house ─┐
-//!  reports ─ Sight┴─> Known (by number) ─> placement ─┬─> homes that were left out, or have to go
-//!                                                     ├─> admission: what no loss may break
-//!                                                     └─> plans for a pool, by hand or by itself
+//!  reports ─ Sight┴─> Numbered ─> placement ─┬─> homes that were left out, or have to go
+//!                                            ├─> admission: what no loss may break
+//!                                            └─> plans for a pool, by hand or by itself
 //! ```
 //! The arithmetic is `wireonce-placement`'s; here it is asked about the house that a change would make,
 //! and its answers become changes and refusals. A drain is no verb of its own to it: whoever is at home
@@ -14,7 +14,6 @@
 mod admission;
 mod auto;
 mod homes;
-mod known;
 mod moves;
 mod pace;
 mod progress;
@@ -28,6 +27,7 @@ pub(crate) use moves::{drained, rehomed};
 pub(crate) use pace::pace;
 pub use progress::{Progress, Waiting};
 pub use rebalance::{Kept, PlannedMove, Proposal, Way};
+use wireonce_sight::Numbered;
 pub use wireonce_sight::Sight;
 
 pub(crate) use progress::{Said, Tags, progress, uplinks_of};

@@ -1,6 +1,6 @@
 //! What `vnic move` and `drain` make of objects; the rest is the gates'.
 
-use super::{Sight, known::pool_of};
+use super::Sight;
 use crate::{
     change::{Allowed, Rehome, State},
     refusal::{Gate, Refusal},
@@ -25,7 +25,7 @@ pub(crate) fn rehomed(
         return Err(nothing(Kind::Uplink, &what.to));
     };
     let title = Kind::Vnic.title(&vnic.name);
-    let Some(pool) = pool_of(house, &vnic) else {
+    let Some(pool) = house.pool_of(&vnic) else {
         let problem = format!("its network {:?} has no pool, so it uses no uplink", vnic.network);
         let remedy = "move vNICs of networks with a pool";
         return Err(Refusal::new(Gate::House, title, problem, remedy));

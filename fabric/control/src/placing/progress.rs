@@ -1,6 +1,5 @@
 //! How far a drain is: which hosts have still to take it, and who is still there.
 
-use super::known::pool_of;
 use crate::{change::State, store::Revision};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,7 +106,7 @@ fn concerned<'h>(house: &'h House, uplinks: &[&Uplink]) -> BTreeSet<&'h str> {
     let pools: BTreeSet<&str> = uplinks.iter().map(|uplink| uplink.pool.as_str()).collect();
     let gateways = house.uplinks().filter(|uplink| pools.contains(uplink.pool.as_str()));
     let vnics =
-        house.vnics().filter(|vnic| pool_of(house, vnic).is_some_and(|pool| pools.contains(pool)));
+        house.vnics().filter(|vnic| house.pool_of(vnic).is_some_and(|pool| pools.contains(pool)));
     gateways
         .map(|uplink| uplink.host.as_str())
         .chain(vnics.map(|vnic| vnic.host.as_str()))

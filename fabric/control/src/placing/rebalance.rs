@@ -1,8 +1,7 @@
 //! Plans for a pool: which moves would have more bandwidth used, at what price.
 
 use super::{
-    Sight,
-    known::Known,
+    Numbered, Sight,
     pace::may_move,
     words::{names, rate},
 };
@@ -108,7 +107,7 @@ pub(crate) fn propose(state: &State, pool: &str, sight: &Sight, now: Moment) -> 
 /// The servers of a pool's vNICs that have not reported.
 pub(super) fn silent<'s>(state: &'s State, pool: &str, sight: &'s Sight) -> Vec<&'s str> {
     let vnics = state.house.vnics();
-    let on_pool = vnics.filter(|vnic| super::known::pool_of(&state.house, vnic) == Some(pool));
+    let on_pool = vnics.filter(|vnic| state.house.pool_of(vnic) == Some(pool));
     let mut silent: Vec<&str> = on_pool
         .map(|vnic| vnic.host.as_str())
         .filter(|host| sight.silent.contains(*host))
@@ -126,8 +125,8 @@ pub(super) fn planned<'s>(
     pool: &str,
     sight: &Sight,
     now: Moment,
-) -> (Vec<Move>, Vec<Short>, Known<'s>) {
-    let mut known = Known::of(&state.house, sight);
+) -> (Vec<Move>, Vec<Short>, Numbered<'s>) {
+    let mut known = Numbered::of(&state.house, sight);
     let Some(id) = pool_id(&known, state, pool) else { return (Vec::new(), Vec::new(), known) };
     let dead: Vec<bool> = known.house.uplinks.iter().map(|uplink| !uplink.alive).collect();
     for vnic in &mut known.house.vnics {
@@ -141,12 +140,12 @@ pub(super) fn planned<'s>(
     (plan.moves, held, known)
 }
 
-fn pool_id(known: &Known<'_>, state: &State, pool: &str) -> Option<PoolId> {
+fn pool_id(known: &Numbered<'_>, state: &State, pool: &str) -> Option<PoolId> {
     let member = state.house.uplinks().find(|uplink| uplink.pool == pool)?;
     known.uplink(&member.name).map(|at| known.house.uplink(at).pool)
 }
 
-pub(super) fn shown(known: &Known<'_>, it: &Move) -> PlannedMove {
+pub(super) fn shown(known: &Numbered<'_>, it: &Move) -> PlannedMove {
     let house = &known.house;
     PlannedMove {
         vnic: house.vnics[it.vnic.0].name.clone(),

@@ -1,8 +1,8 @@
-//! The desired house by number, as placement reads it.
+//! The desired house with what is seen of it, by number, as placement reads it.
 
-use super::Sight;
+use crate::{sight::Sight, view::limit};
 use std::collections::{BTreeMap, HashMap};
-use wireonce_desired::{Direction, Host, House, Kind, Policy, Rate, Uplink, Vnic, bandwidth};
+use wireonce_desired::{Direction, Grant, Host, House, Kind, Rate, Uplink, Vnic, bandwidth};
 use wireonce_placement::{
     Gateway, GatewayIndex, House as Placed, MachineId, PoolId, Rates, Server, ServerIndex,
     SwitchId, UplinkIndex, VnicIndex,
@@ -11,16 +11,20 @@ use wireonce_placement::{
 /// Shares of a vNIC whose policy does not say.
 const SHARES: u32 = 100;
 
-/// A house by number. What does not hold together is left out: other gates refuse that.
+/// A house by number, with demand and liveness. What does not hold together is left out: other gates
+/// refuse that.
 #[derive(Debug)]
-pub(super) struct Known<'h> {
-    pub(super) house: Placed,
+pub struct Numbered<'h> {
+    /// It, by number.
+    pub house: Placed,
     uplinks: HashMap<&'h str, UplinkIndex>,
     vnics: HashMap<&'h str, VnicIndex>,
 }
 
-impl<'h> Known<'h> {
-    pub(super) fn of(house: &'h House, sight: &Sight) -> Self {
+impl<'h> Numbered<'h> {
+    /// The house with what is seen of it.
+    #[must_use]
+    pub fn of(house: &'h House, sight: &Sight) -> Self {
         let mut numbers = Numbers::default();
         let mut known =
             Self { house: Placed::default(), uplinks: HashMap::new(), vnics: HashMap::new() };
@@ -56,7 +60,7 @@ impl<'h> Known<'h> {
             });
         }
         for vnic in house.vnics() {
-            let pool = pool_of(house, vnic).map(|pool| numbers.pool(pool));
+            let pool = house.pool_of(vnic).map(|pool| numbers.pool(pool));
             let Some((pool, server)) = pool.zip(servers.get(vnic.host.as_str())) else { continue };
             known.vnics.insert(&vnic.name, VnicIndex(known.house.vnics.len()));
             let placed = known.vnic_of(house, vnic, pool, *server, sight);
@@ -75,7 +79,13 @@ impl<'h> Known<'h> {
     ) -> wireonce_placement::Vnic {
         let policy = vnic.policy.as_deref().and_then(|policy| house.policy(policy));
         let needs = both(|way| policy.map_or(0, |policy| policy.reservation(way).bps()));
-        let limit = both(|way| policy.and_then(|policy| limit(policy, way)).unwrap_or(u64::MAX));
+        // Who is held back by its policy or by its server's grant is so at any home.
+        let grant = house.pool_of(vnic).map(|pool| Grant::name_of(pool, &vnic.host));
+        let grant = grant.and_then(|grant| house.grant(&grant));
+        let most = both(|way| {
+            let of_grant = limit(grant.and_then(|grant| grant.terms(way))).unwrap_or(u64::MAX);
+            limit(policy.and_then(|policy| policy.terms(way))).unwrap_or(u64::MAX).min(of_grant)
+        });
         let here = |name: &str| {
             let at = self.uplink(name);
             at.filter(|at| self.house.uplink(*at).pool == pool)
@@ -85,31 +95,31 @@ impl<'h> Known<'h> {
             server,
             pool,
             needs,
-            wants: sight.wants.get(&vnic.name).copied().unwrap_or(needs).min(limit),
-            shares: policy.and_then(shares).unwrap_or(SHARES),
+            wants: sight.wants.get(&vnic.name).copied().unwrap_or(needs).min(most),
+            shares: policy.and_then(|policy| policy.terms(Direction::Up)?.shares).unwrap_or(SHARES),
             home: vnic.home.as_deref().and_then(here),
             standbys: vnic.standbys.iter().filter_map(|name| here(name)).collect(),
             may_move: true,
         }
     }
 
-    pub(super) fn uplink(&self, name: &str) -> Option<UplinkIndex> {
+    /// The number of an uplink.
+    #[must_use]
+    pub fn uplink(&self, name: &str) -> Option<UplinkIndex> {
         self.uplinks.get(name).copied()
     }
 
-    pub(super) fn vnic(&self, name: &str) -> Option<VnicIndex> {
+    /// The number of a vNIC.
+    #[must_use]
+    pub fn vnic(&self, name: &str) -> Option<VnicIndex> {
         self.vnics.get(name).copied()
     }
 
     /// The name of an uplink.
-    pub(super) fn name(&self, at: UplinkIndex) -> &str {
+    #[must_use]
+    pub fn name(&self, at: UplinkIndex) -> &str {
         &self.house.uplink(at).name
     }
-}
-
-/// The pool that a vNIC's network is on.
-pub(super) fn pool_of<'h>(house: &'h House, vnic: &Vnic) -> Option<&'h str> {
-    house.network(&vnic.network)?.pool.as_deref()
 }
 
 /// What may be promised of an uplink; any rate if nobody said what it carries.
@@ -129,18 +139,6 @@ fn bps(rate: Option<Rate>) -> u64 {
 
 fn both(of: impl Fn(Direction) -> u64) -> Rates {
     Rates { up_bps: of(Direction::Up), down_bps: of(Direction::Down) }
-}
-
-fn limit(policy: &Policy, direction: Direction) -> Option<u64> {
-    let terms = match direction {
-        Direction::Up => policy.up.as_ref(),
-        Direction::Down => policy.down.as_ref(),
-    };
-    terms.and_then(|terms| terms.limit).map(Rate::bps)
-}
-
-fn shares(policy: &Policy) -> Option<u32> {
-    policy.up.as_ref().and_then(|terms| terms.shares)
 }
 
 /// Numbers for names, each the next one.
@@ -176,13 +174,14 @@ fn number<K: Ord>(known: &mut BTreeMap<K, u32>, key: K) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wireonce_desired::read;
+    use crate::sample::{Bed, MBIT};
+    use wireonce_desired::{Object, Terms, read};
 
     fn house(text: &str) -> House {
         read::toml(text).unwrap().into_iter().collect()
     }
 
-    const HOUSE: &str = include_str!("../../../../docs/examples/control/house.toml");
+    const HOUSE: &str = include_str!("../../../docs/examples/control/house.toml");
 
     #[test]
     fn what_goes_up_leaves_a_servers_port_and_comes_in_at_a_gateways() {
@@ -191,7 +190,7 @@ mod tests {
             "address = \"10.77.0.11\"\nport_up = \"1Gbit\"\nport_down = \"2Gbit\"",
         );
         let house = house(&text);
-        let known = Known::of(&house, &Sight::default());
+        let known = Numbered::of(&house, &Sight::default());
         let server = known.house.servers[0].port;
         assert_eq!(server, Rates { up_bps: 3_000_000_000, down_bps: u64::MAX });
         let gateway = known.house.gateways[0].port;
@@ -203,7 +202,7 @@ mod tests {
         let house = house(HOUSE);
         let wants = Rates::both(5_000_000_000);
         let sight = Sight { wants: [("vm-a".to_owned(), wants)].into(), ..Sight::default() };
-        let known = Known::of(&house, &sight);
+        let known = Numbered::of(&house, &sight);
         let vnic = &known.house.vnics[known.vnic("vm-a").unwrap().0];
         assert_eq!(vnic.needs, Rates { up_bps: 100_000_000, down_bps: 0 });
         assert_eq!(vnic.wants, Rates::both(800_000_000));
@@ -217,9 +216,36 @@ mod tests {
         let text = HOUSE
             .replace("address = \"10.77.0.11\"", "address = \"10.77.0.11\"\nmachine = \"rack1-1\"");
         let house = house(&text);
-        let known = Known::of(&house, &Sight::default());
+        let known = Numbered::of(&house, &Sight::default());
         let east = known.uplink("east-1").unwrap();
         assert!(!known.house.is_remote(known.vnic("vm-a").unwrap(), east));
         assert!(known.house.is_remote(known.vnic("vm-b").unwrap(), east));
+    }
+
+    #[test]
+    fn demand_and_liveness_are_what_is_seen() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(200 * MBIT));
+        bed.gateway_a(|it| it.carrier(false));
+        let view = bed.view();
+        let known = Numbered::of(view.house, &Sight::of(&view));
+        let vnic = &known.house.vnics[known.vnic("vm-a").unwrap().0];
+        assert!(vnic.wants.up_bps > 200 * MBIT, "{vnic:?}");
+        assert_eq!(vnic.home, Some(UplinkIndex(0)));
+        assert!(!known.house.uplinks[0].alive && known.house.uplinks[1].alive);
+    }
+
+    #[test]
+    fn demand_ends_at_the_grant_of_the_server() {
+        let mut house = house(HOUSE);
+        let mut grant = house.grant("east/server-a").unwrap().clone();
+        let limit = Some(Rate::from_bps(200 * MBIT));
+        grant.up = Some(Terms { limit, ..Terms::default() });
+        house.put(Object::Grant(grant));
+        let wants = Rates::both(500 * MBIT);
+        let sight = Sight { wants: [("vm-a".to_owned(), wants)].into(), ..Sight::default() };
+        let known = Numbered::of(&house, &sight);
+        let vnic = &known.house.vnics[known.vnic("vm-a").unwrap().0];
+        assert_eq!(vnic.wants, Rates { up_bps: 200 * MBIT, down_bps: 500 * MBIT });
     }
 }
