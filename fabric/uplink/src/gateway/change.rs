@@ -12,7 +12,7 @@ use super::{Gateway, note_draining};
 use crate::{
     probe::Gate,
     storm::OutsideStorm,
-    worker::{Command, LocalUplink, Moves, NewRights, NewTables},
+    worker::{Command, LocalUplink, NewRights, NewTables, news},
 };
 use std::{
     sync::Arc,
@@ -123,7 +123,7 @@ impl Gateway {
             directory: Arc::clone(&directory),
             attached: self.homes.change(config, numbers),
             uplinks: config.local_uplinks().filter_map(rights).collect(),
-            moves: Arc::new(Moves::between(&self.directory, &directory)),
+            news: news(&self.directory, &directory),
         };
         self.storms.retain(|id, _| tables.uplinks.contains_key(id));
         let answers =

@@ -73,7 +73,7 @@ impl Worker {
             let port = self.uplinks.get_mut(*place).and_then(Option::as_mut);
             if let Some((port, rights)) = port.zip(new.uplinks.get(id)) {
                 port.change(rights.clone());
-                port.moved(&new, now_us);
+                port.tell_news(&new, now_us);
             }
         }
         self.directory = new.directory;

@@ -25,4 +25,4 @@ mod ways;
 
 pub(crate) use run::{Command, FABRIC_TOKEN_KIND, LocalUplink, Worker, WorkerConfig};
 pub(crate) use snapshot::{Snapshot, UplinkSnapshot};
-pub(crate) use tables::{Moves, NewRights, NewTables};
+pub(crate) use tables::{NewRights, NewTables, news};

@@ -93,19 +93,13 @@ impl UplinkPort {
         self.down.change(down);
     }
 
-    /// Tells those outside which vNICs are here since now.
-    pub(super) fn moved(&mut self, new: &NewTables, now_us: u64) {
-        let Some(announcer) = &mut self.announcer else { return };
-        let (id, moves) = (self.uplink.id, &new.moves);
-        let is_here = |vnic: &VnicId| {
-            new.directory.vnic(*vnic).is_some_and(|entry| new.attached.is_here(entry, id))
-        };
-        let of = |vnics: &BTreeMap<_, Vec<VnicId>>| vnics.get(&id).cloned();
-        of(&moves.gone).into_iter().flatten().for_each(|vnic| announcer.stop(vnic));
+    /// Tells those outside what they do not know yet of the vNICs that are here.
+    pub(super) fn tell_news(&mut self, new: &NewTables, now_us: u64) {
         // Without a carrier nobody hears; when it comes, all are announced.
-        let come = of(&moves.come).filter(|_| self.carrier);
-        let come = come.into_iter().flatten().filter(is_here);
-        come.for_each(|vnic| announcer.start(vnic, now_us));
+        let Some(announcer) = self.announcer.as_mut().filter(|_| self.carrier) else { return };
+        let entries = new.news.iter().filter_map(|vnic| new.directory.vnic(*vnic));
+        let here = entries.filter(|entry| new.attached.is_here(entry, self.uplink.id));
+        here.for_each(|entry| announcer.start(entry.vnic.id, now_us));
     }
 
     /// The vNIC was attached here.
@@ -232,8 +226,15 @@ impl UplinkPort {
         pieces.ok().filter(|_| first_is_queued).map(|_| ())
     }
 
-    /// Queues the announcements that are due.
-    pub(super) fn announce(&mut self, books: &mut Books, directory: &Directory, now_us: u64) {
+    /// Queues the announcements that are due, of the vNICs that are still here: one that has left would
+    /// be sent its frames here again by the switches outside.
+    pub(super) fn announce(
+        &mut self,
+        books: &mut Books,
+        directory: &Directory,
+        attached: &Attached,
+        now_us: u64,
+    ) {
         let Some(announcer) = self.announcer.as_mut().filter(|_| !self.gate.is_held()) else {
             return;
         };
@@ -242,8 +243,10 @@ impl UplinkPort {
         while let Some(id) = announcer.next(now_us, frames_of) {
             due.push(id);
         }
-        for vnic in due.into_iter().filter_map(|id| directory.vnic(id)) {
-            self.announce_vnic(books, &vnic.vnic);
+        for entry in due.into_iter().filter_map(|id| directory.vnic(id)) {
+            if attached.is_here(entry, self.uplink.id) {
+                self.announce_vnic(books, &entry.vnic);
+            }
         }
     }
 

@@ -2,14 +2,20 @@
 
 use super::*;
 use crate::{
+    attached::Cell,
     driver::{Access, Port},
     sample::{STRANGER, config, directory, mac, tcp_segment, vnic},
     testbed::{Namespace, Raw},
 };
 use wireonce_frame::{Headers, checksum, coalesce::Flow, sample::Sample};
+use wireonce_home::Word;
 use wireonce_ring::{Token, Wait};
 
 fn port(ring: &mut Ring) -> UplinkPort {
+    port_that(ring, false)
+}
+
+fn port_that(ring: &mut Ring, announces: bool) -> UplinkPort {
     let port = Port {
         access: Access::Packet,
         interface: "up0".to_owned(),
@@ -22,7 +28,7 @@ fn port(ring: &mut Ring) -> UplinkPort {
     let uplink = Arc::clone(&config.uplinks[0]);
     let storm = Arc::new(OutsideStorm::new(&config, &uplink));
     let gate = Arc::new(Gate::deaf(uplink.id, uplink.id));
-    let mut port = UplinkPort::new(uplink, driver, storm, gate, false);
+    let mut port = UplinkPort::new(uplink, driver, storm, gate, announces);
     port.refresh(ring, &mut Books::default(), &directory(), &Attached::default(), 0);
     port
 }
@@ -204,5 +210,33 @@ fn without_a_carrier_nothing_is_sent_and_everything_is_booked() {
         let account = books.at(owner, Stage::UplinkTx);
         assert_eq!(account.dropped(DropReason::UplinkFailed), amount);
         assert_eq!(account.open_frames(), 0);
+    });
+}
+
+#[test]
+fn a_vnic_that_has_left_is_not_announced_again() {
+    let Some((inside, _outside, _listener)) = wired() else { return };
+    inside.run(|| {
+        let (mut ring, mut books) = (Ring::new().unwrap(), Books::default());
+        let mut port = port_that(&mut ring, true);
+        let directory = directory();
+        let cell = Arc::new(Cell::new(Arc::default()));
+        let of_1 = ((vnic(1), port.uplink.id), Arc::clone(&cell));
+        let attached = Attached::new([of_1].into_iter().collect());
+        let here = Word { egress: true, inward: true, leased: true, leaving: false };
+        cell.show(here);
+        port.announce_now(vnic(1), 5);
+        let each = announce::frames(&directory.vnic(vnic(1)).unwrap().vnic).len() as u64;
+        let mut announced = |port: &mut UplinkPort, now_us| {
+            let before = port.announcements;
+            port.announce(&mut books, &directory, &attached, now_us);
+            port.announcements - before
+        };
+        let all = announced(&mut port, 5);
+        assert!(all >= each && each > 0, "{all}");
+        cell.show(Word { leaving: true, ..here });
+        assert_eq!(announced(&mut port, 10_005), all - each);
+        cell.show(here);
+        assert_eq!(announced(&mut port, 1_010_005), all, "it has come back");
     });
 }

@@ -334,7 +334,7 @@ impl Worker {
             }
         }
         for port in uplinks.iter_mut().flatten() {
-            port.announce(books, directory, now_us);
+            port.announce(books, directory, attached, now_us);
         }
     }
 

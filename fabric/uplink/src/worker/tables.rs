@@ -2,7 +2,7 @@
 
 use crate::{attached::Attached, down::Down, probe::Gate, shares::Police, storm::OutsideStorm};
 use rustc_hash::FxHashMap;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use wireonce_config::{Uplink, Vnic};
 use wireonce_directory::Directory;
 use wireonce_wire::{UplinkId, VnicId};
@@ -14,7 +14,8 @@ pub(crate) struct NewTables {
     pub(crate) attached: Arc<Attached>,
     /// This host's uplinks.
     pub(crate) uplinks: FxHashMap<UplinkId, NewRights>,
-    pub(crate) moves: Arc<Moves>,
+    /// vNICs of which those outside have to hear.
+    pub(crate) news: Arc<[VnicId]>,
 }
 
 /// What may pass an uplink.
@@ -31,32 +32,12 @@ pub(crate) struct NewRights {
     pub(crate) gate: Arc<Gate>,
 }
 
-/// Which vNICs an uplink is home for since now, and which no more.
-#[derive(Debug, Default)]
-pub(crate) struct Moves {
-    pub(crate) come: BTreeMap<UplinkId, Vec<VnicId>>,
-    pub(crate) gone: BTreeMap<UplinkId, Vec<VnicId>>,
-}
-
-impl Moves {
-    /// From the tables `before` to those `after`. A vNIC with another MAC address, other
-    /// addresses or another network comes anew: outside they have to hear of it.
-    pub(crate) fn between(before: &Directory, after: &Directory) -> Self {
-        let mut moves = Self::default();
-        for entry in before.vnics() {
-            let now = after.vnic(entry.vnic.id).and_then(|entry| home(&entry.vnic));
-            if let Some(home) = home(&entry.vnic).filter(|home| now != Some(*home)) {
-                moves.gone.entry(home).or_default().push(entry.vnic.id);
-            }
-        }
-        for entry in after.vnics() {
-            let known = before.vnic(entry.vnic.id).is_some_and(|old| same(&old.vnic, &entry.vnic));
-            if let Some(home) = home(&entry.vnic).filter(|_| !known) {
-                moves.come.entry(home).or_default().push(entry.vnic.id);
-            }
-        }
-        moves
-    }
+/// The vNICs of which those outside have to hear, wherever they are: with another home than `before`, another
+/// MAC address, other addresses or another network; and new ones.
+pub(crate) fn news(before: &Directory, after: &Directory) -> Arc<[VnicId]> {
+    let is_known = |vnic: &Vnic| before.vnic(vnic.id).is_some_and(|old| same(&old.vnic, vnic));
+    let new = after.vnics().filter(|entry| !is_known(&entry.vnic));
+    new.map(|entry| entry.vnic.id).collect()
 }
 
 fn home(vnic: &Vnic) -> Option<UplinkId> {
