@@ -7,7 +7,7 @@
 //!       │ ──────────────────────────────────────────────────▶ going (prepare) ─ answered: frames go  │
 //!       │                                                      there, attach; the old one: leave,     │
 //!       │                                                      then detach                            │
-//!       └── operator, or an unbroken while (policy) ──────────────────────────────────────────────────┘
+//!       └── operator, or a home that was fit for long (`fail_back_us`) ───────────────────────────────┘
 //!    nobody is heard: holds still
 //! ```
 //! A home is sick, too, if the link to it loses too much ([`Server::gray`]): then a way that does not is

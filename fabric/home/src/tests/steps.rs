@@ -59,6 +59,17 @@ fn a_stall_of_the_server_itself_is_no_silence_of_the_others() {
 }
 
 #[test]
+fn stalls_of_5_ms_of_anybody_at_any_time_make_nobody_leave() {
+    // 3600 for the hour that is promised.
+    let seconds = std::env::var("WIREONCE_STALL_SECONDS").ok().and_then(|text| text.parse().ok());
+    let until_us = seconds.unwrap_or(30_u64) * 1_000_000;
+    let mut house = settled();
+    let stalls = house.stall_somebody_until(until_us, 5_000);
+    assert!(stalls > until_us / 1_000_000 * 50, "{stalls}");
+    assert_eq!(house.all_swaps(), 0);
+}
+
+#[test]
 fn a_planned_move_loses_no_frame() {
     let mut house = settled();
     let (id, ..) = house.first_vnic();
@@ -94,6 +105,25 @@ fn there_is_no_way_back_by_itself() {
     assert_ne!(standby, home);
     house.pass_time(1_000_000);
     assert_eq!((house.at(id), house.swaps(id)), (Some(standby), 1));
+}
+
+#[test]
+fn a_home_that_was_fit_for_as_long_as_the_tables_want_is_come_back_to_without_losing_a_frame() {
+    let mut house = settled();
+    let (id, _, home) = house.first_vnic();
+    house.fail_back_after(id, 2_000_000);
+    house.stop_hearing(home, 60_000);
+    house.pass_time(1_000_000);
+    let standby = house.at(id).unwrap();
+    assert_ne!(standby, home);
+    // A break of being fit: the time begins anew.
+    house.stop_hearing(home, 60_000);
+    house.pass_time(1_900_000);
+    assert_eq!(house.at(id), Some(standby));
+    let before = house.frames(id);
+    house.pass_time(400_000);
+    assert_eq!((house.at(id), house.swaps(id)), (Some(home), 2));
+    assert!((399..=401).contains(&(house.frames(id) - before)), "{}", house.frames(id) - before);
 }
 
 #[test]

@@ -78,6 +78,13 @@ impl House {
         self.forget(server);
     }
 
+    /// Its home is to be fit for so long before it goes back there by itself.
+    pub(in crate::tests) fn fail_back_after(&mut self, id: VnicId, us: u64) {
+        let (home, standbys) = self.ways(id);
+        let wish = Wish { home, standbys, fail_back_us: Some(us) };
+        self.servers[self.vnics[&id].server].machine.server.wish(id, wish);
+    }
+
     /// As a daemon does it; returns which ones are left.
     pub(in crate::tests) fn forget(&mut self, server: usize) -> Vec<usize> {
         let server = &mut self.servers[server].machine.server;
@@ -92,6 +99,33 @@ impl House {
         let until_us = self.now_us + us;
         self.gateways[at].agent_stalls_until_us = until_us;
         self.gateways[at].worker_stalls_until_us = until_us;
+    }
+
+    /// One thread after the other stalls for `us`, about a hundred a second, some of them together.
+    /// Returns how many.
+    pub(in crate::tests) fn stall_somebody_until(&mut self, until_us: u64, us: u64) -> u64 {
+        let mut stalls = 0;
+        while self.now_us < until_us {
+            let gap_us = self.random.below(20_000);
+            self.pass_time(gap_us);
+            let stalls_until_us = self.now_us + us;
+            let server = usize::try_from(self.random.below(self.servers.len() as u64)).unwrap();
+            let gateway = usize::try_from(self.random.below(self.gateways.len() as u64)).unwrap();
+            let stalled = match self.random.below(4) {
+                0 => &mut self.servers[server].agent_stalls_until_us,
+                1 => &mut self.servers[server].worker_stalls_until_us,
+                2 => &mut self.gateways[gateway].agent_stalls_until_us,
+                _ => &mut self.gateways[gateway].worker_stalls_until_us,
+            };
+            *stalled = stalls_until_us;
+            stalls += 1;
+        }
+        stalls
+    }
+
+    /// How often vNICs went elsewhere, all of them together.
+    pub(in crate::tests) fn all_swaps(&self) -> u64 {
+        self.vnics.keys().map(|id| self.swaps(*id)).sum()
     }
 
     pub(in crate::tests) fn stall_server(&mut self, at: usize, us: u64) {
