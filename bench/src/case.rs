@@ -234,6 +234,8 @@ pub struct Case {
     pub ours: Box<dyn Contender>,
     /// The peers; may be empty.
     pub rivals: Vec<Rival>,
+    /// How large it is, if its figures are to be drawn against that.
+    pub size: Option<u64>,
     /// What to know about it.
     pub note: Option<String>,
 }
@@ -247,6 +249,7 @@ impl Case {
             figures: vec![Figure::new("", unit)],
             ours: Box::new(ours),
             rivals: Vec::new(),
+            size: None,
             note: None,
         }
     }
@@ -262,6 +265,13 @@ impl Case {
     #[must_use]
     pub fn against(mut self, rival: Rival) -> Self {
         self.rivals.push(rival);
+        self
+    }
+
+    /// Its figures are drawn against this.
+    #[must_use]
+    pub fn of_size(mut self, size: u64) -> Self {
+        self.size = Some(size);
         self
     }
 

@@ -1,10 +1,15 @@
 //! The ratios as a bar chart (SVG): one bar for each case and peer, on a logarithmic scale, with
-//! a line at 1 x. Green meets its goal, red misses it, grey has none; pale was noisy.
+//! a line at 1 x. Green meets its goal, red misses it, grey has none; pale was noisy. Below it, costs
+//! against size, of those cases that say how large they are.
+
+mod growth;
 
 use std::fs;
 use std::path::Path;
 
 use wireonce_qemu_tests::Result;
+
+use growth::Growth;
 
 use crate::io_error;
 use crate::result::{CaseResult, Results};
@@ -40,14 +45,21 @@ pub fn write(results: &Results, path: &Path) -> Result<()> {
 pub fn render(results: &Results) -> String {
     let (rows, others): (Vec<&CaseResult>, Vec<_>) =
         results.cases.iter().partition(|case| case.ratio.is_some());
-    let chart = Chart::new(&rows, &head(results, others.len()));
+    let growth = Growth::of(&results.cases);
+    let shown = |case: &&&CaseResult| growth.is_none() || case.of_size.is_none();
+    let others = others.iter().filter(shown).count();
+    let chart = Chart::new(&rows, &head(results, others));
+    let (width, height) = match &growth {
+        Some(growth) => (chart.width.max(growth.width()), chart.height + growth.height()),
+        None => (chart.width, chart.height),
+    };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{:.0}\" height=\"{:.0}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        chart.width, chart.height
+        width, height
     );
-    for (index, line) in head(results, others.len()).iter().enumerate() {
+    for (index, line) in head(results, others).iter().enumerate() {
         svg += &text(MARGIN, LINE * (index as f64 + 1.0), line);
     }
     for power in [-2, -1, 0, 1, 2] {
@@ -55,6 +67,9 @@ pub fn render(results: &Results) -> String {
     }
     for (index, case) in rows.into_iter().enumerate() {
         svg += &chart.bar(case, chart.top + ROW * index as f64);
+    }
+    if let Some(growth) = growth {
+        svg += &growth.render(chart.height);
     }
     svg + "</svg>\n"
 }

@@ -127,9 +127,21 @@ pub struct CaseResult {
     pub repeated: u32,
     /// Rounds that count although they were noisy: repeating did not help.
     pub noisy: u32,
+    /// Of which size it is, for a figure that is drawn against that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub of_size: Option<OfSize>,
     /// What else there is to know.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
+}
+
+/// A figure that cases of several sizes give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfSize {
+    /// The figure's name, the same in all of them.
+    pub figure: String,
+    /// How large this case is: vNICs, workers.
+    pub size: u64,
 }
 
 /// The same of both sides.
@@ -182,6 +194,7 @@ pub(crate) mod tests {
             distance_ns: Some([70.0, 75.0]),
             repeated: 1,
             noisy: 0,
+            of_size: None,
             note: None,
         });
         results

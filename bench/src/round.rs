@@ -14,7 +14,7 @@ use wireonce_qemu_tests::Result;
 use crate::case::{Case, Contender, Fact, Figure, OfEvents, Rival, Sample, Times, one_line};
 use crate::cpu::Strangers;
 use crate::machine::{Cores, Distance, probe_distance, wait_idle};
-use crate::result::{CaseResult, Pair};
+use crate::result::{CaseResult, OfSize, Pair};
 use crate::stats::{Summary, median, percentile};
 use crate::table::number;
 
@@ -62,7 +62,7 @@ struct Rounds {
 /// # Errors
 /// A contender's own.
 pub fn run(case: Case, rules: &Rules, mut tell: impl FnMut(&str)) -> Result<Vec<CaseResult>> {
-    let Case { name, figures, ours, mut rivals, note } = case;
+    let Case { name, figures, ours, mut rivals, size, note } = case;
     if rivals.is_empty() {
         rivals.push(Rival::none("there is no peer for this", Vec::new()));
     }
@@ -86,6 +86,7 @@ pub fn run(case: Case, rules: &Rules, mut tell: impl FnMut(&str)) -> Result<Vec<
             let mut result = rounds.result(figure, index, column);
             let goal = goals.get(index).copied().flatten();
             result.name = format!("{name} {}", figure.name).trim_end().to_owned();
+            result.of_size = size.map(|size| OfSize { figure: figure.name.clone(), size });
             result.peer_name.clone_from(&rival);
             result.unit.clone_from(&figure.unit);
             result.goal = goal.map(|goal| goal.in_words(&figure.unit));
@@ -239,6 +240,7 @@ impl Rounds {
             distance_ns: Summary::of(&trips).map(|summary| [summary.min, summary.max]),
             repeated: self.repeated,
             noisy: self.noisy,
+            of_size: None,
             note: None,
         }
     }

@@ -215,6 +215,7 @@ fn failed(name: &str, error: &Error) -> CaseResult {
         distance_ns: None,
         repeated: 0,
         noisy: 0,
+        of_size: None,
         note: Some(format!("FAILED: {}", one_line(error))),
     }
 }

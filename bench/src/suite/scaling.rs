@@ -34,7 +34,7 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
 }
 
 fn case(bench: &Bench, workers: u8, processors: usize) -> Result<Case> {
-    let case = Case::new("", "Mpps", Ours::start(bench, workers)?);
+    let case = Case::new("", "Mpps", Ours::start(bench, workers)?).of_size(workers.into());
     if workers == 1 {
         let note = format!(
             "{processors} processors: enough for {} workers with a guest each",

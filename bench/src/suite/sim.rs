@@ -49,7 +49,10 @@ fn case(size: Size) -> Case {
         Figure::new("place", "ms"),
         Figure::new("rebalance", "ms"),
     ];
-    Case::new("", "", Simulation { size, seed: 0 }).figures(figures).against(peer)
+    Case::new("", "", Simulation { size, seed: 0 })
+        .figures(figures)
+        .against(peer)
+        .of_size(size.vnics as u64)
 }
 
 #[derive(Debug)]
