@@ -122,6 +122,10 @@ impl Story<'_> {
         Self::step(report, "no VM dropped a frame itself", LOOK_AT, || {
             let drops = qdisc_drops(vm_a)? + qdisc_drops(vm_b)?;
             seen.guest_qdisc_drops = Some(drops);
+            if drops > 0 {
+                let text = format!("{drops} frames were dropped inside the VMs, before their NICs");
+                return Err(Error::Unexpected(text));
+            }
             Ok(((), format!("{drops} by `tc -s qdisc show dev eth0` in both")))
         })?;
         Self::step(report, "ledgers close", LOOK_AT, || {

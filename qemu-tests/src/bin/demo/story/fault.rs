@@ -12,6 +12,8 @@ use super::{OUTSIDE_INTERFACE, Story, gateway_of, wait_home};
 use crate::result::DemoResult;
 
 const PORT: u16 = 5311;
+/// A gap that is longer was no failover, on however slow a machine.
+const GAP_MAX_MS: f64 = 1_000.0;
 /// How long datagrams are sent, and for how long before the kill.
 const SEND_S: u32 = 4;
 const BEFORE: Duration = Duration::from_millis(1_500);
@@ -36,6 +38,10 @@ impl Story<'_> {
             let Arrivals { lost, twice, silence_before_ms, silence_after_ms, .. } = told;
             if twice > 0 {
                 return Err(Error::Unexpected(format!("{twice} datagrams came out twice")));
+            }
+            if silence_after_ms > GAP_MAX_MS {
+                let text = format!("nothing of vm-a's came out for {silence_after_ms:.0} ms");
+                return Err(Error::Unexpected(text));
             }
             let name = &cluster.host(gateway)?.name;
             let shown = format!(
