@@ -33,9 +33,6 @@ use wireonce_host::SessionListener;
 use wireonce_link::{AgentHandle, PeerId, SessionEvent};
 use wireonce_wire::{UplinkId, VnicId};
 
-/// A server whose tables have no vNIC yet looks again after this time.
-const LOOK_US: u64 = 50_000;
-
 /// The attachments of this server's vNICs. All clones are one.
 #[derive(Debug, Clone)]
 pub(crate) struct Homes {
@@ -141,11 +138,20 @@ impl Homes {
         let cells = Arc::clone(&book.cells);
         drop(book);
         self.cells = cells;
+        self.look();
     }
 
     /// The operator wants all vNICs at their homes.
     pub(crate) fn go_home(&self) {
         self.lock().server.go_home();
+        self.look();
+    }
+
+    /// There is something to do, perhaps long before the machine wants to look at its clock.
+    fn look(&self) {
+        if let Some(agent) = self.shared.agent.get() {
+            agent.look();
+        }
     }
 
     /// Claims are sent by `agent` from now on.
@@ -288,7 +294,7 @@ impl<L: SessionListener> SessionListener for Ears<L> {
 
     fn tick(&self, now_us: u64) -> Option<u64> {
         let mut book = self.homes.lock();
-        let next_us = book.server.tick(now_us).min(now_us.saturating_add(LOOK_US));
+        let next_us = book.server.tick(now_us);
         self.homes.drain(&mut book);
         self.homes.let_go(&mut book);
         drop(book);

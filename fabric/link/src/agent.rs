@@ -171,6 +171,8 @@ struct Commands {
     messages: Vec<(PeerId, u8, Vec<u8>)>,
     status: Vec<SyncSender<AgentStatus>>,
     peers: Vec<PeerCommand>,
+    /// Call [`SessionEvents::tick`] at once.
+    look: bool,
     stop: bool,
 }
 
@@ -234,6 +236,11 @@ impl AgentHandle {
                 commands.urge.insert(peer, every_us);
             });
         }
+    }
+
+    /// [`SessionEvents::tick`] has something to do earlier than it said.
+    pub fn look(&self) {
+        self.shared.ask(|commands| commands.look = true);
     }
 
     /// Sends a message to `peer`, if there is a session: at most [`MESSAGE_LEN_MAX`] bytes,
@@ -480,6 +487,9 @@ impl Worker {
         for reply in commands.status {
             // The caller may have given up.
             let _ = reply.try_send(self.status());
+        }
+        if commands.look {
+            self.tick_us = Some(0);
         }
         if commands.stop {
             self.manager.stop();

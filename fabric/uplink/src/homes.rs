@@ -31,7 +31,8 @@ use wireonce_host::{SessionListener, workers::Mailbox};
 use wireonce_link::{AgentHandle, PeerId, SessionEvent};
 use wireonce_wire::{UplinkId, VnicId};
 
-/// A lease that begins between two looks at the clock is looked at soon enough.
+/// What begins now, a lease for example, may end before the next look at the clock, if that is further
+/// away than this.
 const LOOK_US: u64 = 5_000;
 
 /// The attachments of this gateway. All clones are one.
@@ -56,6 +57,8 @@ struct Book {
     attached: Arc<Attached>,
     fences: HashMap<usize, Arc<Fence>>,
     uplinks: Vec<UplinkId>,
+    /// The next look at the clock.
+    look_us: u64,
 }
 
 /// Hears of sessions on the agent's thread, and hands on what is not for homes.
@@ -75,6 +78,7 @@ impl Homes {
             attached: Arc::default(),
             fences: HashMap::new(),
             uplinks: Vec::new(),
+            look_us: 0,
         };
         let shared = Shared {
             book: Mutex::new(book),
@@ -111,6 +115,7 @@ impl Homes {
         let states = self.states(&book.uplinks);
         book.gateway.states(now_us, states);
         self.drain(&mut book);
+        self.look_soon(&mut book, now_us);
         Arc::clone(&book.attached)
     }
 
@@ -211,6 +216,25 @@ impl Homes {
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something has begun.
+    fn look_soon(&self, book: &mut Book, now_us: u64) {
+        if book.look_us > now_us.saturating_add(LOOK_US)
+            && let Some(agent) = self.shared.agent.get()
+        {
+            book.look_us = now_us;
+            agent.look();
+        }
+    }
+
+    /// Something came that begins something.
+    fn heard(&self, change: impl FnOnce(&mut Gateway, u64)) {
+        let now_us = self.now_us();
+        let mut book = self.lock();
+        change(&mut book.gateway, now_us);
+        self.drain(&mut book);
+        self.look_soon(&mut book, now_us);
+    }
+
     /// Something came, or it is time.
     fn with(&self, change: impl FnOnce(&mut Gateway, u64)) {
         let now_us = self.now_us();
@@ -224,7 +248,7 @@ impl<L: SessionListener> SessionListener for Ears<L> {
     fn session(&self, event: SessionEvent) {
         if let SessionEvent::Up(session) = &event {
             let peer = session.peer.0;
-            self.homes.with(|gateway, now_us| gateway.session(now_us, peer));
+            self.homes.heard(|gateway, now_us| gateway.session(now_us, peer));
         }
         self.others.session(event);
     }
@@ -234,7 +258,7 @@ impl<L: SessionListener> SessionListener for Ears<L> {
             return self.others.message(peer, channel, payload);
         }
         if let Some(claims) = Claims::parse(payload) {
-            self.homes.with(|gateway, now_us| gateway.claims(now_us, peer.0, &claims));
+            self.homes.heard(|gateway, now_us| gateway.claims(now_us, peer.0, &claims));
         }
     }
 
@@ -246,10 +270,11 @@ impl<L: SessionListener> SessionListener for Ears<L> {
     }
 
     fn tick(&self, now_us: u64) -> Option<u64> {
-        let mut next_us = 0;
-        self.homes.with(|gateway, _| next_us = gateway.tick(now_us));
-        // Somebody's lease may begin, and end, before that.
-        let next_us = next_us.clamp(now_us + 1, now_us + LOOK_US);
+        let mut book = self.homes.lock();
+        let next_us = book.gateway.tick(now_us).max(now_us + 1);
+        book.look_us = next_us;
+        self.homes.drain(&mut book);
+        drop(book);
         self.others.tick(now_us).into_iter().chain([next_us]).min()
     }
 }
