@@ -216,6 +216,20 @@ pub(crate) fn interface_flags(socket: &OwnedFd, name: &str) -> io::Result<i32> {
     Ok(i32::from(u16::from_ne_bytes([request.0[NAME_LEN], request.0[NAME_LEN + 1]])))
 }
 
+/// Whether the interface has a carrier at this moment. The flags say so only when the kernel has dealt
+/// with the change, for which it takes up to a second where a carrier comes and goes.
+///
+/// # Errors
+/// There is no such interface, or its driver cannot tell.
+pub(crate) fn has_link(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+    // `struct ethtool_value`: the command, then the answer.
+    let mut value = [ETHTOOL_GLINK, 0];
+    let mut request = Request::new(name)?;
+    request.set_address(value.as_mut_ptr().expose_provenance());
+    request.ioctl(socket, SIOCETHTOOL)?;
+    Ok(value[1] != 0)
+}
+
 /// Sets the interface up if it is not; needs CAP_NET_ADMIN.
 pub(crate) fn set_interface_up(socket: &OwnedFd, name: &str) -> io::Result<()> {
     let flags = interface_flags(socket, name)?;
@@ -280,6 +294,9 @@ pub(crate) fn link_events() -> io::Result<File> {
 }
 
 const NAME_LEN: usize = libc::IFNAMSIZ;
+/// From linux/sockios.h and linux/ethtool.h.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GLINK: u32 = 10;
 
 /// `struct ifreq`: the interface's name, then the data of the request.
 struct Request([u8; NAME_LEN + 24]);
@@ -296,6 +313,12 @@ impl Request {
 
     fn set_data(&mut self, data: &[u8; 2]) {
         self.0[NAME_LEN..NAME_LEN + 2].copy_from_slice(data);
+    }
+
+    /// Where the kernel reads and writes what does not fit here; the caller keeps it until then.
+    fn set_address(&mut self, address: usize) {
+        let bytes = address.to_ne_bytes();
+        self.0[NAME_LEN..NAME_LEN + bytes.len()].copy_from_slice(&bytes);
     }
 
     fn ioctl(&mut self, fd: &impl AsRawFd, request: libc::Ioctl) -> io::Result<()> {

@@ -264,7 +264,9 @@ impl Driver {
 
 fn carrier(socket: &OwnedFd, interface: &str) -> bool {
     let up = libc::IFF_UP | libc::IFF_RUNNING;
-    sys::interface_flags(socket, interface).is_ok_and(|flags| flags & up == up)
+    let is_up = sys::interface_flags(socket, interface).is_ok_and(|flags| flags & up == up);
+    // A driver that cannot tell has what the flags say.
+    is_up && sys::has_link(socket, interface).unwrap_or(true)
 }
 
 /// The kernel's receive and send buffers: as large as we want if allowed to, else as

@@ -280,6 +280,19 @@ fn the_carrier_follows_the_other_end_and_each_change_is_an_event() {
 }
 
 #[test]
+fn a_carrier_that_came_and_went_is_gone_before_the_kernel_says_so() {
+    let Some((inside, outside)) = pair() else { return };
+    inside.run(|| {
+        let uplink = Uplink::open(Access::Packet);
+        for _ in 0..5 {
+            outside.ip("link set out0 up");
+            outside.ip("link set out0 down");
+            assert!(!uplink.driver.has_carrier());
+        }
+    });
+}
+
+#[test]
 fn a_replaced_interface_is_opened_again() {
     let Some((inside, outside)) = pair() else { return };
     inside.run(|| {

@@ -6,6 +6,7 @@
 //! ```
 
 mod change;
+
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use wireonce_config::{Config, Driver, Port, Uplink};
+use wireonce_config::{Config, Driver, Failover, Port, Uplink};
 use wireonce_directory::{Directory, PeerNumbers};
 use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
@@ -149,6 +150,7 @@ impl Gateway {
                 directory: Arc::clone(&directory),
                 attached: Arc::clone(&attached),
                 uplinks: uplinks.clone(),
+                carrier_look_us: carrier_look_us(config.fabric.failover),
                 clock: started,
             };
             move || Worker::new(&settings, seat)
@@ -340,5 +342,13 @@ fn count_uplinks<'s>(
         add("uplink_receive_errors", uplink.counters.receive_errors);
         add("uplink_reopened", uplink.counters.reopened);
         add("uplink_unreadable", uplink.counters.unreadable);
+    }
+}
+
+/// A lost carrier is to be found well within the time that a lost gateway takes.
+fn carrier_look_us(failover: Failover) -> u64 {
+    match failover {
+        Failover::Fast => 10_000,
+        Failover::Default => 50_000,
     }
 }

@@ -294,6 +294,19 @@ impl UplinkPort {
         }
         self.refresh_driver(ring);
         self.book_kernel_drops(books);
+        self.look_at_carrier(directory, attached, now_us);
+    }
+
+    /// Whether there is a carrier still, or again.
+    pub(super) fn look_at_carrier(
+        &mut self,
+        directory: &Directory,
+        attached: &Attached,
+        now_us: u64,
+    ) {
+        if self.closing {
+            return;
+        }
         let carrier = self.driver.has_carrier();
         // One worker tells it, each time: whoever missed it hears it in a second.
         if self.announcer.is_some() {

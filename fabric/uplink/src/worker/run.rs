@@ -53,6 +53,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) attached: Arc<Attached>,
     /// This host's uplinks.
     pub(crate) uplinks: Vec<LocalUplink>,
+    /// Carriers are looked at so often: the kernel's word of one that comes and goes is up to a second late.
+    pub(crate) carrier_look_us: u64,
     /// The clock of this process: microseconds since then.
     pub(crate) clock: Instant,
 }
@@ -117,6 +119,9 @@ pub(crate) struct Worker {
     spin: Spin,
     started: Instant,
     pub(super) next_refresh_us: u64,
+    carrier_look_us: u64,
+    /// Never, where another worker does it.
+    next_carrier_us: u64,
 }
 
 impl Work for Worker {
@@ -185,6 +190,8 @@ impl Worker {
             spin: Spin::default(),
             started: config.clock,
             next_refresh_us: 0,
+            carrier_look_us: config.carrier_look_us,
+            next_carrier_us: if config.fabric.worker == 0 { 0 } else { u64::MAX },
         };
         for uplink in &config.uplinks {
             worker.by_id.insert(uplink.uplink.id, worker.uplinks.len());
@@ -333,6 +340,12 @@ impl Worker {
                 port.refresh(ring, books, directory, attached, now_us);
             }
         }
+        if now_us >= self.next_carrier_us {
+            self.next_carrier_us = now_us + self.carrier_look_us;
+            for port in uplinks.iter_mut().flatten() {
+                port.look_at_carrier(directory, attached, now_us);
+            }
+        }
         for port in uplinks.iter_mut().flatten() {
             port.announce(books, directory, attached, now_us);
         }
@@ -361,7 +374,7 @@ impl Worker {
         let next_us = announcements
             .chain(uplinks.filter_map(|port| port.down.next_us(now_us)))
             .chain(self.fabric.next_deadline_us())
-            .fold(self.next_refresh_us, u64::min);
+            .fold(self.next_refresh_us.min(self.next_carrier_us), u64::min);
         Wait::AtMostUs(next_us.saturating_sub(now_us).max(1))
     }
 
