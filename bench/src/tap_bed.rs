@@ -33,11 +33,13 @@ pub struct Setup {
     pub sealed: bool,
     /// One veth pair between the hosts; otherwise a bridge, in which something can be done to what passes.
     pub direct: bool,
+    /// What the uplink carries towards the VMs; `None`: all that comes.
+    pub down: Option<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { ends: 1, wire: false, sealed: false, direct: true }
+        Self { ends: 1, wire: false, sealed: false, direct: true, down: None }
     }
 }
 
@@ -75,6 +77,7 @@ impl TapBed {
             encrypted: setup.sealed,
             fabric_offloads: setup.offloads(),
             direct: setup.direct,
+            down: setup.down,
             ..ClusterPlan::new(tag, 1)
         };
         plan.vms = (1..=setup.ends).map(|n| VmPlan::new(&format!("vm-{n}"), 0, 10 + n)).collect();

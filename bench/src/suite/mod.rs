@@ -28,6 +28,7 @@ pub mod queue;
 pub mod scaling;
 pub mod sealed;
 pub mod shares;
+mod shares_down;
 pub mod sim;
 pub mod uplink;
 pub mod victim;

@@ -18,7 +18,7 @@ use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::rates::{Bins, Tolerance};
 use wireonce_qemu_tests::{Error, Result};
 
-use super::{Plan, Suite, wait_links};
+use super::{Plan, Suite, shares_down, wait_links};
 use crate::bench::Bench;
 use crate::case::{Case, Contender, Fact, Figure, Goal, Rival, Sample, Times};
 use crate::cpu::processes_us;
@@ -64,7 +64,8 @@ fn cases(_bench: &Bench) -> Vec<Plan> {
         (Work::Moved, "shares moved by the operator"),
         (Work::Demand, "shares as demand comes and goes"),
     ];
-    all.into_iter().map(|(work, name)| Plan::new(name, move |bench| case(bench, work))).collect()
+    let up = all.into_iter().map(|(work, name)| Plan::new(name, move |bench| case(bench, work)));
+    up.chain([shares_down::plan()]).collect()
 }
 
 fn case(bench: &Bench, work: Work) -> Result<Case> {
