@@ -25,7 +25,7 @@ use wireonce_home::Way;
 use wireonce_host::{Applied, ApplyError, Daemon, FabricHost, HostError, workers::Workers};
 use wireonce_ledger::{
     Account, Stage, Status,
-    status::{LedgerRow, VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus},
+    status::{LedgerRow, MoveHeldStatus, VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus},
 };
 use wireonce_link::{
     FabricError,
@@ -153,6 +153,11 @@ impl Backend {
             why: standing.why.name().to_owned(),
             moved_ago_us: standing.at.map(|_| now_us.saturating_sub(standing.moved_us)),
             swaps: standing.swaps,
+            held: standing.held.map(|held| MoveHeldStatus {
+                to: name(held.way),
+                why: held.why.name().to_owned(),
+                for_us: held.until_us.saturating_sub(now_us),
+            }),
         })
     }
 

@@ -14,15 +14,17 @@ mod cell;
 mod state;
 
 pub(crate) use cell::HomeCell;
+use state::EpochFile;
 
 use crate::shares::Shares;
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use wireonce_config::{Config, Failover, Uplink, UplinkPlace, Vnic};
 use wireonce_directory::PeerNumbers;
 use wireonce_home::{
@@ -49,6 +51,7 @@ struct Shared {
     agent: OnceLock<AgentHandle>,
     clock: Instant,
     timing: Timing,
+    file: EpochFile,
 }
 
 /// What is changed together.
@@ -65,6 +68,8 @@ struct Book {
     wanted: BTreeSet<usize>,
     /// Gateways with which hellos are frequent: those, and others until nobody is there any more.
     urged: BTreeSet<usize>,
+    /// The disk did not take the epochs when it was asked last.
+    disk_fails: bool,
 }
 
 /// Hears of sessions on the agent's thread, and hands on what is not for homes.
@@ -83,8 +88,8 @@ impl Homes {
         };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
-        let taken = state::take_epochs(&config.host.state_directory, &config.host.name, wall_us);
-        let (epochs, trouble) = match taken {
+        let file = EpochFile::new(&config.host.state_directory, &config.host.name);
+        let (epochs, trouble) = match file.take(wall_us) {
             Ok(epochs) => (epochs, None),
             Err(trouble) => (Epochs::after(0, wall_us), Some(trouble)),
         };
@@ -96,8 +101,9 @@ impl Homes {
             uplinks: FxHashMap::default(),
             wanted: BTreeSet::new(),
             urged: BTreeSet::new(),
+            disk_fails: false,
         };
-        let shared = Shared { book: Mutex::new(book), agent: OnceLock::new(), clock, timing };
+        let shared = Shared { book: Mutex::new(book), agent: OnceLock::new(), clock, timing, file };
         Self { shared: Arc::new(shared), cells: Arc::default(), trouble }
     }
 
@@ -225,9 +231,31 @@ impl Homes {
                     book.shares.rehome(id, way.uplink, micros(self.shared.clock));
                     moved.entry((way.uplink, why.name())).or_insert((id, 0)).1 += 1;
                 }
+                ServerOutput::Persist(end) => self.persist(book, end),
+                ServerOutput::OutOfEpochs(id) => {
+                    let vnic = book.names.get(&id).map_or("", String::as_str);
+                    error!(vnic, "no epoch is left, so no vNIC can go to another uplink");
+                }
             }
         }
         book.log(&moved);
+    }
+
+    /// Has another block of epochs written, by a thread of its own: a disk may take any time, and hellos
+    /// do not wait for it.
+    fn persist(&self, book: &mut Book, end: u64) {
+        let homes = self.clone();
+        let write = move || {
+            // What the file was refused for at the start is for the operator to mend.
+            let written = homes.trouble.clone().map_or_else(|| homes.shared.file.write(end), Err);
+            homes.lock().persisted(micros(homes.shared.clock), written);
+        };
+        if let Err(error) = thread::Builder::new().name("epochs".to_owned()).spawn(write) {
+            book.persisted(
+                micros(self.shared.clock),
+                Err(format!("cannot start a thread: {error}")),
+            );
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -239,6 +267,19 @@ impl Homes {
 type Moved = BTreeMap<(UplinkId, &'static str), (VnicId, u64)>;
 
 impl Book {
+    /// Another block of epochs is on the disk, or is not. Only what is news is said.
+    fn persisted(&mut self, now_us: u64, written: Result<(), String>) {
+        self.server.persisted(now_us, written.is_ok());
+        let failed = std::mem::replace(&mut self.disk_fails, written.is_err());
+        match written {
+            Err(error) if !failed => {
+                warn!(error, "cannot take more epochs; vNICs go on with what is left of them");
+            }
+            Ok(()) if failed => info!("epochs can be written again"),
+            _ => {}
+        }
+    }
+
     /// One line for all that go the same way at the same time: a line for each would cost more than the
     /// swap, and who comes last would wait for it.
     fn log(&self, moved: &Moved) {
@@ -322,4 +363,64 @@ fn wish_of(vnic: &Vnic, numbers: &PeerNumbers) -> Option<Wish> {
 
 fn micros(clock: Instant) -> u64 {
     u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path, time::Duration};
+    use tempfile::TempDir;
+
+    fn homes(directory: &Path) -> Homes {
+        let file = format!(
+            "host = {{ name = 'a', private_key_file = '/k', state_directory = '{}' }}
+            fabric = {{ address = '127.0.0.1' }}",
+            directory.display()
+        );
+        Homes::new(&Config::parse(&file, "a.toml").unwrap(), Instant::now())
+    }
+
+    /// Has a block written that ends there, as the machine may ask for it at any time.
+    fn persist(homes: &Homes, end: u64) {
+        homes.persist(&mut homes.lock(), end);
+    }
+
+    /// Waits for another thread, a minute at most.
+    fn comes(what: impl Fn() -> bool) -> bool {
+        let looks = |_| {
+            thread::sleep(Duration::from_millis(1));
+            what()
+        };
+        (0..60_000).any(looks)
+    }
+
+    #[test]
+    fn a_block_of_epochs_is_written_by_a_thread_and_a_disk_that_fails_stops_nothing() {
+        let directory = TempDir::new().unwrap();
+        let state = directory.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let homes = homes(&state);
+        let written = || fs::read_to_string(state.join("a.epochs")).unwrap_or_default();
+        assert!(!written().is_empty());
+        persist(&homes, 17_000);
+        assert!(comes(|| written().starts_with("17000 ")));
+        fs::rename(&state, directory.path().join("away")).unwrap();
+        persist(&homes, 18_000);
+        assert!(comes(|| homes.lock().disk_fails), "that is noticed, and said once");
+        fs::rename(directory.path().join("away"), &state).unwrap();
+        persist(&homes, 19_000);
+        assert!(comes(|| written().starts_with("19000 ") && !homes.lock().disk_fails));
+    }
+
+    #[test]
+    fn a_file_that_was_refused_at_the_start_is_not_written_over() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("a.epochs");
+        fs::write(&path, "170").unwrap();
+        let homes = homes(directory.path());
+        assert!(homes.trouble.as_ref().is_some_and(|it| it.contains("not whole")));
+        persist(&homes, 17_000);
+        assert!(comes(|| homes.lock().disk_fails));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "170");
+    }
 }

@@ -63,7 +63,10 @@ pub const VNICS_MAX: usize = 65_536;
 pub const ADDRESSES_MAX: usize = 64;
 /// Most standbys of one vNIC.
 pub const STANDBYS_MAX: usize = 8;
-/// Longest time after which vNICs go back to a home that is fit again.
+/// Shortest time after which vNICs go back to a home that is fit again: twice what a switch may take until
+/// a port that came up forwards (30 s by IEEE 802.1D), and as long as a vNIC rests after other moves.
+pub const FAIL_BACK_S_MIN: u32 = 60;
+/// Longest time after which they do.
 pub const FAIL_BACK_S_MAX: u32 = 86_400;
 /// Where a daemon keeps what its next life has to know, unless another directory is given.
 pub const STATE_DIRECTORY: &str = "/var/lib/wireonce";
@@ -326,7 +329,7 @@ fn uplinks(root: &Section<'_>) -> Result<Vec<RawUplink>, ConfigError> {
             up: section.optional("up", rate(CAPACITY_MIN))?.map(|at| at.value),
             down: section.optional("down", rate(CAPACITY_MIN))?.map(|at| at.value),
             fail_back_s: section
-                .optional("fail_back_s", integer(1..=FAIL_BACK_S_MAX))?
+                .optional("fail_back_s", integer(FAIL_BACK_S_MIN..=FAIL_BACK_S_MAX))?
                 .map(|at| at.value),
             next_hop: next_hop(&section)?,
             outside_probes: section.optional("outside_probes", boolean)?.map(|at| at.value),

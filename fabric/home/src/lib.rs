@@ -31,13 +31,13 @@ mod server;
 mod tests;
 mod timing;
 
-pub use epochs::{EPOCHS_RESERVED, Epochs};
+pub use epochs::{EPOCH_MAX, EPOCHS_RESERVED, Epochs};
 pub use gateway::{Gateway, GatewayOutput, Tabled, Word};
 pub use message::{
     Answer, Answers, CLAIMS_MAX, Claim, Claims, Phase, STATES_MAX, State, StateReport, States,
     Verdict,
 };
-pub use server::{Server, ServerOutput, Standing, Way, Why, Wish};
+pub use server::{Held, Server, ServerOutput, Standing, Way, Why, Wish};
 pub use timing::Timing;
 
 /// The channel of claims and their answers between two hosts.

@@ -14,7 +14,12 @@ pub struct Timing {
     pub late_us: u64,
     /// After a planned move, the old home passes what is under way to it for so long.
     pub drain_us: u64,
+    /// Three moves in this time are the most that are made without need.
+    pub pace_us: u64,
 }
+
+/// Five moves of an address in this time make a switch hold on to where it was (RFC 7432, section 15.1).
+const PACE_US: u64 = 180_000_000;
 
 impl Timing {
     /// Profile `fast`: a lost home is left within 35 ms.
@@ -24,6 +29,7 @@ impl Timing {
         silence_us: 25_000,
         late_us: 5_000,
         drain_us: 10_000,
+        pace_us: PACE_US,
     };
 
     /// Profile `default`: ten times as long.
@@ -33,5 +39,6 @@ impl Timing {
         silence_us: 250_000,
         late_us: 50_000,
         drain_us: 20_000,
+        pace_us: PACE_US,
     };
 }

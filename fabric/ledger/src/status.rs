@@ -138,6 +138,20 @@ pub struct VnicHomeStatus {
     pub moved_ago_us: Option<u64>,
     /// How often it went from one uplink to another since the daemon started.
     pub swaps: u64,
+    /// Where it would be, had it not moved three times within 180 s; `None`: it waits for nothing.
+    pub held: Option<MoveHeldStatus>,
+}
+
+/// A move that waits, since switches take an address that moves too often for a loop.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MoveHeldStatus {
+    /// The uplink that it would use.
+    pub to: String,
+    /// Why it would: `home-sick`, `home-gray`, `home-draining`, `desired` or `fail-back`.
+    pub why: String,
+    /// It goes there in so many microseconds, if nothing changes.
+    pub for_us: u64,
 }
 
 /// What a vNIC's VMM and guest are doing.

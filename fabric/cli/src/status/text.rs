@@ -185,7 +185,14 @@ fn homes(now: &Status) -> String {
     let mut table = Table::new(["VNIC", "HOME", "DESIRED", "EPOCH", "WHY", "SINCE", "SWAPS"]);
     for (vnic, home) in now.vnics.iter().filter_map(|vnic| Some((vnic, vnic.home.as_ref()?))) {
         let here = home.now.clone().unwrap_or_else(|| "NOWHERE".to_owned());
-        let to = home.going.as_ref().map_or(String::new(), |to| format!(" (to {to})"));
+        let to = match (&home.going, &home.held) {
+            (Some(to), _) => format!(" (to {to})"),
+            (None, Some(held)) => {
+                let wait = duration(held.for_us.div_ceil(1_000_000));
+                format!(" (to {} in {wait}: {})", held.to, held.why)
+            }
+            (None, None) => String::new(),
+        };
         table.row([
             vnic.name.clone(),
             here + &to,

@@ -136,6 +136,8 @@ refused! {
         ":58: [[vnic]] \"vm-a\": key `storm_frames_per_s`: is a fraction; write a whole number from 1 to 10000000";
     no_storm_frames_of_an_uplink: [("storm_frames_per_s = 5000", "storm_frames_per_s = 0")] =>
         ":91: [[uplink]] \"west-1\": key `storm_frames_per_s`: 0 is out of range; write a whole number from 1 to 10000000";
+    back_home_too_soon: [("storm_frames_per_s = 5000", "fail_back_s = 59")] =>
+        ":91: [[uplink]] \"west-1\": key `fail_back_s`: 59 is out of range; write a whole number from 60 to 86400";
     storm_of_an_uplink_as_a_word: [("storm_frames_per_s = 5000", "storm_frames_per_s = \"off\"")] =>
         ":91: [[uplink]] \"west-1\": key `storm_frames_per_s`: is a string; write a whole number from 1 to 10000000";
     offload_as_a_word: [("{ guest_tso = false }", "false")] =>

@@ -1,7 +1,7 @@
 //! Whether a vNIC stays where it is, and where else it goes.
 
 use super::{
-    START_SILENCES, Server, Vnic, Way, Why,
+    Held, START_SILENCES, Server, Vnic, Way, Why,
     say::{Going, Leaving},
     view::GatewayView,
 };
@@ -34,14 +34,15 @@ impl Server {
             return;
         }
         self.come_back_here(id);
-        let Some(vnic) = self.vnics.get(&id) else { return };
+        let Some(vnic) = self.vnics.get_mut(&id) else { return };
+        vnic.held = None;
         if vnic.going.is_some() {
             return;
         }
-        let next = match &vnic.at {
-            None => self.first(now_us, vnic),
-            Some(_) => return self.look_elsewhere(now_us, id),
-        };
+        if vnic.at.is_some() {
+            return self.look_elsewhere(now_us, id);
+        }
+        let next = self.vnics.get(&id).and_then(|vnic| self.first(now_us, vnic));
         if let Some(way) = next {
             self.begin(now_us, id, way, false, Why::Start);
             if let Some(vnic) = self.vnics.get_mut(&id) {
@@ -107,7 +108,8 @@ impl Server {
             return;
         }
         let state = self.gateways.get(&at.way.peer).map(|view| view.state(at.way.uplink));
-        let here = self.rank(now_us, vnic, at.way).unwrap_or(State::Gone);
+        let rank = self.rank(now_us, vnic, at.way);
+        let here = rank.unwrap_or(State::Gone);
         let home = vnic.wish.home;
         let home_rank = self.rank(now_us, vnic, home).filter(|rank| *rank <= here);
         if vnic.go_home && home_rank.is_some() {
@@ -130,8 +132,12 @@ impl Server {
             };
             let rests = vnic.gray_us.is_some_and(|us| now_us.saturating_sub(us) < GRAY_PAUSE_US);
             let bears = why == Why::Deaf && self.is_no_better(now_us, at.way, way);
-            if !bears && (why != Why::Gray || !rests) {
+            if !bears && rank.is_none() {
+                // Nothing passes here, or soon will not.
                 return self.begin(now_us, id, way, true, why);
+            }
+            if !bears && (why != Why::Gray || !rests) {
+                return self.begin_in_turn(now_us, id, way, why);
             }
         }
         let fit_since_us =
@@ -141,7 +147,7 @@ impl Server {
             && home_rank == Some(State::Alive)
             && long_fit.is_some_and(|(long_us, us)| now_us.saturating_sub(us) >= long_us)
         {
-            self.begin(now_us, id, home, true, Why::FailBack);
+            self.begin_in_turn(now_us, id, home, Why::FailBack);
         }
     }
 
@@ -196,8 +202,20 @@ impl Server {
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, way)| way)
     }
 
+    /// As [`Self::begin`], make before break, but not too often: what nobody has asked for, and what is no
+    /// loss, waits until the last moves are long enough ago. Then the next look finds the reason again,
+    /// if it is still there.
+    fn begin_in_turn(&mut self, now_us: u64, id: VnicId, way: Way, why: Why) {
+        let Some(vnic) = self.vnics.get_mut(&id) else { return };
+        let rests_until_us = vnic.pace.rests_until_us(now_us, self.timing.pace_us);
+        match rests_until_us {
+            Some(until_us) => vnic.held = Some(Held { way, why, until_us }),
+            None => self.begin(now_us, id, way, true, why),
+        }
+    }
+
     fn begin(&mut self, now_us: u64, id: VnicId, way: Way, planned: bool, why: Why) {
-        let Some(epoch) = self.epochs.take() else { return };
+        let Some(epoch) = self.next_epoch(id) else { return };
         let Some(vnic) = self.vnics.get_mut(&id) else { return };
         // Whatever was to be left there is over: the newer epoch says so.
         vnic.leaving.retain(|it| it.way != way);

@@ -18,6 +18,7 @@
 //! all waiting anew: a stall of our own is not a silence of theirs.
 
 mod choose;
+mod pace;
 mod say;
 mod view;
 
@@ -25,6 +26,7 @@ use crate::{
     Answers, Claims, Epochs, Phase, States, Timing, Verdict,
     message::{Answer, Claim},
 };
+use pace::Pace;
 use say::{At, Going, Leaving};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use view::GatewayView;
@@ -107,6 +109,21 @@ pub enum ServerOutput {
     Send(usize, Claims),
     /// The vNIC's frames go this way from now on.
     Use(VnicId, Way, Why),
+    /// Write that the epochs of this life end here, and say [`Server::persisted`].
+    Persist(u64),
+    /// A vNIC cannot go anywhere, since there is no epoch left; said once.
+    OutOfEpochs(VnicId),
+}
+
+/// A move that waits, since the vNIC has moved often enough lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Where it would go.
+    pub way: Way,
+    /// Why it would.
+    pub why: Why,
+    /// Until then, if nothing changes.
+    pub until_us: u64,
 }
 
 /// Where a vNIC is, for people.
@@ -126,6 +143,8 @@ pub struct Standing {
     pub why: Why,
     /// How often it went elsewhere.
     pub swaps: u64,
+    /// What it waits for, since it has moved too often lately.
+    pub held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -143,6 +162,8 @@ struct Vnic {
     /// When it left a home for its link's sake last.
     gray_us: Option<u64>,
     swaps: u64,
+    pace: Pace,
+    held: Option<Held>,
 }
 
 impl Vnic {
@@ -158,6 +179,8 @@ impl Vnic {
             moved_us: 0,
             gray_us: None,
             swaps: 0,
+            pace: Pace::default(),
+            held: None,
         }
     }
 
@@ -189,6 +212,8 @@ pub struct Server {
     /// So many vNICs had one when all were looked at last.
     waiting: u64,
     stalls: u64,
+    /// Nobody could be given an epoch.
+    out_of_epochs: bool,
 }
 
 impl Server {
@@ -211,6 +236,7 @@ impl Server {
             unanswered: false,
             waiting: 0,
             stalls: 0,
+            out_of_epochs: false,
         }
     }
 
@@ -353,9 +379,15 @@ impl Server {
         self.dirty |= starting || long_ago;
         self.look_if_needed(now_us);
         self.say(now_us);
+        self.outputs.extend(self.epochs.due(now_us).map(ServerOutput::Persist));
         let every_us = if self.vnics.is_empty() { LOOK_US } else { self.timing.hello_us / 2 };
         self.expected_us = now_us.saturating_add(every_us);
         self.expected_us
+    }
+
+    /// What was to be persisted is on the disk, or could not be written.
+    pub fn persisted(&mut self, now_us: u64, done: bool) {
+        self.epochs.written(now_us, done);
     }
 
     /// The next thing to do.
@@ -376,6 +408,7 @@ impl Server {
             moved_us: vnic.moved_us,
             why: vnic.why,
             swaps: vnic.swaps,
+            held: vnic.held,
         })
     }
 
@@ -424,8 +457,7 @@ impl Server {
                 vnic.unknown.insert(way, now_us.saturating_add(UNKNOWN_US));
                 self.touched.push(id);
             }
-            Verdict::Stale => self.epochs.raise(epoch),
-            Verdict::Taken => {}
+            Verdict::Stale | Verdict::Taken => {}
         }
         if phase >= Phase::Leave {
             vnic.leaving.iter_mut().for_each(|it| it.answered(way, phase));
@@ -441,7 +473,7 @@ impl Server {
             match answer.verdict {
                 Verdict::Taken if going.epoch == epoch => self.arrived(now_us, id, leased),
                 Verdict::Unknown => vnic.going = None,
-                Verdict::Stale if epoch >= going.epoch => self.renumber_going(id),
+                Verdict::Stale if epoch >= going.epoch => self.outdone(now_us, id, way, epoch),
                 _ => {}
             }
         } else if let Some(at) = &mut vnic.at
@@ -451,28 +483,45 @@ impl Server {
             if answer.verdict == Verdict::Taken && at.epoch == epoch {
                 at.confirm(leased);
             } else if stale && epoch >= at.epoch {
-                self.renumber_at(id);
+                self.outdone(now_us, id, way, epoch);
             }
         }
         self.touched.push(id);
     }
 
-    fn renumber_going(&mut self, id: VnicId) {
-        let epoch = self.epochs.take();
-        let going = self.vnics.get_mut(&id).and_then(|vnic| vnic.going.as_mut());
-        if let Some((going, epoch)) = going.zip(epoch) {
-            going.epoch = epoch;
-            going.said_us = None;
+    /// A gateway knows a newer epoch of a vNIC than the one that it was claimed with there.
+    fn outdone(&mut self, now_us: u64, id: VnicId, way: Way, epoch: u64) {
+        let newer = if self.epochs.raise(epoch) { self.next_epoch(id) } else { None };
+        let Some(vnic) = self.vnics.get_mut(&id) else { return };
+        let going = vnic.going.as_mut().filter(|going| going.way == way);
+        // What is claimed again is so at the next hello: he may say the same to that.
+        match newer {
+            Some(epoch) => {
+                if let Some(going) = going {
+                    (going.epoch, going.said_us) = (epoch, Some(now_us));
+                } else if let Some(at) = &mut vnic.at {
+                    at.renumber(epoch, now_us);
+                }
+                vnic.unknown.remove(&way);
+            }
+            None => {
+                // Others may take it meanwhile. He is asked again: then the disk may have more.
+                vnic.unknown.insert(way, now_us.saturating_add(UNKNOWN_US));
+                if going.is_some() {
+                    vnic.going = None;
+                }
+            }
         }
+        self.unanswered = true;
     }
 
-    fn renumber_at(&mut self, id: VnicId) {
+    fn next_epoch(&mut self, id: VnicId) -> Option<u64> {
         let epoch = self.epochs.take();
-        let at = self.vnics.get_mut(&id).and_then(|vnic| vnic.at.as_mut());
-        if let Some((at, epoch)) = at.zip(epoch) {
-            at.epoch = epoch;
-            at.say_again();
+        let was_out = std::mem::replace(&mut self.out_of_epochs, epoch.is_none());
+        if epoch.is_none() && !was_out {
+            self.outputs.push_back(ServerOutput::OutOfEpochs(id));
         }
+        epoch
     }
 
     /// The gateway that a vNIC goes to is ready: its frames go there.
@@ -481,6 +530,7 @@ impl Server {
         let Some(going) = vnic.going.take() else { return };
         if let Some(before) = vnic.at.take() {
             vnic.swaps += 1;
+            vnic.pace.moved(now_us);
             let detach_us = if going.planned { now_us + self.timing.drain_us } else { now_us };
             vnic.leaving.push(Leaving::new(before.way, before.epoch, detach_us));
         }

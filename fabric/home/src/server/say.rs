@@ -56,6 +56,12 @@ impl At {
         self.say_again();
     }
 
+    /// Claims it anew with a higher epoch, at the next hello.
+    pub(super) fn renumber(&mut self, epoch: u64, now_us: u64) {
+        self.say_again();
+        (self.epoch, self.said_us) = (epoch, Some(now_us));
+    }
+
     /// Claims it again. From now on the gateway may take frames of it.
     pub(super) fn say_again(&mut self) {
         (self.confirmed, self.void, self.said_us) = (false, false, None);

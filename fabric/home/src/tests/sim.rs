@@ -5,8 +5,8 @@ mod faults;
 mod hand;
 
 use crate::{
-    Answers, Claims, Epochs, Gateway, Server, State, StateReport, States, Tabled, Timing, Way,
-    Wish, Word,
+    Answers, Claims, EPOCHS_RESERVED, Epochs, Gateway, Server, State, StateReport, States, Tabled,
+    Timing, Way, Wish, Word,
 };
 use std::collections::{BTreeMap, VecDeque};
 use wireonce_wire::{UplinkId, VnicId};
@@ -157,6 +157,8 @@ pub(super) struct House {
     pub(super) faults: bool,
     /// What happened to homes, for whoever reads of a failure.
     log: Vec<String>,
+    /// That of the servers.
+    timing: Timing,
 }
 
 fn uplink_of(gateway: usize) -> UplinkId {
@@ -186,11 +188,19 @@ fn host<M>(random: &mut Random, others: usize, machine: M, clock: Clock) -> Host
 
 impl House {
     pub(super) fn new(seed: u64) -> Self {
+        // Some may move as often as they like: three times in three minutes are few for two seconds.
+        let mut random = Random(!seed);
+        let pace_us = if random.one_in(2) { 0 } else { random.below(1_000_000) };
+        Self::with(seed, Timing { pace_us, ..Timing::FAST })
+    }
+
+    fn with(seed: u64, timing: Timing) -> Self {
         let mut random = Random(seed);
         let servers = usize::try_from(1 + random.below(2)).unwrap();
         let gateways = usize::try_from(2 + random.below(2)).unwrap();
         let each = 1 + random.below(3);
         let mut house = Self {
+            timing,
             seed,
             loss_percent: random.below(30),
             now_us: 0,
@@ -231,10 +241,13 @@ impl House {
         }
         for _ in 0..servers {
             let clock = clock(&mut house.random);
+            let mut epochs = Epochs::after(0, 1_000);
+            // Another block is due soon.
+            epochs.raise(1_000 + EPOCHS_RESERVED / 2 - 2 - seed % 5);
             let side = ServerSide {
-                server: Server::new(Timing::FAST, 1_000, Epochs::after(0, 1_000), clock.at(0)),
+                server: Server::new(house.timing, 1_000, epochs, clock.at(0)),
                 ways: BTreeMap::new(),
-                written: Epochs::after(0, 1_000).end(),
+                written: epochs.end(),
             };
             let server = host(&mut house.random, gateways, side, clock);
             house.servers.push(server);

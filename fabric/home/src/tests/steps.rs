@@ -1,6 +1,7 @@
 //! Single steps of the house, without other faults than those that are made.
 
 use super::House;
+use crate::{State, Why};
 
 fn settled() -> House {
     let mut house = House::calm(7);
@@ -208,4 +209,72 @@ fn a_way_that_loses_three_in_ten_and_says_so_is_left_for_good() {
     let swaps = house.swaps(id);
     house.pass_time(20_000_000);
     assert_eq!((house.at(id), house.swaps(id)), (Some(there), swaps));
+}
+
+/// When the next move was seen, each second of ten minutes in which the next hops of all uplinks flap: the home's
+/// answers while the others' do not, and the other way round. And how often one was held back.
+fn flapping(house: &mut House) -> (Vec<u64>, u64) {
+    let (id, _, home) = house.first_vnic();
+    let (mut moves, mut held, mut swaps) = (Vec::new(), 0, house.swaps(id));
+    for second in 0..600 {
+        for gateway in 0..house.count().1 {
+            let sick = (gateway == home) == (second / 3 % 2 == 0);
+            house.set_state(gateway, if sick { State::Sick } else { State::Alive });
+        }
+        house.pass_time(1_000_000);
+        let now = house.swaps(id);
+        moves.extend((swaps..now).map(|_| second));
+        swaps = now;
+        held += u64::from(house.standing(id).held.is_some());
+    }
+    (moves, held)
+}
+
+#[test]
+fn next_hops_that_flap_for_ten_minutes_move_a_vnic_three_times_in_three_minutes_and_lose_nothing() {
+    let mut house = settled();
+    let (id, ..) = house.first_vnic();
+    let before = house.frames(id);
+    let (moves, held) = flapping(&mut house);
+    for three in moves.windows(4) {
+        assert!(three[3] - three[0] >= 179, "{moves:?}");
+    }
+    // What was held back comes when it may.
+    assert!(moves.len() >= 10, "{moves:?}");
+    assert!(held > 200, "{held} seconds in which it is said that a move waits");
+    let passed = house.frames(id) - before;
+    assert!((599_980..=600_001).contains(&passed), "{passed}");
+}
+
+#[test]
+fn a_loss_and_an_operator_do_not_wait_for_the_pace() {
+    let mut house = settled();
+    let (id, server, home) = house.first_vnic();
+    for at in 0..3 {
+        let sick = if at % 2 == 0 { State::Sick } else { State::Alive };
+        house.set_state(home, sick);
+        let standby = (home + 1) % house.count().1;
+        for other in (0..house.count().1).filter(|it| *it != home) {
+            let only = other == standby && sick == State::Sick;
+            house.set_state(other, if only { State::Alive } else { State::Sick });
+        }
+        house.pass_time(300_000);
+    }
+    let at = house.at(id).unwrap();
+    assert_eq!(house.swaps(id), 3);
+    // Held back: the home is better.
+    house.set_state(home, State::Alive);
+    house.set_state(at, State::Sick);
+    house.pass_time(2_000_000);
+    let held = house.standing(id).held.unwrap();
+    assert_eq!((house.swaps(id), held.way.peer, held.why), (3, home, Why::Sick));
+    // The operator's word is not.
+    house.go_home(server);
+    house.pass_time(300_000);
+    assert_eq!((house.at(id), house.standing(id).held), (Some(home), None));
+    // Nor is a loss.
+    house.kill_gateway(home);
+    house.pass_time(40_000);
+    assert!(house.at(id).is_some_and(|at| at != home));
+    assert_eq!(house.swaps(id), 5);
 }

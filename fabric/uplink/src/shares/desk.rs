@@ -252,3 +252,7 @@ impl Server {
 #[cfg(test)]
 #[path = "desk_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "desk_tree_tests.rs"]
+mod tree_tests;

@@ -68,6 +68,15 @@ impl House {
                         seen.planned_us = self.now_us;
                     }
                 }
+                ServerOutput::Persist(end) => {
+                    let done = !self.faults || self.random.one_in(2);
+                    let host = &mut self.servers[at];
+                    if done {
+                        host.machine.written = end;
+                    }
+                    host.machine.server.persisted(host.clock.at(self.now_us), done);
+                }
+                ServerOutput::OutOfEpochs(id) => panic!("vNIC {id} has no epoch"),
             }
         }
         let ids: Vec<VnicId> = self.of(at).collect();

@@ -1,7 +1,7 @@
 //! Faults, one at a time, and restarts.
 
 use super::{FAULTS_END_US, House, Link, Message, ServerSide, host, uplink_of};
-use crate::{Epochs, Server, State, StateReport, Timing};
+use crate::{Epochs, Server, State, StateReport};
 use std::collections::BTreeMap;
 use wireonce_wire::VnicId;
 
@@ -81,7 +81,7 @@ impl House {
         self.now_us + 5_000 + self.random.below(45_000)
     }
 
-    pub(super) fn set_state(&mut self, gateway: usize, state: State) {
+    pub(in crate::tests) fn set_state(&mut self, gateway: usize, state: State) {
         // Whatever moves for it is planned.
         for seen in self.vnics.values_mut() {
             seen.planned_us = self.now_us;
@@ -126,7 +126,7 @@ impl House {
         let claimed_life = 1_000 * life - if self.random.one_in(4) { 1_500 - life } else { 0 };
         let begins_us = clock.at(self.now_us + down_us);
         let side = ServerSide {
-            server: Server::new(Timing::FAST, claimed_life, epochs, begins_us),
+            server: Server::new(self.timing, claimed_life, epochs, begins_us),
             ways: BTreeMap::new(),
             written: epochs.end(),
         };

@@ -1,13 +1,13 @@
 //! For single steps: a house without faults but those that are made.
 
 use super::{House, STEP_US};
-use crate::Wish;
+use crate::{Standing, Timing, Wish};
 use wireonce_wire::VnicId;
 
 impl House {
     /// For single steps: no faults but those that are made.
     pub(in crate::tests) fn calm(seed: u64) -> Self {
-        Self { faults: false, ..Self::new(seed) }
+        Self { faults: false, ..Self::with(seed, Timing::FAST) }
     }
 
     /// Lets time pass.
@@ -39,6 +39,16 @@ impl House {
     pub(in crate::tests) fn swaps(&self, id: VnicId) -> u64 {
         let server = self.vnics[&id].server;
         self.servers[server].machine.server.standing(id).map_or(0, |it| it.swaps)
+    }
+
+    pub(in crate::tests) fn standing(&self, id: VnicId) -> Standing {
+        let server = self.vnics[&id].server;
+        self.servers[server].machine.server.standing(id).unwrap()
+    }
+
+    /// The operator says so.
+    pub(in crate::tests) fn go_home(&mut self, server: usize) {
+        self.servers[server].machine.server.go_home();
     }
 
     pub(in crate::tests) fn frames(&self, id: VnicId) -> u64 {
