@@ -192,6 +192,7 @@ impl Daemon for Backend {
             encryption: self.host.encryption().to_owned(),
             links: self.host.links(&fabric),
             shares: self.shares.status(&self.config.host.name, sampled_at_us),
+            fabric_port: self.shares.port_status(&self.config),
             ..Status::default()
         };
         let devices = self.supervisor.status().into_iter();
@@ -284,8 +285,10 @@ pub(crate) fn device_config(vnic: &Vnic) -> DeviceConfig {
 }
 
 fn share_status(share: VnicUse) -> VnicShareStatus {
+    // Where no uplink is shaped the port is all that there is.
+    let is_wide = share.rate_bps >= u64::MAX - 1;
     VnicShareStatus {
-        rate_bps: share.rate_bps,
+        rate_bps: share.port_rate_bps.filter(|_| is_wide).unwrap_or(share.rate_bps),
         demand_bps: (share.demand_bps != u64::MAX).then_some(share.demand_bps),
         held: share.held,
         held_us: share.held_us,
@@ -295,6 +298,9 @@ fn share_status(share: VnicUse) -> VnicShareStatus {
         limit_packets_per_s: share.limit_packets_per_s,
         packets_held: share.packets_held,
         packets_held_us: share.packets_held_us,
+        port_rate_bps: share.port_rate_bps,
+        port_held: share.port_held,
+        port_held_us: share.port_held_us,
     }
 }
 

@@ -145,6 +145,7 @@ impl Home {
     /// A vNIC uses another one now.
     pub(super) fn leave(&mut self, share: &Arc<VnicShare>, now_us: u64) {
         if self.has(share) {
+            share.port.reserve(0);
             self.vnics.retain(|vnic| !Arc::ptr_eq(&vnic.share, share));
             self.hurry();
             self.split(now_us);
@@ -258,9 +259,15 @@ impl Home {
         if unlimited { Demand::Unbounded } else { Demand::Bps(grant.demand_bps()) }
     }
 
-    /// Tells each vNIC what it may send.
+    /// Tells each vNIC what it may send, and what of the fabric port is reserved for it by what its
+    /// server has reserved here.
     fn split(&self, now_us: u64) {
         let nodes = self.nodes();
+        let grant = GrantNode { terms: self.terms, starter_bps: 0, vnics: nodes.clone() };
+        let reserved = grant.divide(self.terms.reservation_bps);
+        for (vnic, bps) in self.vnics.iter().zip(reserved) {
+            vnic.share.port.reserve(bps);
+        }
         let later = share_out(self.terms.limited(self.lessee.starter_bps()), &nodes, true);
         let (rate_bps, until_us) = match self.lessee.lease(now_us) {
             Some((lease, until_us)) => (lease.rate_bps, until_us),

@@ -9,16 +9,27 @@
 //! wakes it. A tick that comes late costs nothing but time: rates are counted over the time
 //! that passed, and leases hold for ten ticks. Workers look at a lease's expiry themselves.
 //!
-//! Without an uplink that has `up` it sleeps for good. Another configuration changes homes in place,
+//! If the server's fabric port is divided (`port`), it does that in the same tick.
+//! Without that and without an uplink that has `up` it sleeps for good. Another configuration changes homes in place,
 //! so that leases stay. Why: decision 14.
 
 mod core;
+mod inflow;
+mod port;
+mod port_share;
+mod receiving;
 mod vnic;
 
+pub(crate) use inflow::Inflows;
+pub(crate) use port_share::{Toward, fabric_bits};
 pub(crate) use vnic::{Allowance, VnicShare, VnicUse, WaitsFor};
 pub(crate) use wireonce_host::Waker;
 
-use self::core::{Home, IDLE_US};
+use self::{
+    core::{Home, IDLE_US},
+    port::Port,
+    receiving::Receiving,
+};
 use rustc_hash::FxHashMap;
 use std::{
     io,
@@ -26,12 +37,12 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use wireonce_config::{Config, Direction, Holder, Uplink, UplinkPlace, Vnic};
+use wireonce_config::{Config, Direction, FabricPort, Holder, Uplink, UplinkPlace, Vnic};
 use wireonce_directory::PeerNumbers;
 use wireonce_host::{BANDWIDTH_CHANNEL, SessionListener};
-use wireonce_ledger::status::ShareStatus;
+use wireonce_ledger::status::{FabricPortStatus, ShareStatus};
 use wireonce_link::{AgentHandle, PeerId, SessionEvent};
-use wireonce_shares::{Demand, LeaseMessage, Message, Terms, lease::starter_bps};
+use wireonce_shares::{Demand, LeaseMessage, Message, ReportMessage, Terms, lease::starter_bps};
 use wireonce_wire::{UplinkId, VnicId};
 
 /// What workers and status server need of the shares thread.
@@ -41,6 +52,10 @@ pub(crate) struct Shares {
     pub(crate) vnics: Arc<FxHashMap<VnicId, Arc<VnicShare>>>,
     pub(crate) waker: Arc<Waker>,
     homes: Arc<Mutex<Vec<Home>>>,
+    /// The sending side of this server's fabric port, if it is divided.
+    port: Arc<Mutex<Option<Port>>>,
+    /// And the receiving side.
+    receiving: Arc<Mutex<Option<Receiving>>>,
     /// Whose leases count.
     gateways: Gateways,
     /// The terms of this server's vNICs.
@@ -166,14 +181,40 @@ impl Shares {
             homes.iter().map(|home| home.gateway).collect();
         drop(homes);
         self.opening = keep_unshaped(config, &self.vnics, &mut vnics);
+        self.change_port(config, &vnics, now_us);
+        let mut receiving = lock(&self.receiving);
+        let before = receiving.take();
+        *receiving = Receiving::new(config, numbers, self.life, before.as_ref(), &self.waker);
+        drop(receiving);
         let terms = config.local_vnics().map(|(vnic, _)| (vnic.id, vnic.terms(Direction::Up)));
         self.terms = Arc::new(terms.collect());
         self.vnics = Arc::new(vnics);
         self.waker.unpark();
     }
 
+    /// The fabric port is divided among these vNICs from now on, or not at all.
+    fn change_port(&self, config: &Config, vnics: &FxHashMap<VnicId, Arc<VnicShare>>, now_us: u64) {
+        let mut port = lock(&self.port);
+        let Some(usable_bps) = config.fabric_port.usable_bps(Direction::Up) else {
+            if let Some(port) = port.take() {
+                port.open();
+            }
+            return;
+        };
+        let member =
+            |vnic: &Arc<Vnic>| Some((vnic.terms(Direction::Up), Arc::clone(vnics.get(&vnic.id)?)));
+        let members = config.local_vnics().filter_map(|(vnic, _)| member(vnic)).collect();
+        match port.as_mut() {
+            Some(port) => port.change(usable_bps, members),
+            None => *port = Some(Port::new(usable_bps, members, now_us)),
+        }
+    }
+
     /// A vNIC uses another uplink from now on: what it may send comes from there.
     pub(crate) fn rehome(&self, vnic: VnicId, uplink: UplinkId, now_us: u64) {
+        if let Some(receiving) = lock(&self.receiving).as_mut() {
+            receiving.rehome(vnic, uplink);
+        }
         let Some(share) = self.vnics.get(&vnic) else { return };
         let terms = self.terms.get(&vnic).copied().unwrap_or_default();
         let mut homes = lock(&self.homes);
@@ -188,6 +229,11 @@ impl Shares {
         }
         drop(homes);
         self.waker.unpark();
+    }
+
+    /// Where workers count what comes in, if anybody wants to know.
+    pub(crate) fn inflows(&self) -> Option<Arc<Inflows>> {
+        lock(&self.receiving).as_ref().map(|it| Arc::clone(it.inflows()))
     }
 
     /// The workers have the tables that go with the last change.
@@ -216,6 +262,8 @@ impl Shares {
         let Inbox { news, inbox } = inbox;
         let worker = Thread {
             homes: Arc::clone(&self.homes),
+            port: Arc::clone(&self.port),
+            receiving: Arc::clone(&self.receiving),
             waker: Arc::clone(&self.waker),
             inbox,
             agent,
@@ -223,6 +271,31 @@ impl Shares {
         };
         let thread = thread::Builder::new().name("shares".into()).spawn(move || worker.run())?;
         Ok(SharesThread { news, waker: Arc::clone(&self.waker), thread: Some(thread) })
+    }
+
+    /// This server's fabric port, if it is divided.
+    pub(crate) fn port_status(&self, config: &Config) -> Option<FabricPortStatus> {
+        let FabricPort { up_bps, down_bps } = config.fabric_port;
+        let port = lock(&self.port);
+        let (sent_bps, demand) = match port.as_ref() {
+            Some(port) => (port.sent_bps(), port.demand()),
+            None => (0, Demand::Bps(0)),
+        };
+        let demand_bps = match demand {
+            Demand::Bps(bps) => Some(bps),
+            Demand::Unbounded => None,
+        };
+        drop(port);
+        let receiving = lock(&self.receiving);
+        let told = receiving.iter().flat_map(Receiving::told);
+        (up_bps.is_some() || down_bps.is_some()).then(|| FabricPortStatus {
+            up_bps,
+            down_bps,
+            sent_bps,
+            demand_bps,
+            received_from_vms_bps: receiving.as_ref().map_or(0, Receiving::others_bps),
+            told_bps: told.map(|(uplink, bps)| (uplink.to_owned(), bps)).collect(),
+        })
     }
 
     /// What this server has of each shaped uplink.
@@ -286,7 +359,7 @@ fn home_vnics(
 
 /// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened, until
 /// the next configuration: workers forget it when nothing waits any more. One of which a standby is
-/// shaped has a share that holds nothing back.
+/// shaped, or whose frames cross a port that is divided, has a share that holds nothing back.
 fn keep_unshaped(
     config: &Config,
     before: &FxHashMap<VnicId, Arc<VnicShare>>,
@@ -299,7 +372,7 @@ fn keep_unshaped(
         }
         let shaped = |uplink: &Arc<Uplink>| uplink.usable_bps(Direction::Up).is_some();
         let had = before.get(&vnic.id).filter(|share| !share.is_open()).cloned();
-        if vnic.standbys.iter().any(shaped) {
+        if vnic.standbys.iter().any(shaped) || config.fabric_port.up_bps.is_some() {
             let share = had.unwrap_or_default();
             shares.insert(vnic.id, Arc::clone(&share));
             opening.push((share, WIDE));
@@ -321,6 +394,8 @@ pub(crate) struct Inbox {
 /// What lives on the thread.
 struct Thread {
     homes: Arc<Mutex<Vec<Home>>>,
+    port: Arc<Mutex<Option<Port>>>,
+    receiving: Arc<Mutex<Option<Receiving>>>,
     waker: Arc<Waker>,
     inbox: mpsc::Receiver<News>,
     agent: AgentHandle,
@@ -337,7 +412,7 @@ impl Thread {
             let now_us = self.now_us();
             let next_us = self.tick(now_us);
             if next_us == u64::MAX {
-                // No home is shaped: only another configuration brings one.
+                // Nothing is divided: only another configuration brings one.
                 thread::park();
                 continue;
             }
@@ -380,13 +455,29 @@ impl Thread {
     /// Returns when there is something to do again.
     fn tick(&self, now_us: u64) -> u64 {
         let mut homes = lock(&self.homes);
+        let mut port = lock(&self.port);
         let mut next_us = u64::MAX;
         for home in homes.iter_mut() {
             if let Some(report) = home.tick(now_us) {
+                // A gateway is to keep nothing for us that our port cannot send.
+                let demand = port.as_ref().map_or(report.demand, |port| port.cap(report.demand));
+                let report = ReportMessage { demand, ..report };
                 let message = Message::Report(report).emit().to_vec();
                 self.agent.send(home.gateway, BANDWIDTH_CHANNEL, message);
             }
             next_us = next_us.min(home.next_us());
+        }
+        if let Some(port) = port.as_mut() {
+            // After the homes, whose leases say what vNICs may want.
+            port.tick(now_us);
+            next_us = next_us.min(port.next_us().unwrap_or(now_us.saturating_add(IDLE_US)));
+        }
+        if let Some(receiving) = lock(&self.receiving).as_mut() {
+            for (gateway, message) in receiving.tick(now_us) {
+                let message = Message::Receive(message).emit().to_vec();
+                self.agent.send(gateway, BANDWIDTH_CHANNEL, message);
+            }
+            next_us = next_us.min(receiving.next_us());
         }
         next_us
     }
@@ -407,9 +498,9 @@ impl Drop for SharesThread {
     }
 }
 
-/// Held by the shares thread for a tick, and by the status server for a look.
-fn lock(homes: &Mutex<Vec<Home>>) -> MutexGuard<'_, Vec<Home>> {
-    homes.lock().unwrap_or_else(PoisonError::into_inner)
+/// Held by the shares thread for a tick, and by the status server for a look. Homes before the port.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -509,6 +600,23 @@ mod tests {
         // And the next change forgets it.
         change(&mut shares, ", up = '1Gbit'", "");
         assert!(share(&shares, 1).is_none());
+    }
+
+    #[test]
+    fn a_divided_port_gives_each_vnic_a_part_wherever_its_home_is_and_takes_it_back() {
+        let mut shares = shares();
+        assert_eq!(share(&shares, 1).unwrap().port.rate_bps(), None);
+        let port = "fabric_port = { port_up = '100Mbit', port_down = '50Mbit' }\n network = [";
+        change(&mut shares, "network = [", port);
+        shares.tables_are_taken();
+        let [one, two] = [1, 2].map(|id| share(&shares, id).unwrap());
+        assert_eq!([&one, &two].map(|it| it.port.rate_bps()), [Some(49_000_000); 2]);
+        assert!(two.allowed_bps(1_000) > u64::MAX / 2 && !two.is_open(), "no lease holds it back");
+        assert!(shares.inflows().is_some());
+        change(&mut shares, "network = [", "network = [");
+        shares.tables_are_taken();
+        assert_eq!([&one, &two].map(|it| it.port.rate_bps()), [None; 2]);
+        assert!(two.is_open() && !one.is_open() && shares.inflows().is_none());
     }
 
     #[test]

@@ -5,14 +5,16 @@
 //!     ├── served bits and packets, held back ─▶  meter
 //!     ◀── rate, until when, and the rate after ─┤  split of the lease
 //!     ◀── limit in packets ─────────────────────┤  policy
+//!     ◀─▶ the same for the server's fabric port ─┤  division of the port (`port_share`)
 //! ```
 //! The numbers are written one by one. Whoever reads between two of them sees a rate with the
 //! expiry of the one before, for one turn at most.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use super::port_share::{PortShare, Toward};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use wireonce_frame::segment::WireCost;
 
-/// One vNIC whose home is shaped.
+/// One vNIC whose home is shaped, or whose server's fabric port is divided.
 #[derive(Debug, Default)]
 pub(crate) struct VnicShare {
     served_bits: AtomicU64,
@@ -22,8 +24,8 @@ pub(crate) struct VnicShare {
     /// The same for the limit in packets, whatever the rate.
     packets_held: AtomicBool,
     packets_held_us: AtomicU64,
-    /// What waits now does so for the limit in packets.
-    waits_for_packets: AtomicBool,
+    /// What that is that waits now waits for: [`WaitsFor`] as a number.
+    waits_for: AtomicU8,
     queued_bytes: AtomicU64,
     rate_bps: AtomicU64,
     until_us: AtomicU64,
@@ -31,6 +33,8 @@ pub(crate) struct VnicShare {
     demand_bps: AtomicU64,
     /// Packets a second; 0: any number.
     limit_packets: AtomicU32,
+    /// Its part of the fabric port.
+    pub(crate) port: PortShare,
 }
 
 /// What a frame waits for.
@@ -40,6 +44,18 @@ pub(crate) enum WaitsFor {
     Bits,
     /// Its limit in packets: more bandwidth would be of no use.
     Packets,
+    /// Its part of the server's fabric port: a larger lease would be of no use.
+    Port,
+}
+
+impl WaitsFor {
+    fn number(self) -> u8 {
+        match self {
+            Self::Bits => 0,
+            Self::Packets => 1,
+            Self::Port => 2,
+        }
+    }
 }
 
 /// What the worker has counted.
@@ -81,6 +97,12 @@ pub(crate) struct VnicUse {
     pub(crate) served_bits: u64,
     pub(crate) served_packets: u64,
     pub(crate) limit_packets_per_s: Option<u32>,
+    /// What it may use of the fabric port; `None`: the port is not divided.
+    pub(crate) port_rate_bps: Option<u64>,
+    /// Something waits for the port, to its home or to other servers' VMs.
+    pub(crate) port_held: bool,
+    /// All the time that it did.
+    pub(crate) port_held_us: u64,
 }
 
 impl VnicShare {
@@ -94,12 +116,12 @@ impl VnicShare {
 
     /// A frame waits, or could not be taken from the guest; so many bytes wait.
     pub(crate) fn hold(&self, waits_for: WaitsFor, queued_bytes: usize) {
-        let held = match waits_for {
-            WaitsFor::Bits => &self.held,
-            WaitsFor::Packets => &self.packets_held,
-        };
-        held.store(true, Relaxed);
-        self.waits_for_packets.store(waits_for == WaitsFor::Packets, Relaxed);
+        match waits_for {
+            WaitsFor::Bits => self.held.store(true, Relaxed),
+            WaitsFor::Packets => self.packets_held.store(true, Relaxed),
+            WaitsFor::Port => self.port.hold(Toward::Home),
+        }
+        self.waits_for.store(waits_for.number(), Relaxed);
         self.queued_bytes.store(queued_bytes as u64, Relaxed);
     }
 
@@ -118,14 +140,26 @@ impl VnicShare {
     /// What was counted since the last call, of which there is one at a time.
     pub(crate) fn read(&self) -> Meter {
         let waits = self.queued_bytes.load(Relaxed) > 0;
-        let for_packets = self.limit_packets() > 0 && self.waits_for_packets.load(Relaxed);
+        let waits_for = self.waits_for.load(Relaxed);
+        let for_packets = waits_for == WaitsFor::Packets.number() && self.limit_packets() > 0;
+        let for_port = waits_for == WaitsFor::Port.number() && self.port.rate_bps().is_some();
         let was = |held: &AtomicBool, still: bool| held.swap(still, Relaxed) || still;
         Meter {
             served_bits: self.served_bits.load(Relaxed),
             packets: self.packets.load(Relaxed),
-            held: was(&self.held, waits && !for_packets),
+            held: was(&self.held, waits && !for_packets && !for_port),
             packets_held: was(&self.packets_held, waits && for_packets),
         }
+    }
+
+    /// Wire bits that it sent to its home; it wraps.
+    pub(super) fn served_bits(&self) -> u64 {
+        self.served_bits.load(Relaxed)
+    }
+
+    /// The rate held it back at the last tick: it wants more than its home's lease lets through.
+    pub(super) fn wants_more(&self) -> bool {
+        self.demand_bps.load(Relaxed) == u64::MAX
     }
 
     /// It was held back for so long, for people. Only the shares thread calls it.
@@ -172,6 +206,9 @@ impl VnicShare {
             served_bits: self.served_bits.load(Relaxed),
             served_packets: self.packets.load(Relaxed),
             limit_packets_per_s: (limit > 0).then_some(limit),
+            port_rate_bps: self.port.rate_bps(),
+            port_held: self.port.rate_bps().is_some() && self.port.is_held(),
+            port_held_us: self.port.held_us(),
         }
     }
 }
@@ -210,6 +247,18 @@ mod tests {
         share.relieve();
         held();
         assert_eq!(held(), (false, false));
+    }
+
+    #[test]
+    fn who_waits_for_the_port_is_not_short_of_a_lease() {
+        let share = VnicShare::default();
+        share.port.allow(7);
+        share.hold(WaitsFor::Port, 100);
+        let Meter { held, packets_held, .. } = share.read();
+        assert!(!held && !packets_held);
+        assert!(share.in_use(0).port_held && !share.in_use(0).held);
+        share.port.open();
+        assert!(share.read().held, "what waits now waits for the rate");
     }
 
     #[test]

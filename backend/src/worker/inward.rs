@@ -9,7 +9,7 @@ use super::{
     port::Port,
     tables::Retired,
 };
-use crate::virtqueue::RingError;
+use crate::{shares::Inflows, virtqueue::RingError};
 use rustc_hash::FxHashMap;
 use wireonce_directory::Directory;
 use wireonce_frame::{Ethernet, FrameRef, HEAD_LEN, Headers, MacAddr, segment::segment_count};
@@ -24,6 +24,8 @@ pub(super) const NOBODY: u64 = 0;
 /// What an arriving frame is dealt with.
 pub(super) struct Inward<'a> {
     pub(super) directory: &'a Directory,
+    /// Where what crosses the fabric port is counted, if that is divided.
+    pub(super) inflows: Option<&'a Inflows>,
     pub(super) ports: &'a mut [Port],
     pub(super) by_vnic: &'a FxHashMap<VnicId, usize>,
     pub(super) retired: &'a mut FxHashMap<VnicId, Retired>,
@@ -58,11 +60,14 @@ impl Inward<'_> {
         let directory = self.directory;
         self.owed_ns += cost::frame_ns(frame.frame_len()) + cost::descriptors_ns(1);
         let pass = self.pass(inbound);
-        let book = pass.book;
+        let (book, inflow) = (pass.book, pass.inflow);
         let checked = match &pass.verdict {
             Ok(ticket) => ticket.check(directory, inbound, head).map(|()| ticket.to),
             Err(reason) => Err(*reason),
         };
+        if let Some(inflows) = self.inflows {
+            inflows.count(inflow, frame.frame_len(), amount.segments);
+        }
         match checked {
             Ok(Target::Port(index)) => {
                 self.deliver_at(index, frame, head);
@@ -91,7 +96,10 @@ impl Inward<'_> {
         if !self.last_pass.as_ref().is_some_and(|pass| pass.is_for(inbound)) {
             *self.last_pass = None;
         }
-        self.last_pass.get_or_insert_with(|| Pass::new(self.directory, self.by_vnic, inbound))
+        self.last_pass.get_or_insert_with(|| {
+            let inflow = self.inflows.and_then(|inflows| inflows.place(inbound.source()));
+            Pass { inflow, ..Pass::new(self.directory, self.by_vnic, inbound) }
+        })
     }
 
     fn book_drop(&mut self, book: u64, amount: Amount, reason: DropReason) {
@@ -238,6 +246,8 @@ pub(super) struct Pass {
     destination: Endpoint,
     /// The account that the frames are booked on.
     book: u64,
+    /// Where they are counted among what crosses the fabric port.
+    inflow: Option<usize>,
     verdict: Result<Ticket, DropReason>,
 }
 
@@ -266,7 +276,7 @@ impl Pass {
         };
         let verdict =
             admitted.and_then(|vni| Ticket::new(directory, by_vnic, vni, source, destination));
-        Self { peer, source, destination, book, verdict }
+        Self { peer, source, destination, book, inflow: None, verdict }
     }
 
     #[inline]

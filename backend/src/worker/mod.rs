@@ -174,6 +174,7 @@ impl Worker {
     fn split(&mut self) -> (&mut Fabric, &mut Ring, Inward<'_>) {
         let inward = Inward {
             directory: &self.tables.directory,
+            inflows: self.tables.inflows.as_deref(),
             ports: &mut self.ports,
             by_vnic: &self.by_vnic,
             retired: &mut self.retired,

@@ -22,7 +22,8 @@ pub(super) struct Shapeable<'a> {
     pub(super) may_wait: bool,
 }
 
-/// Sends a frame of a vNIC whose home is shaped: at its rate, if it is for the home.
+/// Sends a frame of a vNIC whose home is shaped, or whose server's port is divided: at its rate, if it is
+/// for the home, and at its part of the port, whoever it is for.
 pub(super) fn send<S: FrameSource>(
     shaped: &mut Shaped,
     books: &mut Books,
@@ -37,13 +38,20 @@ pub(super) fn send<S: FrameSource>(
         if may_wait {
             shaped.passed_by(now_us);
         }
-        return transmit::send(&mut books.fabric_tx, fabric, peer, block, frame, now_us);
+        if !shaped.may_pass_by(may_wait, now_us) {
+            return if may_wait { Verdict::Wait } else { Verdict::Drop(DropReason::Shaped) };
+        }
+        let verdict = transmit::send(&mut books.fabric_tx, fabric, peer, block, frame, now_us);
+        if verdict == Verdict::Sent {
+            shaped.passed_port(frame.frame_len(), now_us);
+        }
+        return verdict;
     }
     match shaped.offer(frame.frame_len(), now_us) {
         Offer::Send => {
             let verdict = transmit::send(&mut books.fabric_tx, fabric, peer, block, frame, now_us);
             if verdict == Verdict::Sent {
-                shaped.sent(cost, now_us);
+                shaped.sent(frame.frame_len(), cost, now_us);
             }
             verdict
         }
@@ -118,7 +126,7 @@ pub(super) fn drain(
             }
         }
     }
-    if shaped.may_go_on() {
+    if shaped.may_go_on(now_us) {
         for queue in port.tx.iter_mut().flatten() {
             queue.held = false;
         }

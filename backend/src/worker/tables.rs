@@ -21,7 +21,7 @@ use super::{
 use crate::{
     homes::HomeCell,
     net::{Neighbour, Neighbours},
-    shares::{Shares, VnicShare, Waker},
+    shares::{Inflows, Shares, VnicShare, Waker},
 };
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(crate) struct NewTables {
     waker: Arc<Waker>,
     /// Where those that have a home go now; of others the directory says it.
     homes: Arc<FxHashMap<VnicId, Arc<HomeCell>>>,
+    /// Where to count what comes in, if anybody wants to know.
+    inflows: Option<Arc<Inflows>>,
 }
 
 impl NewTables {
@@ -65,6 +67,7 @@ impl NewTables {
             shares: Arc::clone(&shares.vnics),
             waker: Arc::clone(&shares.waker),
             homes: Arc::clone(homes),
+            inflows: shares.inflows(),
         };
         let mut each = vec![all; workers];
         for entry in directory.vnics().filter(|entry| entry.host == Host::Local) {
@@ -83,6 +86,7 @@ impl NewTables {
 pub(super) struct Tables {
     pub(super) directory: Arc<Directory>,
     pub(super) neighbours: Arc<Neighbours>,
+    pub(super) inflows: Option<Arc<Inflows>>,
     /// See [`super::Inward`].
     pub(super) last_pass: Option<Pass>,
     /// See [`super::transmit::Outward`].
@@ -108,7 +112,7 @@ impl Retired {
 impl Worker {
     /// Uses `new` from the next frame on.
     pub(super) fn take_tables(&mut self, new: NewTables) -> Result<(), RingError> {
-        let NewTables { directory, neighbours, ports, shares, waker, homes } = new;
+        let NewTables { directory, neighbours, ports, shares, waker, homes, inflows } = new;
         let here = self.by_vnic.keys();
         let gone: Vec<VnicId> = here.filter(|id| !ports.contains_key(id)).copied().collect();
         for id in gone {
@@ -120,7 +124,7 @@ impl Worker {
                 None => self.add_port(&vnic),
             }
         }
-        self.tables = Tables { directory, neighbours, last_pass: None, last_way: None };
+        self.tables = Tables { directory, neighbours, inflows, last_pass: None, last_way: None };
         self.take_shares(&shares, &waker);
         for (id, index) in &self.by_vnic {
             self.ports[*index].home = homes.get(id).cloned();

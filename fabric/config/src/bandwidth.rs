@@ -2,7 +2,7 @@
 
 use crate::{
     error::{ConfigError, Fault},
-    model::{Config, Grant, Holder, Policy, Uplink, Vnic, VnicPlace},
+    model::{Config, FabricPort, Grant, Holder, Policy, Uplink, Vnic, VnicPlace},
     reader::{At, File},
     resolve::{HostRef, Resolver},
     schema::{RawGrant, RawPolicy},
@@ -152,6 +152,20 @@ impl Uplink {
             Direction::Down => self.down_bps,
         };
         capacity_bps.map(|bps| bps / 100 * direction.usable_percent())
+    }
+}
+
+impl FabricPort {
+    /// What may be given away of it, in bits a second on the fabric's wire; `None`: anything. What
+    /// is kept back is for hellos and reports; and downwards, because the queue has to stand
+    /// at those who send.
+    #[must_use]
+    pub fn usable_bps(&self, direction: Direction) -> Option<u64> {
+        let (capacity_bps, percent) = match direction {
+            Direction::Up => (self.up_bps, 98),
+            Direction::Down => (self.down_bps, 96),
+        };
+        capacity_bps.map(|bps| bps / 100 * percent)
     }
 }
 

@@ -11,8 +11,8 @@
 //! storm limit has not changed.
 
 use crate::{
-    Config, ConfigError, Control, Fabric, FabricMtu, Grant, Holder, Host, Network, NextHop,
-    Outside, Peer, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
+    Config, ConfigError, Control, Fabric, FabricMtu, FabricPort, Grant, Holder, Host, Network,
+    NextHop, Outside, Peer, Port, SocketMode, Uplink, UplinkPlace, VhostSocket, Vnic, VnicPlace,
     error::Fault,
 };
 use std::{collections::HashMap, fmt::Display, hash::Hash, sync::Arc};
@@ -36,6 +36,8 @@ const PORT_KEYS: &[&str] = &["host", "driver", "interface"];
 /// How two configurations of one host differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
+    /// The keys of this host's fabric port that differ.
+    pub fabric_port: Vec<&'static str>,
     /// The other hosts. One with another address or key is another peer in all but name.
     pub peers: Parts<Peer>,
     /// The networks.
@@ -110,16 +112,20 @@ impl Change {
     /// True if nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { peers, networks, uplinks, vnics, grants } = self;
-        let hosts = peers.is_empty() && networks.is_empty() && uplinks.is_empty();
+        let Self { fabric_port, peers, networks, uplinks, vnics, grants } = self;
+        let hosts =
+            fabric_port.is_empty() && peers.is_empty() && networks.is_empty() && uplinks.is_empty();
         hosts && vnics.is_empty() && grants.is_empty()
     }
 
     /// One line for each thing that differs, such as `vnic "vm-a": home, standbys`.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let Self { peers, networks, uplinks, vnics, grants } = self;
+        let Self { fabric_port, peers, networks, uplinks, vnics, grants } = self;
         let mut lines = Vec::new();
+        if !fabric_port.is_empty() {
+            lines.push(format!("fabric port: {}", fabric_port.join(", ")));
+        }
         say(&mut lines, "peer", peers, |peer| peer.name.clone());
         say(&mut lines, "network", networks, |network| network.name.clone());
         say(&mut lines, "uplink", uplinks, |uplink| uplink.name.clone());
@@ -165,6 +171,7 @@ impl Config {
             host,
             fabric,
             control,
+            fabric_port,
             peers,
             networks,
             uplinks,
@@ -176,6 +183,7 @@ impl Config {
         self.same_fabric(fabric, &running.fabric)?;
         self.same_control(control.as_ref(), running.control.as_ref())?;
         Ok(Change {
+            fabric_port: fabric_port_keys(running.fabric_port, *fabric_port),
             peers: parts(&running.peers, peers, |peer| peer.name.clone(), peer_keys),
             networks: parts(&running.networks, networks, |network| network.vni, network_keys),
             uplinks: parts(&running.uplinks, uplinks, |uplink| uplink.id, uplink_keys),
@@ -280,6 +288,11 @@ fn parts<T, K: Eq + Hash>(
     parts.removed =
         running.iter().filter(|it| before.contains_key(&identity(it))).map(Arc::clone).collect();
     parts
+}
+
+fn fabric_port_keys(before: FabricPort, after: FabricPort) -> Vec<&'static str> {
+    let FabricPort { up_bps, down_bps } = after;
+    differing([("port_up", up_bps != before.up_bps), ("port_down", down_bps != before.down_bps)])
 }
 
 fn peer_keys(before: &Peer, after: &Peer) -> Vec<&'static str> {

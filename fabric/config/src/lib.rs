@@ -39,9 +39,9 @@ pub use error::ConfigError;
 pub use host_file::HostFile;
 pub use lines::Lines;
 pub use model::{
-    Allow, Config, Control, Driver, Encryption, Fabric, FabricMtu, Failover, Grant, Holder, Host,
-    Network, NextHop, Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace, VhostSocket,
-    Vnic, VnicPlace,
+    Allow, Config, Control, Driver, Encryption, Fabric, FabricMtu, FabricPort, Failover, Grant,
+    Holder, Host, Network, NextHop, Outside, Peer, Policy, Port, SocketMode, Uplink, UplinkPlace,
+    VhostSocket, Vnic, VnicPlace,
 };
 pub use nearest::nearest;
 

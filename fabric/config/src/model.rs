@@ -25,6 +25,8 @@ pub struct Config {
     pub fabric: Fabric,
     /// Where it keeps its membership in a controller, which has everything below.
     pub control: Option<Control>,
+    /// What its fabric port carries.
+    pub fabric_port: FabricPort,
     /// The other hosts, in file order.
     pub peers: Vec<Arc<Peer>>,
     /// The networks, in file order.
@@ -78,6 +80,16 @@ pub struct Fabric {
     pub encryption: Encryption,
     /// How soon a vNIC of this host leaves a home that is lost.
     pub failover: Failover,
+}
+
+/// What a host's fabric port carries, in bits a second on the fabric's wire; `None`: as much as
+/// anybody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FabricPort {
+    /// To the other hosts.
+    pub up_bps: Option<u64>,
+    /// From them.
+    pub down_bps: Option<u64>,
 }
 
 /// How soon a vNIC leaves a home that is lost.

@@ -22,8 +22,18 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// Turns what was read into a configuration; stops at the first broken rule.
 pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Config, ConfigError> {
-    let RawConfig { host, fabric, control, peers, networks, uplinks, policies, grants, vnics } =
-        raw;
+    let RawConfig {
+        host,
+        fabric,
+        control,
+        fabric_port,
+        peers,
+        networks,
+        uplinks,
+        policies,
+        grants,
+        vnics,
+    } = raw;
     let control_socket = match &host.control_socket {
         Some(path) => path.value.clone(),
         None => PathBuf::from(CONTROL_SOCKET_DIR).join(format!("{}.sock", host.name.value)),
@@ -60,6 +70,7 @@ pub(crate) fn resolve(file: &File, origin: &str, raw: RawConfig) -> Result<Confi
             failover: fabric.failover,
         },
         control: control.map(|directory| Control { directory: directory.value }),
+        fabric_port,
         peers,
         networks,
         uplinks,

@@ -4,7 +4,7 @@
 
 use crate::{
     error::{ConfigError, Fault},
-    model::{Allow, Driver, Encryption, FabricMtu, Failover, NextHop, SocketMode},
+    model::{Allow, Driver, Encryption, FabricMtu, FabricPort, Failover, NextHop, SocketMode},
     reader::{At, File, Section},
     values::{
         absolute_path, address_or_prefix, boolean, host_address, integer, interface,
@@ -53,7 +53,7 @@ pub const UPLINKS_MAX: usize = 1024;
 pub const POLICIES_MAX: usize = 4096;
 /// Most grants in one file.
 pub const GRANTS_MAX: usize = 65_536;
-/// Least that an uplink carries, if that is said at all.
+/// Least that an uplink or a fabric port carries, if that is said at all.
 pub const CAPACITY_MIN: Rate = Rate(1_000_000);
 /// Lowest limit: below it a frame of full size would take longer than anybody waits.
 pub const LIMIT_MIN: Rate = Rate(64_000);
@@ -79,12 +79,14 @@ pub const FILE_LEN_MAX: usize = 64 << 20;
 const LIMIT_PACKETS: &str = "limit_packets_per_s";
 
 /// The tables that a host with `[control]` has from its controller.
-const KEPT_BY_THE_CONTROLLER: &[&str] = &["peer", "network", "vnic", "uplink", "policy", "grant"];
+const KEPT_BY_THE_CONTROLLER: &[&str] =
+    &["fabric_port", "peer", "network", "vnic", "uplink", "policy", "grant"];
 
 pub(crate) struct RawConfig {
     pub(crate) host: RawHost,
     pub(crate) fabric: RawFabric,
     pub(crate) control: Option<At<PathBuf>>,
+    pub(crate) fabric_port: FabricPort,
     pub(crate) peers: Vec<RawPeer>,
     pub(crate) networks: Vec<RawNetwork>,
     pub(crate) uplinks: Vec<RawUplink>,
@@ -189,8 +191,18 @@ pub(crate) struct RawVnic {
 
 /// Reads the whole document; stops at the first thing that is wrong.
 pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, ConfigError> {
-    const TABLES: &[&str] =
-        &["host", "fabric", "control", "peer", "network", "vnic", "uplink", "policy", "grant"];
+    const TABLES: &[&str] = &[
+        "host",
+        "fabric",
+        "control",
+        "fabric_port",
+        "peer",
+        "network",
+        "vnic",
+        "uplink",
+        "policy",
+        "grant",
+    ];
     const CONTROL: &[&str] = &["directory"];
     const HOST: &[&str] = &[
         "name",
@@ -217,6 +229,7 @@ pub(crate) fn read(file: &File, document: &DeTable<'_>) -> Result<RawConfig, Con
         control,
         host: host(&one("host", HOST)?)?,
         fabric: fabric(&one("fabric", FABRIC)?)?,
+        fabric_port: fabric_port(&root)?,
         peers: peers(&root)?,
         networks: networks(&root)?,
         uplinks: uplinks(&root)?,
@@ -259,6 +272,18 @@ fn fabric(section: &Section<'_>) -> Result<RawFabric, ConfigError> {
         mtu: or(section.optional("mtu", fabric_mtu)?, FabricMtu::Probe),
         encryption: or(section.optional("encryption", one_of(&ciphers))?, Encryption::Aes256Gcm),
         failover: or(section.optional("failover", one_of(&profiles))?, Failover::Default),
+    })
+}
+
+/// What the host's fabric port carries; none written is as much as anybody wants.
+fn fabric_port(root: &Section<'_>) -> Result<FabricPort, ConfigError> {
+    const KEYS: &[&str] = &["port_up", "port_down"];
+    let Some(section) = root.table("fabric_port", KEYS)? else {
+        return Ok(FabricPort::default());
+    };
+    Ok(FabricPort {
+        up_bps: section.optional("port_up", rate(CAPACITY_MIN))?.map(|at| at.value.0),
+        down_bps: section.optional("port_down", rate(CAPACITY_MIN))?.map(|at| at.value.0),
     })
 }
 

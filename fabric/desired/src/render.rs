@@ -25,6 +25,8 @@ use std::{
 /// The tables of a host's file, in the order in which they are written.
 #[derive(Serialize, Default)]
 struct Document<'h> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fabric_port: Option<FabricPortTable>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     peer: Vec<PeerTable<'h>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -37,6 +39,15 @@ struct Document<'h> {
     grant: Vec<GrantTable<'h>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     vnic: Vec<VnicTable<'h>>,
+}
+
+/// What the host's own fabric port carries.
+#[derive(Serialize)]
+struct FabricPortTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_up: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_down: Option<Rate>,
 }
 
 #[derive(Serialize)]
@@ -130,7 +141,10 @@ struct OwnVnic<'h> {
 pub fn render(house: &House, host: &str) -> Option<String> {
     let needs = Needs::of(house, host)?;
     let mut document = Document::default();
-    for (_, peer) in house.hosts() {
+    for (kind, peer) in house.hosts() {
+        if peer.name == host && kind == Kind::Server {
+            document.fabric_port = fabric_port_table(peer);
+        }
         if peer.name != host && needs.hosts.contains(peer.name.as_str()) {
             document.peer.push(peer_table(peer));
         }
@@ -266,6 +280,12 @@ impl<'h> Needs<'h> {
         let hosts = vnics.map(|vnic| &*vnic.host).chain(uplinks.map(|u| &*u.host)).collect();
         Some(Self { kind, networks, pools, hosts })
     }
+}
+
+/// Only servers divide theirs.
+fn fabric_port_table(host: &Host) -> Option<FabricPortTable> {
+    let table = FabricPortTable { port_up: host.port_up, port_down: host.port_down };
+    (table.port_up.is_some() || table.port_down.is_some()).then_some(table)
 }
 
 fn peer_table(host: &Host) -> PeerTable<'_> {

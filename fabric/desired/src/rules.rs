@@ -42,8 +42,8 @@ pub fn check_alone(object: &Object) -> Result<(), Wrong> {
     match object {
         Object::Server(host) | Object::Gateway(host) => {
             check_text(&title, "machine", host.machine.as_deref())?;
-            check_not_zero(&title, "port_up", host.port_up)?;
-            check_not_zero(&title, "port_down", host.port_down)?;
+            check_capacity(&title, "port_up", host.port_up)?;
+            check_capacity(&title, "port_down", host.port_down)?;
         }
         Object::Uplink(uplink) => {
             check_text(&title, "switch", uplink.switch.as_deref())?;
@@ -134,6 +134,19 @@ fn check_not_zero(title: &str, key: &str, rate: Option<Rate>) -> Result<(), Wron
         return Err(Wrong::new(title, "is nothing", remedy).at(key));
     }
     Ok(())
+}
+
+/// As the host's own reader would have it, which is not asked here.
+fn check_capacity(title: &str, key: &str, rate: Option<Rate>) -> Result<(), Wrong> {
+    check_not_zero(title, key, rate)?;
+    let least = schema::CAPACITY_MIN;
+    match rate.map(Rate::bps) {
+        Some(bps) if bps < least.0 => {
+            let remedy = format!("give what it can carry, from {least}");
+            Err(Wrong::new(title, format!("is below {least}"), remedy).at(key))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_counts(house: &House) -> Result<(), Wrong> {

@@ -40,6 +40,8 @@ pub struct Status {
     pub outside: Vec<OutsidePairStatus>,
     /// Who may send how much through which uplink, where that is shaped.
     pub shares: Vec<ShareStatus>,
+    /// This host's fabric port, if it is a server whose port is divided.
+    pub fabric_port: Option<FabricPortStatus>,
     /// What comes from outside for which vNIC, at uplinks where that is shaped.
     pub down: Vec<DownStatus>,
     /// The books, one row for each vNIC or uplink and stage.
@@ -346,11 +348,30 @@ pub struct ShareStatus {
     pub served_bits: u64,
 }
 
-/// What a vNIC may send to its home, if that is shaped.
+/// A server's fabric port, where it is said what that carries. Bits are those on the fabric's wire.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FabricPortStatus {
+    /// What it can send, in bits a second; `None`: that is not divided.
+    pub up_bps: Option<u64>,
+    /// What it can receive; `None`: that is not divided.
+    pub down_bps: Option<u64>,
+    /// What its vNICs sent through it in the last 5 ms in which one did, in bits a second.
+    pub sent_bps: u64,
+    /// What they would send; `None`: more than it can.
+    pub demand_bps: Option<u64>,
+    /// What comes from VMs of other servers, and from uplinks without `down`, and a tenth more.
+    pub received_from_vms_bps: u64,
+    /// What each uplink was told that it may send to this server, in bits a second on the uplink's wire.
+    pub told_bps: BTreeMap<String, u64>,
+}
+
+/// What a vNIC may send to its home, if that is shaped, and through its server's fabric port, if that is
+/// divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VnicShareStatus {
-    /// In wire bits a second, now.
+    /// In wire bits a second, now. If its home is not shaped, its part of the port.
     pub rate_bps: u64,
     /// What it would send; `None`: more than it may.
     pub demand_bps: Option<u64>,
@@ -371,6 +392,14 @@ pub struct VnicShareStatus {
     pub packets_held: bool,
     /// For how long it did, of `held_us`.
     pub packets_held_us: u64,
+    /// What it may send through the server's fabric port, to its home and to other servers' VMs, in bits
+    /// a second on the fabric's wire; `None`: the port is not divided.
+    pub port_rate_bps: Option<u64>,
+    /// It is the port that holds it back.
+    pub port_held: bool,
+    /// How long something waited for the port since the daemon started, in microseconds: steps of 5 ms.
+    /// Apart from `held_us`.
+    pub port_held_us: u64,
 }
 
 /// What one vNIC gets from the outside through one uplink that is shaped. A gateway shows those

@@ -149,7 +149,38 @@ fn vnics(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
     let swaps = homes().map(|(vnic, home)| (vec![label("vnic", &vnic.name)], home.swaps));
     let help = "How often the vNIC went from one uplink to another";
     page.counters("vnic_home_swaps", help, None, swaps)?;
-    packet_limits(page, status)
+    packet_limits(page, status)?;
+    fabric_port(page, status)
+}
+
+/// The fabric port of a server, where it is divided, and what its vNICs have of it.
+fn fabric_port(page: &mut Writer<'_, '_>, status: &Status) -> fmt::Result {
+    let rate = Unit::Other("bits_per_second".to_owned());
+    let port = status.fabric_port.iter();
+    let carries = port.clone().flat_map(|port| {
+        let ways = [("up", port.up_bps), ("down", port.down_bps)];
+        ways.into_iter().filter_map(|(way, bps)| Some((vec![label("direction", way)], bps? as f64)))
+    });
+    page.gauges("fabric_port_capacity", "What the fabric port carries", Some(&rate), carries)?;
+    let told = port.flat_map(|port| {
+        port.told_bps.iter().map(|(uplink, bps)| (vec![label("uplink", uplink)], *bps as f64))
+    });
+    let help = "What the uplink was told that it may send to this server";
+    page.gauges("fabric_port_told", help, Some(&rate), told)?;
+    let divided = || {
+        status.vnics.iter().filter_map(|vnic| {
+            let share = vnic.share?;
+            Some((vec![label("vnic", &vnic.name)], share, share.port_rate_bps?))
+        })
+    };
+    let rates = divided().map(|(labels, _, bps)| (labels, bps as f64));
+    let help = "What the vNIC may send through the fabric port";
+    page.gauges("vnic_port_rate", help, Some(&rate), rates)?;
+    let held = divided().map(|(labels, share, _)| (labels, flag(share.port_held)));
+    page.gauges("vnic_port_held", "1 while something waits for the fabric port", None, held)?;
+    let waited = divided().map(|(labels, share, _)| (labels, share.port_held_us / 1_000));
+    let help = "How long something waited for the fabric port";
+    page.counters("vnic_port_held", help, Some(&Unit::Other("milliseconds".to_owned())), waited)
 }
 
 /// Limits in packets of vNICs upwards: at servers.
@@ -380,8 +411,8 @@ mod tests {
     use wireonce_ledger::{
         Account, DropReason, Stage,
         status::{
-            LinkGrayStatus, MemberStatus, NextHopStatus, OutsidePairStatus, UplinkStatus,
-            VnicHomeStatus, VnicShareStatus, VnicStatus,
+            FabricPortStatus, LinkGrayStatus, MemberStatus, NextHopStatus, OutsidePairStatus,
+            UplinkStatus, VnicHomeStatus, VnicShareStatus, VnicStatus,
         },
     };
 
@@ -393,6 +424,11 @@ mod tests {
             role: "backend".to_owned(),
             host: "server-\"a\"".to_owned(),
             uptime_s: 7,
+            fabric_port: Some(FabricPortStatus {
+                up_bps: Some(100_000_000),
+                told_bps: [("east-1".to_owned(), 30_000_000)].into(),
+                ..FabricPortStatus::default()
+            }),
             vnics: vec![VnicStatus {
                 name: "vm-a".to_owned(),
                 state: VnicState::Running,
@@ -406,6 +442,9 @@ mod tests {
                     served_packets: 70,
                     limit_packets_per_s: Some(20_000),
                     packets_held: true,
+                    port_rate_bps: Some(40_000_000),
+                    port_held: true,
+                    port_held_us: 9_000,
                     ..VnicShareStatus::default()
                 }),
                 ..VnicStatus::default()
@@ -479,6 +518,11 @@ mod tests {
             "wireonce_down_wire_packets_total{uplink=\"east-1\",vnic=\"vm-a\"} 9",
             "wireonce_vnic_packet_limit_packets_per_second{vnic=\"vm-a\"} 20000.0",
             "wireonce_vnic_packet_limit_held{vnic=\"vm-a\"} 1.0",
+            "wireonce_fabric_port_capacity_bits_per_second{direction=\"up\"} 100000000.0",
+            "wireonce_fabric_port_told_bits_per_second{uplink=\"east-1\"} 30000000.0",
+            "wireonce_vnic_port_rate_bits_per_second{vnic=\"vm-a\"} 40000000.0",
+            "wireonce_vnic_port_held{vnic=\"vm-a\"} 1.0",
+            "wireonce_vnic_port_held_milliseconds_total{vnic=\"vm-a\"} 9",
             "wireonce_vnic_wire_packets_total{vnic=\"vm-a\"} 70",
             "wireonce_down_dropped_frames_total{uplink=\"east-1\",vnic=\"vm-a\"} 3",
             "wireonce_uplink_attached_vnics{uplink=\"east-1\",interface=\"\"} 2.0",

@@ -47,6 +47,12 @@ impl Bucket {
         true
     }
 
+    /// Takes `amount` whether or not the bucket is empty: what cannot wait. Others wait until it is paid.
+    pub fn charge(&mut self, amount: u64, now_us: u64) {
+        self.pass_time(now_us);
+        self.level = self.level.saturating_sub(scaled(amount));
+    }
+
     /// True if [`Self::take`] would succeed now.
     #[inline]
     pub fn is_ready(&mut self, now_us: u64) -> bool {
@@ -108,6 +114,15 @@ mod tests {
             }
         }
         sum
+    }
+
+    #[test]
+    fn what_cannot_wait_is_paid_by_those_who_come_later() {
+        let mut bucket = Bucket::new(1_000_000, 1_000, 0);
+        assert!(bucket.take(1_000, 0) && !bucket.take(1, 0));
+        bucket.charge(9_000, 0);
+        assert_eq!(bucket.next_us(), Some(9_001));
+        assert!(!bucket.is_ready(9_000) && bucket.is_ready(9_001));
     }
 
     #[test]

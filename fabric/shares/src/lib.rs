@@ -48,7 +48,7 @@ pub mod tree;
 pub use bucket::Bucket;
 pub use fill::{Claim, Filler, fill};
 pub use lease::{Lease, LeaseTiming, Lessee, Lessor, Report, ServerIndex};
-pub use message::{LeaseMessage, Message, ReportMessage};
+pub use message::{LeaseMessage, Message, ReceiveMessage, ReportMessage};
 pub use rate::{Rate, RateError};
 pub use terms::{Demand, Terms, TermsError};
 pub use tree::{Divider, GrantNode, Tree, VnicNode, share_out};

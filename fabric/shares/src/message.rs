@@ -1,30 +1,32 @@
 //! Reports and leases as messages between hosts.
 //!
-//! Little endian. Each says the whole state of one server on one uplink, upwards; the newest
-//! replaces all older ones.
+//! Little endian. Each says the whole state of one server on one uplink, the first two upwards, the
+//! third downwards; the newest replaces all older ones. A kind that is not known is not for us: hosts of a
+//! version that has none of the third take no notice of it.
 //!
 //! ```text
-//!           report                               lease
-//!  0  1     version       1                      version       1
-//!  1  1     kind          1                      kind          2
-//!  2  2     zero                                 zero
-//!  4  4     uplink        its id                 uplink
-//!  8  8     life          random, of the process life          of the server that it answers
-//! 16  8     sent_us       server's clock         epoch
-//! 24  8     obeyed        newest epoch           rate_bps
-//! 32  8     served        wire bits, in life     answers_us    `sent_us` of the report
-//! 40  8     demand_bps    all ones: unbounded    starter_bps   what is there without a lease
-//! 48  8     packets       wire frames, in life   zero
+//!           report                               lease                       receive
+//!  0  1     version       1                      version       1             version   1
+//!  1  1     kind          1                      kind          2             kind      3
+//!  2  2     zero                                 zero                        zero
+//!  4  4     uplink        its id                 uplink                      uplink
+//!  8  8     life          random, of the process life          of the server life      of the process
+//! 16  8     sent_us       server's clock         epoch                       sent_us   server's clock
+//! 24  8     obeyed        newest epoch           rate_bps                    max_bps   of all its vNICs
+//! 32  8     served        wire bits, in life     answers_us    `sent_us`     zero
+//! 40  8     demand_bps    all ones: unbounded    starter_bps   with no lease zero
+//! 48  8     packets       wire frames, in life   zero                        zero
 //! ```
 
 use crate::{Demand, Lease, Report};
 
-/// Bytes of a message of either kind.
+/// Bytes of a message of any kind.
 pub const MESSAGE_LEN: usize = 56;
 
 const VERSION: u8 = 1;
 const KIND_REPORT: u8 = 1;
 const KIND_LEASE: u8 = 2;
+const KIND_RECEIVE: u8 = 3;
 const UNBOUNDED: u64 = u64::MAX;
 
 /// What a server tells a gateway.
@@ -57,13 +59,29 @@ pub struct LeaseMessage {
     pub starter_bps: u64,
 }
 
-/// A message of either kind.
+/// What a server can receive through its fabric port from one uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiveMessage {
+    /// Number of the uplink.
+    pub uplink: u32,
+    /// The server's process.
+    pub life: u64,
+    /// When it was sent, by the server's clock: older ones do not count.
+    pub sent_us: u64,
+    /// The most that the uplink is to send to all of the server's vNICs together, in bits a second on
+    /// the uplink's wire.
+    pub max_bps: u64,
+}
+
+/// A message of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// From a server.
     Report(ReportMessage),
     /// From a gateway.
     Lease(LeaseMessage),
+    /// From a server.
+    Receive(ReceiveMessage),
 }
 
 impl Message {
@@ -83,6 +101,9 @@ impl Message {
             Self::Lease(LeaseMessage { uplink, life, lease, starter_bps }) => {
                 let Lease { epoch, rate_bps, answers_us } = *lease;
                 (KIND_LEASE, *uplink, [*life, epoch, rate_bps, answers_us, *starter_bps, 0])
+            }
+            Self::Receive(ReceiveMessage { uplink, life, sent_us, max_bps }) => {
+                (KIND_RECEIVE, *uplink, [*life, *sent_us, *max_bps, 0, 0, 0])
             }
         };
         let mut bytes = [0; MESSAGE_LEN];
@@ -121,6 +142,9 @@ impl Message {
                 lease: Lease { epoch: a, rate_bps: b, answers_us: c },
                 starter_bps: d,
             })),
+            KIND_RECEIVE if [c, d, e] == [0; 3] => {
+                Some(Self::Receive(ReceiveMessage { uplink, life, sent_us: a, max_bps: b }))
+            }
             _ => None,
         }
     }
@@ -133,9 +157,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_emitted_parses(uplink: u32, words: [u64; 6], lease: bool) {
+        fn what_is_emitted_parses(uplink: u32, words: [u64; 6], kind in 1_u8..4) {
             let [life, a, b, c, d, e] = words;
-            let message = if lease {
+            let message = if kind == KIND_RECEIVE {
+                Message::Receive(ReceiveMessage { uplink, life, sent_us: a, max_bps: b })
+            } else if kind == KIND_LEASE {
                 let lease = Lease { epoch: a, rate_bps: b, answers_us: c };
                 Message::Lease(LeaseMessage { uplink, life, lease, starter_bps: d })
             } else {
@@ -150,12 +176,13 @@ mod tests {
 
         #[test]
         fn what_parses_emits_the_same_bytes(
-            mut bytes in prop::collection::vec(any::<u8>(), 50..60), kind in 0_u8..4, zeros: bool,
+            mut bytes in prop::collection::vec(any::<u8>(), 50..60),
+            kind in 0_u8..5,
+            zeros in prop::option::of(prop_oneof![Just(32_usize), Just(48)]),
         ) {
             bytes[..4].copy_from_slice(&[VERSION, kind, 0, 0]);
-            if zeros {
-                let len = bytes.len();
-                bytes[48.min(len)..].fill(0);
+            if let Some(zeros) = zeros {
+                bytes[zeros..].fill(0);
             }
             if let Some(message) = Message::parse(&bytes) {
                 prop_assert_eq!(&message.emit()[..], &bytes[..]);

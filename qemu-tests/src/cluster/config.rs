@@ -21,6 +21,10 @@ pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
         file.insert("control".to_owned(), table([("directory", directory)]));
         return text(&file);
     }
+    if host.role == Role::Backend {
+        let port = fabric_port(cluster);
+        file.extend(port.map(|port| ("fabric_port".to_owned(), port)));
+    }
     let others = cluster.hosts.iter().filter(|other| other.name != host.name);
     file.insert("peer".to_owned(), Value::Array(others.map(peer).collect()));
     add_objects(cluster, Some(host), &mut file)?;
@@ -31,7 +35,15 @@ pub(super) fn render(cluster: &Cluster, host: &Host) -> Result<String> {
 pub(super) fn house(cluster: &Cluster) -> Result<String> {
     let mut file = Table::new();
     for (kind, role) in [("server", Role::Backend), ("gateway", Role::Gateway)] {
-        let hosts = cluster.hosts.iter().filter(|host| host.role == role).map(peer);
+        let port = fabric_port(cluster).filter(|_| role == Role::Backend);
+        let with_port = |host: Value| match (host, port.clone()) {
+            (Value::Table(host), Some(Value::Table(port))) => {
+                Value::Table(host.into_iter().chain(port).collect())
+            }
+            (host, _) => host,
+        };
+        let hosts = cluster.hosts.iter().filter(|host| host.role == role);
+        let hosts = hosts.map(|host| with_port(peer(host)));
         file.insert(kind.to_owned(), Value::Array(hosts.collect()));
     }
     file.insert("pool".to_owned(), Value::Array(vec![table([("name", POOL.into())])]));
@@ -82,6 +94,14 @@ fn fabric_table(cluster: &Cluster, host: &Host) -> Value {
         ("encryption", encryption.into()),
         ("failover", cluster.plan.failover.into()),
     ])
+}
+
+/// What a server's fabric port carries, if the plan says so.
+fn fabric_port(cluster: &Cluster) -> Option<Value> {
+    let keys = [("port_up", cluster.plan.port_up), ("port_down", cluster.plan.port_down)];
+    let keys = keys.into_iter().filter_map(|(key, rate)| Some((key, rate?.into())));
+    let keys: Vec<(&str, Value)> = keys.collect();
+    (!keys.is_empty()).then(|| table(keys))
 }
 
 fn peer(host: &Host) -> Value {

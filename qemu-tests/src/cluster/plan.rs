@@ -115,6 +115,10 @@ pub struct Plan {
     pub up: Option<&'static str>,
     /// What each uplink carries from the outside; `None`: it is not shaped.
     pub down: Option<&'static str>,
+    /// What the fabric port of each server can send, such as `100Mbit`; `None`: that is not divided.
+    pub port_up: Option<&'static str>,
+    /// What it can receive; `None`: that is not divided.
+    pub port_down: Option<&'static str>,
     /// Shares of the servers in the pool, both ways, from the first on; those without have the default.
     pub shares: Vec<i64>,
     /// A server whose own file says nothing of what uplinks carry, so that it obeys nobody.
@@ -150,6 +154,8 @@ impl Plan {
             vlans: Vec::new(),
             up: None,
             down: None,
+            port_up: None,
+            port_down: None,
             shares: Vec::new(),
             rogue: None,
             controlled: false,

@@ -32,6 +32,9 @@ pub struct Status {
     /// Who has how much of which uplink, as it comes.
     #[serde(default)]
     pub shares: Vec<Value>,
+    /// Its fabric port, as it comes; nothing if that is not divided.
+    #[serde(default)]
+    pub fabric_port: Value,
     /// What vNICs get from the outside, as it comes.
     #[serde(default)]
     pub down: Vec<Value>,

@@ -14,9 +14,16 @@
 //! There is a bucket of wire bits, and one of packets if the vNIC has a limit in packets: a frame
 //! goes when neither is empty, and takes its segments from the second.
 //!
+//! If the server's fabric port is divided, the vNIC has a part of that, too (`port`): a third bucket, of which
+//! frames for VMs of other servers take as well. When that is empty the ring waits, whoever the next frame
+//! is for: all that crosses the fabric waits for the same.
+//!
 //! A frame that waited for over a millisecond is marked, if it can be (ECN), whoever drops.
 
-use crate::shares::{VnicShare, VnicUse, WaitsFor, Waker};
+mod port;
+
+use self::port::PortGate;
+use crate::shares::{Toward, VnicShare, VnicUse, WaitsFor, Waker};
 use std::sync::Arc;
 use wireonce_frame::segment::WireCost;
 use wireonce_queue::{Held, MARK_US, Queue, burst_bits, burst_packets, mark};
@@ -50,6 +57,7 @@ pub(super) struct Shaped {
     share: Arc<VnicShare>,
     waker: Arc<Waker>,
     bucket: Bucket,
+    port: PortGate,
     /// If there is a limit in packets.
     packets: Option<Bucket>,
     /// What a frame had to wait for last.
@@ -68,6 +76,7 @@ impl Shaped {
             share,
             waker,
             bucket: Bucket::new(rate_bps, burst_bits(rate_bps), now_us),
+            port: PortGate::default(),
             packets: None,
             waits_for: WaitsFor::Bits,
             queue: Queue::new(BYTES_MAX),
@@ -84,12 +93,41 @@ impl Shaped {
         }
         self.share.hold(self.waits_for, self.queue.bytes());
         self.waker.wake();
+        if self.waits_for == WaitsFor::Port {
+            // Whatever stands behind it waits for the port as well.
+            return Offer::Wait;
+        }
         if self.queue.has_room(len) || !self.may_stop(now_us) { Offer::Hold } else { Offer::Wait }
     }
 
-    /// A frame went to the home.
+    /// A frame for a VM of another server: may it cross the port now? One that cannot stay in the ring
+    /// (a broadcast's copy) goes a little in advance.
     #[inline]
-    pub(super) fn sent(&mut self, cost: WireCost, now_us: u64) {
+    pub(super) fn may_pass_by(&mut self, may_wait: bool, now_us: u64) -> bool {
+        if self.port.is_ready(&self.share, now_us) {
+            return true;
+        }
+        self.share.port.hold(Toward::Others);
+        self.waker.wake();
+        if may_wait {
+            self.port.wait(Toward::Others);
+        }
+        !may_wait && self.port.may_advance(now_us)
+    }
+
+    /// A frame of `len` bytes went to a VM of another server.
+    #[inline]
+    pub(super) fn passed_port(&mut self, len: usize, now_us: u64) {
+        if self.port.is_divided() {
+            self.port.charge(&self.share, Toward::Others, len, now_us);
+            self.waker.wake();
+        }
+    }
+
+    /// A frame of `len` bytes went to the home.
+    #[inline]
+    pub(super) fn sent(&mut self, len: usize, cost: WireCost, now_us: u64) {
+        self.port.charge(&self.share, Toward::Home, len, now_us);
         self.bucket.take(cost.bits(), now_us);
         if let Some(packets) = &mut self.packets {
             packets.take(cost.segments.into(), now_us);
@@ -157,10 +195,10 @@ impl Shaped {
 
     /// The frame that [`Self::next`] showed is gone; it was sent if it has a cost.
     pub(super) fn done(&mut self, cost: Option<WireCost>, now_us: u64) {
-        self.queue.pop();
+        let len = self.queue.pop().map_or(0, |held| held.bytes.len());
         self.front_is_ready = false;
         if let Some(cost) = cost {
-            self.sent(cost, now_us);
+            self.sent(len, cost, now_us);
         }
         if self.queue.is_empty() {
             self.share.relieve();
@@ -198,17 +236,25 @@ impl Shaped {
     }
 
     /// A ring that was stopped may go on.
-    pub(super) fn may_go_on(&self) -> bool {
-        self.queue.is_low()
+    pub(super) fn may_go_on(&mut self, now_us: u64) -> bool {
+        let waits = self.port.still_waits(&self.share, now_us);
+        if waits {
+            // As long as it does, the thread is to know.
+            self.waker.wake();
+        }
+        !waits && self.queue.is_low()
     }
 
     /// When to look again; `None` if nothing waits.
     pub(super) fn next_us(&self, now_us: u64) -> Option<u64> {
         let bits_us = self.bucket.next_us().unwrap_or(u64::MAX);
         let packets_us = self.packets.as_ref().and_then(Bucket::next_us).unwrap_or(0);
-        let credit_us = bits_us.max(packets_us);
-        let at_us = credit_us.clamp(now_us + LOOK_MIN_US, now_us + LOOK_MAX_US);
-        (!self.queue.is_empty()).then_some(at_us)
+        let port_us = self.port.next_us();
+        let queue_us = bits_us.max(packets_us).max(port_us.unwrap_or(0));
+        let queue_us = (!self.queue.is_empty()).then_some(queue_us);
+        let ring_us = port_us.filter(|_| self.port.is_waited_for());
+        let look = |us: u64| us.clamp(now_us + LOOK_MIN_US, now_us + LOOK_MAX_US);
+        queue_us.into_iter().chain(ring_us).min().map(look)
     }
 
     /// For people.
@@ -216,15 +262,29 @@ impl Shaped {
         self.share.in_use(now_us)
     }
 
-    /// Takes the rate that holds now, and says whether a frame may go.
+    /// Takes the rates that hold now, and says whether a frame may go.
     fn has_credit(&mut self, now_us: u64) -> bool {
+        if !self.port.is_ready(&self.share, now_us) {
+            // Asked first: with a larger lease it would wait, too.
+            self.waits_for = WaitsFor::Port;
+            self.port.wait(Toward::Home);
+            return false;
+        }
         let rate_bps = self.share.allowed_bps(now_us);
         if rate_bps != self.bucket.rate() {
             self.bucket.set(rate_bps, burst_bits(rate_bps), now_us);
         }
         let limit = self.share.limit_packets();
+        let is_over = match self.waits_for {
+            WaitsFor::Bits => false,
+            WaitsFor::Packets => limit == 0,
+            WaitsFor::Port => !self.port.is_divided(),
+        };
+        if is_over {
+            self.waits_for = WaitsFor::Bits;
+        }
         if limit == 0 {
-            (self.packets, self.waits_for) = (None, WaitsFor::Bits);
+            self.packets = None;
         } else if !self.has_packets(limit.into(), now_us) {
             // Asked first: with more bandwidth it would wait, too.
             self.waits_for = WaitsFor::Packets;

@@ -65,7 +65,7 @@ impl Guest {
         for _ in 0..64 {
             match shaped.offer(len, now_us) {
                 Offer::Send => {
-                    shaped.sent(cost(len), now_us);
+                    shaped.sent(len, cost(len), now_us);
                     self.sent += 1;
                     self.sent_bits += cost(len).bits();
                     self.sent_packets += u64::from(cost(len).segments);
@@ -87,7 +87,7 @@ fn a_broadcast_costs_a_guest_that_is_stopped_none_of_what_waits() {
     let mut shaped = Shaped::new(share, waker, 0);
     loop {
         match shaped.offer(60_000, 100) {
-            Offer::Send => shaped.sent(cost(60_000), 100),
+            Offer::Send => shaped.sent(60_000, cost(60_000), 100),
             Offer::Hold => shaped.hold(frame(1, 60_000, 100), &mut |_| panic!("there is room")),
             Offer::Wait => break,
         }
@@ -157,6 +157,96 @@ fn a_guest_at_its_limit_in_packets_that_talks_to_others_is_not_stopped() {
     }
     assert!(guest.dropped > 1_000_000, "what does not fit is dropped by name");
     assert!((200..=265).contains(&guest.sent_packets), "{}", guest.sent_packets);
+}
+
+/// What a frame takes of a fabric port.
+fn port_bits(len: usize) -> u64 {
+    crate::shares::fabric_bits(len)
+}
+
+#[test]
+fn a_guest_at_its_part_of_the_port_has_it_loses_nothing_and_wants_no_larger_lease() {
+    for (rate_bps, len) in [(10 * MBIT, 1_514), (100 * MBIT, 60), (1_000 * MBIT, 65_000)] {
+        let (mut shaped, share) = shaped(10_000 * MBIT);
+        share.port.allow(rate_bps);
+        let mut guest = Guest::default();
+        for step in 0..20_000 {
+            guest.turn(&mut shaped, len, step * 100);
+            shaped.may_go_on(step * 100);
+            if step == 10_000 {
+                share.read();
+            }
+        }
+        assert_eq!((guest.dropped, guest.taken), (0, guest.sent), "the ring waits, no queue");
+        let sent_bits = guest.sent * port_bits(len);
+        let slack = burst_bits(rate_bps) + port_bits(len) + rate_bps / 10_000;
+        assert!(sent_bits.abs_diff(2 * rate_bps) <= slack, "{rate_bps}: {sent_bits}");
+        let meter = share.read();
+        assert!(!meter.held && !meter.packets_held && share.in_use(0).port_held);
+        assert!(shaped.next_us(2_000_000).is_some_and(|us| us <= 2_000_000 + LOOK_MAX_US));
+    }
+}
+
+#[test]
+fn frames_for_other_servers_wait_for_the_port_in_the_ring_and_copies_go_a_little_in_advance() {
+    let (mut shaped, share) = shaped(10_000 * MBIT);
+    share.port.allow(10 * MBIT);
+    let (mut now_us, mut frames) = (0, 0);
+    while now_us < 2_000_000 {
+        while shaped.may_pass_by(true, now_us) {
+            shaped.passed_port(1_514, now_us);
+            frames += 1;
+        }
+        assert!(!shaped.may_go_on(now_us), "its ring waits");
+        let next_us = shaped.next_us(now_us).expect("it looks again");
+        assert!(next_us > now_us && next_us <= now_us + LOOK_MAX_US);
+        now_us = next_us;
+    }
+    let sent_bits = frames * port_bits(1_514);
+    assert!(sent_bits.abs_diff(20 * MBIT) <= burst_bits(10 * MBIT) + 50_000, "{sent_bits}");
+    assert_eq!(shaped.offer(60, now_us - 1), Offer::Wait, "and so does what is for the home");
+    // A broadcast's copies cannot wait there, and are few.
+    let mut copies = 0;
+    while shaped.may_pass_by(false, now_us) {
+        shaped.passed_port(1_514, now_us);
+        copies += 1;
+    }
+    assert!((1..=6).contains(&copies), "{copies}");
+    share.port.open();
+    assert!(shaped.may_go_on(now_us) && shaped.may_pass_by(true, now_us));
+    assert_eq!((shaped.offer(60, now_us), shaped.next_us(now_us)), (Offer::Send, None));
+}
+
+#[test]
+fn what_waits_for_its_lease_takes_its_part_of_the_port_when_it_goes() {
+    let (mut shaped, share) = shaped(MBIT);
+    share.port.allow(100 * MBIT);
+    let mut guest = Guest::default();
+    for step in 0..10_000 {
+        guest.turn(&mut shaped, 1_514, step * 100);
+        if step == 5_000 {
+            // After the burst.
+            share.port.read();
+        }
+    }
+    let slack = burst_bits(MBIT) + 2 * cost(1_514).bits();
+    assert!(guest.sent_bits.abs_diff(MBIT) <= slack, "the lease is what holds it back");
+    assert!(share.read().held && !share.in_use(0).port_held);
+    // Next the port is what is short.
+    allow(&share, 100 * MBIT);
+    share.port.allow(2 * MBIT);
+    guest.turn(&mut shaped, 1_514, 1_000_100);
+    share.read();
+    share.port.read();
+    let before = guest.sent;
+    for step in 10_002..20_000 {
+        guest.turn(&mut shaped, 1_514, step * 100);
+    }
+    let bits = (guest.sent - before) * port_bits(1_514);
+    let slack = burst_bits(2 * MBIT) + 2 * port_bits(1_514);
+    assert!(bits.abs_diff(2 * MBIT) <= slack, "{bits}");
+    assert!(!share.read().held && share.in_use(0).port_held);
+    assert_eq!(guest.dropped, 0);
 }
 
 #[test]
@@ -334,7 +424,7 @@ proptest! {
                     sent += 1;
                     sent_bits += cost(len).bits();
                     largest = largest.max(cost(len).bits());
-                    shaped.sent(cost(len), now_us);
+                    shaped.sent(len, cost(len), now_us);
                 }
                 Offer::Hold => {
                     came += 1;

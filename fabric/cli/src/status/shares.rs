@@ -44,9 +44,35 @@ pub(super) fn vnics(now: &Status) -> String {
             rate(rate_bps),
             packets(share.limit_packets_per_s),
             wants(demand_bps),
-            held(share.held, share.packets_held),
+            match share.port_held && !share.held {
+                true => "by the port".to_owned(),
+                false => held(share.held, share.packets_held),
+            },
             scaled(queued_bytes, "B"),
         ]);
+    }
+    table.render()
+}
+
+/// A server's fabric port, and what vNICs have of it.
+pub(super) fn port(now: &Status) -> String {
+    let mut table = Table::new(["FABRIC PORT", "CARRIES", "MAY USE", "WANTS", "SENDS"]);
+    let Some(port) = &now.fabric_port else { return table.render() };
+    let none = || "-".to_owned();
+    if let Some(up_bps) = port.up_bps {
+        let (wants, sends) = (wants(port.demand_bps), rate(port.sent_bps));
+        table.row(["up".to_owned(), rate(up_bps), none(), wants, sends]);
+        for vnic in &now.vnics {
+            let Some(bps) = vnic.share.and_then(|share| share.port_rate_bps) else { continue };
+            table.row([format!("up: {}", vnic.name), none(), rate(bps), none(), none()]);
+        }
+    }
+    if let Some(down_bps) = port.down_bps {
+        table.row(["down".to_owned(), rate(down_bps), none(), none(), none()]);
+        for (uplink, bps) in &port.told_bps {
+            let bps = if *bps == u64::MAX { none() } else { rate(*bps) };
+            table.row([format!("down: {uplink}"), none(), bps, none(), none()]);
+        }
     }
     table.render()
 }
@@ -116,7 +142,7 @@ fn wants(demand_bps: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wireonce_ledger::status::{UplinkStatus, VnicStatus};
+    use wireonce_ledger::status::{FabricPortStatus, UplinkStatus, VnicStatus};
 
     #[test]
     fn each_server_and_each_vnic_has_a_line() {
@@ -186,6 +212,42 @@ mod tests {
         );
         assert_eq!(servers(&Status::default(), None, None), "");
     }
+
+    #[test]
+    fn a_port_has_a_line_for_each_side_and_for_whoever_has_a_part_of_it() {
+        let share = VnicShareStatus {
+            rate_bps: 50_000_000,
+            port_rate_bps: Some(49_000_000),
+            port_held: true,
+            ..VnicShareStatus::default()
+        };
+        let vnic =
+            VnicStatus { name: "vm-a".to_owned(), share: Some(share), ..VnicStatus::default() };
+        let port = FabricPortStatus {
+            up_bps: Some(100_000_000),
+            down_bps: Some(60_000_000),
+            sent_bps: 97_000_000,
+            told_bps: [("east-1".to_owned(), 30_000_000)].into(),
+            ..FabricPortStatus::default()
+        };
+        let status = Status { vnics: vec![vnic], fabric_port: Some(port), ..Status::default() };
+        let words = |text: &str| -> Vec<String> {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+        };
+        assert_eq!(
+            words(&super::port(&status)),
+            [
+                "FABRIC PORT CARRIES MAY USE WANTS SENDS",
+                "up 100 Mb/s - more 97.0 Mb/s",
+                "up: vm-a - 49.0 Mb/s - -",
+                "down 60.0 Mb/s - - -",
+                "down: east-1 - 30.0 Mb/s - -",
+            ]
+        );
+        assert!(vnics(&status).contains("by the port"));
+        assert_eq!(super::port(&Status::default()), "");
+    }
+
     #[test]
     fn each_vnic_has_a_line_for_what_it_gets_from_the_outside() {
         let busy = DownStatus {

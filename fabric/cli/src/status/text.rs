@@ -27,6 +27,7 @@ pub(super) fn render(now: &Status, before: Option<&Status>) -> String {
     section(&mut page, &outside::pairs(now));
     section(&mut page, &shares::servers(now, before, clock));
     section(&mut page, &shares::vnics(now));
+    section(&mut page, &shares::port(now));
     section(&mut page, &shares::down(now, before, clock));
     section(&mut page, &ledger(&now.ledger));
     section(&mut page, &drops(&now.ledger));

@@ -127,11 +127,17 @@ fn terms_and_capacities_touch_only_tables() {
         ("up = \"1Gbit\"", "up = \"3Gbit\""),
         ("limit_packets_per_s = 20000", "limit_packets_per_s = 30000"),
         ("600Mbit\", shares = 50", "500Mbit\", shares = 50"),
+        ("port_down = \"5Gbit\"\n", ""),
     ])
     .unwrap();
     assert_eq!(
         change.lines(),
-        ["uplink \"west-1\": up", "vnic \"vm-d\": policy", "grant \"west/server-b\": up"]
+        [
+            "fabric port: port_down",
+            "uplink \"west-1\": up",
+            "vnic \"vm-d\": policy",
+            "grant \"west/server-b\": up"
+        ]
     );
     assert_eq!(change.uplinks_to_open().count() + change.vnics_to_connect().count(), 0);
     assert!(!change.is_empty());

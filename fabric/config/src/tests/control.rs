@@ -54,6 +54,15 @@ fn with_a_controller_the_file_has_only_what_is_the_hosts_own() {
 }
 
 #[test]
+fn the_fabric_port_is_the_controllers_too() {
+    let (file, text) = parts();
+    assert_eq!(file.with(text, "t").unwrap().fabric_port.up_bps, Some(10_000_000_000));
+    let own = format!("{}[fabric_port]\nport_up = \"1Gbit\"\n", file.text());
+    let error = HostFile::parse(own, "a.toml").unwrap_err().to_string();
+    assert!(error.contains("key `fabric_port`: is kept by the controller; take it"), "{error}");
+}
+
+#[test]
 fn the_directory_is_an_absolute_path_and_the_only_key() {
     let own = "[host]\nname = \"a\"\nprivate_key_file = \"/k\"\n[fabric]\naddress = \"::1\"\n";
     let said = |control: &str| {

@@ -70,6 +70,12 @@ refused! {
         ":8: [fabric]: key `port`: 65520 leaves no room for the 16 ports that follow it, 8 for each worker; give at most 65519";
     port_of_a_peer_without_room_for_a_worker: [("port = 4800", "port = 65535")] =>
         ":21: [[peer]] \"gateway-a\": key `port`: 65535 leaves no room for the 8 ports that follow it, 8 for each worker; give at most 65527";
+    fabric_port_that_carries_nothing: [("port_up = \"10Gbit\"", "port_up = \"999kbit\"")] =>
+        ":115: [fabric_port]: key `port_up`: \"999kbit\" is less than 1Mbit; write a rate from 1Mbit to 100Tbit, such as \"500Mbit\"";
+    fabric_port_without_a_unit: [("port_down = \"5Gbit\"", "port_down = 5")] =>
+        ":116: [fabric_port]: key `port_down`: is a whole number; write a rate from 1Mbit to 100Tbit, such as \"500Mbit\"";
+    fabric_port_misspelt: [("port_down =", "port_dwn =")] =>
+        ":116: [fabric_port]: key `port_dwn`: unknown key; did you mean `port_down`?";
     too_many_paths: [("paths = 4", "paths = 9")] =>
         ":9: [fabric]: key `paths`: 9 is out of range; write a whole number from 1 to 8";
     fabric_mtu_too_small: [("mtu = 9000", "mtu = 1279")] =>

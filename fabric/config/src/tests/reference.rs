@@ -17,6 +17,7 @@ fn every_key_of_every_table_is_in_the_reference() {
     for header in [
         "[host]",
         "[fabric]",
+        "[fabric_port]",
         "[[peer]]",
         "[[network]]",
         "[[uplink]]",

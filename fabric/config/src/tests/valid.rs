@@ -75,6 +75,18 @@ fn bandwidth_arrives_in_bits_a_second() {
 }
 
 #[test]
+fn a_fabric_port_has_what_it_carries_and_keeps_a_little_back() {
+    use crate::{Direction, FabricPort};
+    let port = golden().fabric_port;
+    assert_eq!((port.up_bps, port.down_bps), (Some(10_000_000_000), Some(5_000_000_000)));
+    let usable = [Direction::Up, Direction::Down].map(|way| port.usable_bps(way));
+    assert_eq!(usable, [Some(9_800_000_000), Some(4_800_000_000)]);
+    let without = edited(&[("[fabric_port]\nport_up = \"10Gbit\"\nport_down = \"5Gbit\"\n", "")]);
+    let none = parse(&without).unwrap().fabric_port;
+    assert_eq!((none, none.usable_bps(Direction::Up)), (FabricPort::default(), None));
+}
+
+#[test]
 fn a_grant_is_divided_among_the_homes_of_the_servers_vnics() {
     // Server B has homes on both uplinks of pool east, of 1 and 3 Gbit/s; server A on one.
     let config = parse(&edited(&[

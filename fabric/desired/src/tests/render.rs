@@ -71,6 +71,30 @@ fn what_was_promised_arrives_where_it_is_kept() {
 }
 
 #[test]
+fn a_server_and_nobody_else_knows_what_its_fabric_port_carries() {
+    let house = house();
+    for (kind, host) in house.hosts() {
+        let port = config(&house, &host.name).fabric_port;
+        let (up, down) = match kind {
+            crate::Kind::Server => (host.port_up, host.port_down),
+            _ => (None, None),
+        };
+        assert_eq!(port.up_bps, up.map(crate::Rate::bps), "{}", host.name);
+        assert_eq!(port.down_bps, down.map(crate::Rate::bps), "{}", host.name);
+    }
+    let known = |host: &str| render(&house, host).unwrap().matches("[fabric_port]").count();
+    assert_eq!((known("server-a"), known("gateway-a")), (1, 0));
+}
+
+#[test]
+fn a_fabric_port_that_no_host_would_take_is_refused_here() {
+    let said = super::error("port_up = \"10Gbit\"", "port_up = \"999kbit\"");
+    let expected = "[[server]] \"server-a\": key `port_up`: is below 1Mbit; give what it can \
+                    carry, from 1Mbit";
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn a_limit_in_packets_arrives_at_the_server_and_at_the_gateways() {
     use wireonce_config::Direction;
     let limit = |per_s| format!("limit = \"800Mbit\", limit_packets_per_s = {per_s} }}");

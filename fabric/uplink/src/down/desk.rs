@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   uplink, 96 % of `down` ─▶ servers, by their grants ─▶ their vNICs, by their policies
+//!                             └ at most what their fabric ports can receive, as they say
 //! ```
 //! What a vNIC wants is what went to it since the last tick and a tenth more, or, if something
 //! had to wait for its rate, more than it may have. The gateway is the sender itself: what it divides
@@ -10,13 +11,17 @@
 use super::share::VnicDown;
 use std::{collections::HashMap, sync::Arc};
 use wireonce_config::{Config, Direction, Holder, Uplink, VnicPlace};
-use wireonce_shares::{Demand, GrantNode, Terms, VnicNode, share_out};
+use wireonce_directory::PeerNumbers;
+use wireonce_link::PeerId;
+use wireonce_shares::{Demand, GrantNode, ReceiveMessage, Terms, VnicNode, share_out};
 use wireonce_wire::VnicId;
 
 /// Time between two looks at the meters.
 pub(super) const TICK_US: u64 = 5_000;
 /// A vNIC that has to wait is given more before that, but not more often than this.
 pub(super) const HURRY_US: u64 = 1_000;
+/// What a server said that it can receive counts for so long; it says it each second at least.
+const RECEIVES_US: u64 = 3_000_000;
 /// An uplink that has carried nothing for so long is idle.
 const IDLE_AFTER_US: u64 = 100_000;
 
@@ -34,8 +39,20 @@ pub(super) struct Desk {
 #[derive(Debug)]
 struct Server {
     name: String,
+    peer: Option<PeerId>,
     terms: Terms,
+    /// What it said that it can receive.
+    receives: Option<Receives>,
     vnics: Vec<Member>,
+}
+
+/// What a server's fabric port has room for, as it said.
+#[derive(Debug, Clone, Copy)]
+struct Receives {
+    life: u64,
+    sent_us: u64,
+    max_bps: u64,
+    heard_us: u64,
 }
 
 /// One vNIC behind a server.
@@ -66,11 +83,12 @@ impl Desk {
     /// is counted.
     pub(super) fn new(
         config: &Config,
+        numbers: &PeerNumbers,
         uplink: &Arc<Uplink>,
         share: impl FnMut(VnicId) -> Arc<VnicDown>,
     ) -> Option<Self> {
         let usable_bps = uplink.usable_bps(Direction::Down)?;
-        let servers = servers(config, uplink, share);
+        let servers = servers(config, numbers, uplink, share);
         let uplink = Arc::clone(uplink);
         Some(Self { uplink, usable_bps, servers, read_us: 0, divided_us: 0, busy_us: None })
     }
@@ -86,11 +104,26 @@ impl Desk {
         }
         if let Some(before) = before {
             (self.read_us, self.busy_us) = (before.read_us, before.busy_us);
+            for server in &mut self.servers {
+                let known = before.servers.iter().find(|it| it.peer == server.peer);
+                server.receives = known.and_then(|it| it.receives);
+            }
         }
         for member in self.members() {
             member.share.limit_packets(member.terms.limit_packets_per_s, now_us);
         }
         self.divide(now_us);
+    }
+
+    /// A server says what it can receive. Words that were overtaken by newer ones do not count.
+    pub(super) fn hear(&mut self, server: PeerId, message: &ReceiveMessage, now_us: u64) {
+        let known = self.servers.iter_mut().find(|it| it.peer == Some(server));
+        let Some(server) = known else { return };
+        let ReceiveMessage { uplink: _, life, sent_us, max_bps } = *message;
+        let overtaken = |it: Receives| it.life == life && it.sent_us > sent_us;
+        if !server.receives.is_some_and(overtaken) {
+            server.receives = Some(Receives { life, sent_us, max_bps, heard_us: now_us });
+        }
     }
 
     /// Reads the meters and divides, if it is time.
@@ -155,7 +188,7 @@ impl Desk {
             .filter(|(_, members): &(_, Vec<_>)| !members.is_empty())
             .collect();
         let grants: Vec<GrantNode> =
-            awake.iter().map(|(server, members)| grant(server.terms, members)).collect();
+            awake.iter().map(|(server, members)| grant(server.terms_at(now_us), members)).collect();
         let node = |grant: &GrantNode| VnicNode {
             terms: grant.terms,
             demand: Demand::Bps(grant.demand_bps().max(1)),
@@ -190,6 +223,7 @@ fn grant(terms: Terms, members: &[&Member]) -> GrantNode {
 /// vNIC may be attached to any of its uplinks.
 fn servers(
     config: &Config,
+    numbers: &PeerNumbers,
     uplink: &Uplink,
     mut share: impl FnMut(VnicId) -> Arc<VnicDown>,
 ) -> Vec<Server> {
@@ -202,7 +236,8 @@ fn servers(
             // What it has reserved is at its homes.
             terms.reservation_bps = 0;
         }
-        servers.push(Server { name: peer.name.clone(), terms, vnics: Vec::new() });
+        let (name, peer) = (peer.name.clone(), numbers.get(peer));
+        servers.push(Server { name, peer, terms, receives: None, vnics: Vec::new() });
     }
     for vnic in &config.vnics {
         let VnicPlace::Peer(peer) = &vnic.place else { continue };
@@ -223,6 +258,18 @@ fn servers(
     }
     servers.retain(|server| !server.vnics.is_empty());
     servers
+}
+
+impl Server {
+    /// Its grant's terms, within what its port can receive.
+    fn terms_at(&self, now_us: u64) -> Terms {
+        let fresh = |it: &Receives| now_us.saturating_sub(it.heard_us) < RECEIVES_US;
+        let Some(Receives { max_bps, .. }) = self.receives.filter(fresh) else {
+            return self.terms;
+        };
+        let reservation_bps = self.terms.reservation_bps.min(max_bps);
+        Terms { reservation_bps, limit_bps: Some(self.terms.limited(max_bps)), ..self.terms }
+    }
 }
 
 impl Member {

@@ -102,7 +102,8 @@ fn desk(config: &Config, vnics: &mut HashMap<VnicId, Arc<VnicDown>>) -> Option<D
         let new = || Arc::new(VnicDown::new(Arc::clone(&store), 0));
         Arc::clone(vnics.entry(id).or_insert_with(new))
     };
-    Desk::new(config, config.uplink(wireonce_wire::UplinkId(7)).unwrap(), share)
+    let uplink = config.uplink(wireonce_wire::UplinkId(7)).unwrap();
+    Desk::new(config, &PeerNumbers::in_order(config), uplink, share)
 }
 
 #[test]
@@ -126,6 +127,39 @@ fn a_vnic_that_is_at_home_elsewhere_may_get_something_and_its_server_reserves_wh
     Arc::make_mut(vnic).home = elsewhere;
     bed.change(&moved);
     assert_eq!(bed.run(&[1, 4], &[], 2), [480 * MBIT, 0, 0, 480 * MBIT]);
+}
+
+#[test]
+fn what_a_server_can_receive_is_a_limit_for_all_its_vnics_until_it_is_silent() {
+    let mut bed = Bed::new("");
+    let says = |sent_us, max_bps| ReceiveMessage { uplink: 7, life: 3, sent_us, max_bps };
+    let a = PeerId(0);
+    bed.desk.hear(a, &says(500, 90 * MBIT), bed.now_us);
+    bed.desk.hear(a, &says(499, 500 * MBIT), bed.now_us);
+    bed.desk.hear(PeerId(77), &says(900, MBIT), bed.now_us);
+    let rates = bed.run(&[1, 2, 3], &[], 2);
+    assert_eq!(
+        rates,
+        [45 * MBIT, 45 * MBIT, USABLE_BPS - 90 * MBIT, 0],
+        "the others have the rest"
+    );
+    // Another configuration is no reason to forget it, and another life begins anew.
+    bed.change(&config(""));
+    assert_eq!(bed.run(&[1, 2, 3], &[], 1)[0], 45 * MBIT);
+    let newer = ReceiveMessage { life: 4, ..says(1, 100 * MBIT) };
+    bed.desk.hear(a, &newer, bed.now_us);
+    assert_eq!(bed.run(&[1, 2, 3], &[], 1)[..2], [50 * MBIT, 50 * MBIT]);
+    let ticks = usize::try_from(RECEIVES_US / TICK_US).unwrap();
+    assert!(bed.run(&[1, 2, 3], &[], ticks)[0] > 400 * MBIT, "nobody says so any more");
+}
+
+#[test]
+fn a_reservation_is_no_more_than_the_server_can_receive() {
+    let grants = "grant = [{ pool = 'p', server = 'a', down = { reservation = '600Mbit' } }]";
+    let mut bed = Bed::new(grants);
+    let said = ReceiveMessage { uplink: 7, life: 3, sent_us: 1, max_bps: 200 * MBIT };
+    bed.desk.hear(PeerId(0), &said, bed.now_us);
+    assert_eq!(bed.run(&[1, 3], &[], 2), [200 * MBIT, 0, USABLE_BPS - 200 * MBIT, 0]);
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //! whichever of them the kernel gives its flows to, and those that wait have their turns. A limit in
 //! packets is a second such credit; who waits for it has no need of more bandwidth.
 //!
+//! A server may say how much its fabric port can receive of an uplink: a limit beside that of its grant.
+//!
 //! Broadcast and multicast are not queued: they have their storm limit, and the 4 % that are kept
 //! back. Without an uplink that has `down` the thread sleeps for good, and no frame pays.
 
@@ -36,8 +38,11 @@ use std::{
     time::{Duration, Instant},
 };
 use wireonce_config::Config;
+use wireonce_directory::PeerNumbers;
 use wireonce_host::Waker;
 use wireonce_ledger::status::DownStatus;
+use wireonce_link::PeerId;
+use wireonce_shares::ReceiveMessage;
 use wireonce_wire::{UplinkId, VnicId};
 
 /// One uplink, as its workers have it.
@@ -56,6 +61,24 @@ pub(crate) struct Downwards {
     waker: Arc<Waker>,
 }
 
+/// Hears what servers can receive.
+#[derive(Debug, Clone)]
+pub(crate) struct Receivers {
+    desks: Arc<Mutex<Vec<Desk>>>,
+    clock: Instant,
+}
+
+impl Receivers {
+    /// A server says what it can receive from one uplink. It counts from the next tick on.
+    pub(crate) fn hear(&self, server: PeerId, message: &ReceiveMessage) {
+        let now_us = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut desks = lock(&self.desks);
+        if let Some(desk) = desks.iter_mut().find(|desk| desk.uplink.id.0 == message.uplink) {
+            desk.hear(server, message, now_us);
+        }
+    }
+}
+
 /// The running thread. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct DownThread {
@@ -64,15 +87,15 @@ pub(crate) struct DownThread {
 }
 
 impl Downwards {
-    pub(crate) fn new(config: &Config, now_us: u64) -> Self {
+    pub(crate) fn new(config: &Config, numbers: &PeerNumbers, now_us: u64) -> Self {
         let mut downwards = Self::default();
-        downwards.change(config, now_us);
+        downwards.change(config, numbers, now_us);
         downwards
     }
 
     /// Another configuration. A vNIC keeps its credit, and what is known of it, at each uplink;
     /// what waits for it stays where it is. Workers are to use [`Self::of`] from now on.
-    pub(crate) fn change(&mut self, config: &Config, now_us: u64) {
+    pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, now_us: u64) {
         let mut desks = lock(&self.desks);
         let before = std::mem::take(&mut *desks);
         let mut uplinks = BTreeMap::new();
@@ -86,7 +109,7 @@ impl Downwards {
                 vnics.insert(id, Arc::clone(&share));
                 share
             };
-            let Some(mut desk) = Desk::new(config, uplink, share) else { continue };
+            let Some(mut desk) = Desk::new(config, numbers, uplink, share) else { continue };
             desk.go_on(before.iter().find(|desk| desk.uplink.id == uplink.id), now_us);
             desks.push(desk);
             let down = Down { vnics, waker: Arc::clone(&self.waker) };
@@ -95,6 +118,11 @@ impl Downwards {
         drop(desks);
         self.uplinks = uplinks;
         self.waker.unpark();
+    }
+
+    /// For whoever hears of what servers can receive.
+    pub(crate) fn receivers(&self, clock: Instant) -> Receivers {
+        Receivers { desks: Arc::clone(&self.desks), clock }
     }
 
     /// What frames from an uplink have to wait for; `None` if it is not shaped.

@@ -110,7 +110,7 @@ impl Gateway {
         note_draining(config, &self.health);
         self.shares.change(config, numbers, self.now_us());
         self.shares_thread.changed();
-        self.downwards.change(config, self.now_us());
+        self.downwards.change(config, numbers, self.now_us());
         self.probes.change(config, numbers, self.now_us());
         let rights = |(uplink, _): (&Arc<Uplink>, &Port)| {
             let storm = Arc::clone(self.storms.get(&uplink.id)?);

@@ -130,7 +130,7 @@ impl Gateway {
         let started = Instant::now();
         let numbers = PeerNumbers::in_order(config);
         let shares = Shares::new(config, &numbers, 0);
-        let downwards = Downwards::new(config, 0);
+        let downwards = Downwards::new(config, &numbers, 0);
         let health = Health::default();
         note_draining(config, &health);
         let homes = Homes::new(&health, started);
@@ -155,7 +155,7 @@ impl Gateway {
             };
             move || Worker::new(&settings, seat)
         })?;
-        let (ears, inbox) = Shares::ears(workers.postman());
+        let (ears, inbox) = Shares::ears(workers.postman(), downwards.receivers(started));
         if let Some(announcer) = workers.mailbox(0) {
             homes.set_announcer(announcer.clone());
         }

@@ -14,7 +14,7 @@ mod police;
 
 pub(crate) use police::Police;
 
-use crate::bond::Part;
+use crate::{bond::Part, down::Receivers};
 use desk::{Desk, Standing};
 use std::{
     collections::BTreeMap,
@@ -73,6 +73,7 @@ enum News {
 pub(crate) struct Ears<L> {
     workers: L,
     news: mpsc::SyncSender<News>,
+    receivers: Receivers,
 }
 
 impl<L: SessionListener> SessionListener for Ears<L> {
@@ -84,9 +85,13 @@ impl<L: SessionListener> SessionListener for Ears<L> {
         if channel != BANDWIDTH_CHANNEL {
             return self.workers.message(peer, channel, payload);
         }
-        if let Some(Message::Report(report)) = Message::parse(payload) {
-            // If there are too many, the next one will do.
-            let _ = self.news.try_send(News::Report(peer, report));
+        match Message::parse(payload) {
+            Some(Message::Report(report)) => {
+                // If there are too many, the next one will do.
+                let _ = self.news.try_send(News::Report(peer, report));
+            }
+            Some(Message::Receive(message)) => self.receivers.hear(peer, &message),
+            Some(Message::Lease(_)) | None => {}
         }
     }
 
@@ -169,9 +174,9 @@ impl Shares {
     }
 
     /// For whoever hears of sessions, and the thread's mail.
-    pub(crate) fn ears<L>(workers: L) -> (Ears<L>, Inbox) {
+    pub(crate) fn ears<L>(workers: L, receivers: Receivers) -> (Ears<L>, Inbox) {
         let (news, inbox) = mpsc::sync_channel(REPORTS_MAX);
-        (Ears { workers, news: news.clone() }, Inbox { news, inbox })
+        (Ears { workers, news: news.clone(), receivers }, Inbox { news, inbox })
     }
 
     /// Starts the thread. While no uplink is shaped it has nothing to do.
