@@ -161,12 +161,7 @@ mod tests {
     /// What advice and verdicts print has to work as it is printed.
     #[test]
     fn every_command_that_evidence_prints_parses() {
-        for line in [
-            "wireonce grant set east/server-a up.limit=800Mbit",
-            "wireonce policy set gold up.limit=1600Mbit",
-            "wireonce grant use",
-            "wireonce vnic move vm-a --to east-2",
-        ] {
+        for line in wireonce_sight::Command::examples().iter().map(ToString::to_string) {
             let parsed = Command::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         }

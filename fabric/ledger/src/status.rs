@@ -421,6 +421,8 @@ pub struct DownStatus {
     pub demand_bps: Option<u64>,
     /// Something had to wait lately.
     pub held: bool,
+    /// How long something had to wait since the daemon started, in microseconds: steps of 5 ms.
+    pub held_us: u64,
     /// Bytes that wait.
     pub queued_bytes: u64,
     /// Wire bits that went to its server.
@@ -431,6 +433,10 @@ pub struct DownStatus {
     pub limit_packets_per_s: Option<u32>,
     /// It is that limit that something had to wait for lately.
     pub packets_held: bool,
+    /// For how long it did, of `held_us`.
+    pub packets_held_us: u64,
+    /// Frames that were marked (ECN) because they waited.
+    pub marked_frames: u64,
     /// Frames that were dropped because too much waited, or too long.
     pub dropped_frames: u64,
 }

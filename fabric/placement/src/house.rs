@@ -119,7 +119,7 @@ pub struct Uplink {
     pub switch: Option<SwitchId>,
     /// What it carries; [`Rates::UNLIMITED`] if nobody stated it.
     pub usable: Rates,
-    /// It has a carrier, and its gateway answers.
+    /// It has a carrier, and its gateway calls it fit.
     pub alive: bool,
     /// Nothing new goes there, and what is there leaves.
     pub draining: bool,
@@ -170,6 +170,8 @@ pub struct House {
     pub servers: Vec<Server>,
     /// The vNICs.
     pub vnics: Vec<Vnic>,
+    /// Between whom the fabric is not fit, though it carries something: nothing new goes that way.
+    pub gray: FxHashSet<(ServerIndex, GatewayIndex)>,
 }
 
 impl House {
@@ -202,6 +204,13 @@ impl House {
     pub fn is_open(&self, at: UplinkIndex) -> bool {
         let uplink = self.uplink(at);
         uplink.alive && !uplink.draining && !self.gateway_of(at).draining
+    }
+
+    /// Whether this vNIC may be placed there: the way to it is fit, too.
+    #[must_use]
+    pub fn is_open_for(&self, vnic: VnicIndex, at: UplinkIndex) -> bool {
+        let way = (self.vnics[vnic.0].server, self.uplink(at).gateway);
+        self.is_open(at) && (self.gray.is_empty() || !self.gray.contains(&way))
     }
 
     /// Whether both are plugged into one switch, as far as is known.

@@ -18,11 +18,13 @@
 //! | [`rebalance`](mod@rebalance) | moves for demand |
 //! | [`pace`] | how often one MAC address may move |
 //! | [`advise`](mod@advise) | evidence and a command for each imbalance |
+//! | [`command`] | the commands that evidence prints |
 //!
 //! Why it is done this way: `docs/decisions/0015-placement.md`.
 #![forbid(unsafe_code)]
 
 pub mod advise;
+pub mod command;
 pub mod house;
 pub mod loads;
 pub mod pace;
@@ -33,6 +35,7 @@ mod sample;
 pub mod survive;
 
 pub use advise::{Advice, GrantUse, advise};
+pub use command::{Command, Way};
 pub use house::{
     Gateway, GatewayIndex, House, MachineId, PoolId, Rates, Server, ServerIndex, SwitchId, Uplink,
     UplinkIndex, Vnic, VnicIndex,

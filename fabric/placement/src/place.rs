@@ -231,15 +231,17 @@ impl<'a> Placer<'a> {
         let mut candidates: Vec<_> = known.filter(|it| self.is_usable(at, *it)).collect();
         let machine = self.house.server_of(at).machine;
         let local = pool.by_machine.get(&machine).map_or(&[][..], Vec::as_slice);
-        candidates.extend(local);
-        candidates.extend(self.together.get(&(vnic.server, vnic.pool)));
+        let together = self.together.get(&(vnic.server, vnic.pool));
+        let is_fit = |it: &UplinkIndex| self.house.is_open_for(at, *it);
+        candidates.extend(local.iter().chain(together).copied().filter(is_fit));
+        let mut others = by_room(pool).filter(is_fit);
         if vnic.needs == Rates::default() {
             // Anything holds it: no need to list them all.
-            candidates.extend(by_room(pool).next());
+            candidates.extend(others.next());
             candidates.truncate(1);
             return candidates;
         }
-        candidates.extend(by_room(pool));
+        candidates.extend(others);
         candidates
     }
 
@@ -249,7 +251,8 @@ impl<'a> Placer<'a> {
         let Some(pool) = self.pools.get(&vnic.pool) else { return Vec::new() };
         let known = vnic.standbys.iter().chain(&vnic.home).copied();
         let known = known.filter(move |it| self.is_usable(at, *it));
-        let all = || known.clone().chain(by_room(pool)).filter(|it| *it != home);
+        let others = by_room(pool).filter(move |it| self.house.is_open_for(at, *it));
+        let all = || known.clone().chain(others.clone()).filter(|it| *it != home);
         let apart = |it: &UplinkIndex| self.house.is_apart(home, *it);
         let elsewhere = |it: &UplinkIndex| apart(it) && !self.house.is_same_switch(home, *it);
         let holds = |it: &UplinkIndex| self.loads.fits_standby(self.house, at, home, *it);
@@ -275,7 +278,7 @@ impl<'a> Placer<'a> {
 
     fn is_usable(&self, at: VnicIndex, uplink: UplinkIndex) -> bool {
         let pool = self.house.vnics[at.0].pool;
-        self.house.is_open(uplink) && self.house.uplink(uplink).pool == pool
+        self.house.is_open_for(at, uplink) && self.house.uplink(uplink).pool == pool
     }
 
     /// Whether its pool can survive the loss of a machine at all.

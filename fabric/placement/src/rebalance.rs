@@ -106,7 +106,7 @@ pub fn rebalance(house: &House, limits: &Limits) -> Plan {
 #[must_use]
 pub fn pays(house: &House, vnic: VnicIndex, to: UplinkIndex, limits: &Limits) -> Option<Move> {
     let from = house.vnics[vnic.0].home.filter(|from| *from != to)?;
-    if !house.is_open(to) || house.uplink(to).pool != house.vnics[vnic.0].pool {
+    if !house.is_open_for(vnic, to) || house.uplink(to).pool != house.vnics[vnic.0].pool {
         return None;
     }
     let mut market = Market::new(house);
@@ -243,7 +243,7 @@ impl<'a> Market<'a> {
         let mut targets: Vec<_> = (0..self.house.uplinks.len())
             .map(UplinkIndex)
             .filter(|to| *to != from && self.house.uplink(*to).pool == pool)
-            .filter(|to| self.house.is_open(*to))
+            .filter(|to| self.house.is_open_for(at, *to))
             .collect();
         targets.sort_by_key(|to| (Reverse(self.uplink_free[to.0].sum_bps()), *to));
         targets.truncate(LOOK_AT);
@@ -323,7 +323,7 @@ impl<'a> Market<'a> {
     ) -> Option<UplinkIndex> {
         let candidates = self.house.vnics[at.0].standbys.iter().copied().chain([from]);
         let mut apart =
-            candidates.filter(|it| self.house.is_apart(*it, to) && self.house.is_open(*it));
+            candidates.filter(|it| self.house.is_apart(*it, to) && self.house.is_open_for(at, *it));
         apart.find(|it| self.loads.fits_standby(self.house, at, to, *it))
     }
 

@@ -3,14 +3,17 @@
 mod stations;
 
 use crate::{
-    causes::{self, Verdict},
-    look::Look,
+    causes::{
+        self, Verdict,
+        reasons::{Family, grown},
+    },
+    look::{Flow, Look},
     view::View,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wireonce_desired::{Uplink, Vnic};
-use wireonce_ledger::{Amount, DropReason, Stage, report::HostReports};
+use wireonce_ledger::{Amount, Stage, report::HostReports};
 
 /// One vNIC in one interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,10 @@ pub struct Case<'c> {
     pub server: Option<Look<'c>>,
     /// The gateways of its pool in the interval, those that are heard.
     pub gateways: BTreeMap<&'c str, Look<'c>>,
+    /// The other servers with vNICs of its network in the interval, those that are heard.
+    pub others: BTreeMap<&'c str, Look<'c>>,
+    /// And those that are not.
+    pub unheard: BTreeSet<&'c str>,
 }
 
 /// Explains a vNIC: since `earlier`, what was heard then, or else between the two newest reports.
@@ -104,48 +111,64 @@ impl<'c> Case<'c> {
         let status = server.as_ref().and_then(|look: &Look<'c>| look.vnic(&vnic.name));
         let now = status.and_then(|(now, _)| now.home.as_ref()?.now.as_deref());
         let home = now.or(vnic.home.as_deref()).and_then(|home| view.house.uplink(home));
-        Some(Self { view: *view, vnic, home, server, gateways })
+        let neighbours = view.house.vnics().filter(|it| it.network == vnic.network);
+        let hosts: BTreeSet<&str> = neighbours.map(|it| it.host.as_str()).collect();
+        let (mut others, mut unheard) = (BTreeMap::new(), BTreeSet::new());
+        for host in hosts.into_iter().filter(|host| *host != vnic.host) {
+            match look(host).filter(|look| look.elapsed_us() > 0) {
+                Some(look) => {
+                    others.insert(host, look);
+                }
+                None => {
+                    unheard.insert(host);
+                }
+            }
+        }
+        Some(Self { view: *view, vnic, home, server, gateways, others, unheard })
+    }
+
+    /// Frames of the vNIC that other vNICs on its own server got: they cross no link.
+    pub(crate) fn passed_here(&self) -> u64 {
+        let frames = |stage, of: fn(&Flow<'_>) -> u64| self.at_server(stage).map_or(0, of);
+        let sent = frames(Stage::GuestTx, |flow| flow.output.frames);
+        sent.saturating_sub(frames(Stage::FabricTx, |flow| flow.input.frames))
+    }
+
+    /// What came of the vNIC to the other servers.
+    pub(crate) fn at_others(&self) -> impl Iterator<Item = (&'c str, &Flow<'c>)> {
+        self.others
+            .iter()
+            .filter_map(|(name, look)| Some((*name, look.flow(&self.vnic.name, Stage::FabricRx)?)))
+    }
+
+    /// Whether the link to a gateway is such that its server leaves homes there.
+    pub(crate) fn leaves_homes_at(&self, gateway: &str) -> bool {
+        let link = self.server.as_ref().and_then(|look| look.link(gateway));
+        link.and_then(|(now, _)| now.gray.as_ref()).is_some_and(|gray| gray.leaves_homes)
     }
 
     /// What happened at a stage of the vNIC at its server.
-    pub(crate) fn at_server(&self, stage: Stage) -> Option<&crate::look::Flow<'c>> {
+    pub(crate) fn at_server(&self, stage: Stage) -> Option<&Flow<'c>> {
         self.server.as_ref()?.flow(&self.vnic.name, stage)
     }
 
     /// What happened at a stage of the vNIC at gateways.
-    pub(crate) fn at_gateways(
-        &self,
-        stage: Stage,
-    ) -> impl Iterator<Item = (&'c str, &crate::look::Flow<'c>)> {
+    pub(crate) fn at_gateways(&self, stage: Stage) -> impl Iterator<Item = (&'c str, &Flow<'c>)> {
         self.gateways
             .iter()
             .map(move |(name, look)| (*name, look.flow(&self.vnic.name, stage)))
             .filter_map(|(name, flow)| Some((name, flow?)))
     }
 
-    /// Frames of the vNIC that its server dropped at a stage for one of these reasons.
-    pub(crate) fn dropped(
-        &self,
-        stage: Stage,
-        reasons: &[DropReason],
-    ) -> Vec<(&'static str, Amount)> {
-        let Some(flow) = self.at_server(stage) else { return Vec::new() };
-        grown(flow, reasons)
+    /// Frames of the vNIC that its server dropped at a stage for one of these kinds of reasons.
+    pub(crate) fn dropped(&self, stage: Stage, families: &[Family]) -> Vec<(&'static str, Amount)> {
+        self.at_server(stage).map(|flow| grown(flow, families)).unwrap_or_default()
     }
 
     /// The gateway of its home, if that is heard.
     pub(crate) fn gateway(&self) -> Option<&Look<'c>> {
         self.gateways.get(self.home?.host.as_str())
     }
-}
-
-/// The drops of a stage for these reasons, in the order of the reasons.
-pub(crate) fn grown(
-    flow: &crate::look::Flow<'_>,
-    reasons: &[DropReason],
-) -> Vec<(&'static str, Amount)> {
-    let known = reasons.iter().map(|reason| reason.name());
-    known.filter_map(|name| Some((name, *flow.drops.get(name)?))).collect()
 }
 
 /// A host since `earlier`, if it reported since, or else between its two newest reports.
@@ -172,6 +195,7 @@ mod tests {
         causes::Sure,
         sample::{Bed, MBIT},
     };
+    use wireonce_ledger::DropReason;
 
     #[test]
     fn each_station_says_what_came_went_on_waits_and_was_dropped() {
@@ -231,6 +255,22 @@ mod tests {
         let shown: Vec<_> =
             explanation.back.iter().map(|it| (it.name.as_str(), it.went.unwrap().frames)).collect();
         assert_eq!(shown, [("uplink east-1", 500), ("link", 500), ("guest ring", 400)]);
+    }
+
+    #[test]
+    fn frames_for_neighbours_are_followed_to_their_servers() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| {
+            it.flow("vm-a", Stage::GuestTx, 1_000, &[]).flow("vm-a", Stage::FabricTx, 900, &[])
+        });
+        let drops = [(DropReason::HandoverFull, 5)];
+        bed.server_b(|it| it.flow("vm-a", Stage::FabricRx, 900, &drops));
+        let explanation = explain(&bed.view(), None, "vm-a").unwrap();
+        let there = explanation.out.iter().filter(|it| it.name == "other vNICs");
+        let shown: Vec<_> = there
+            .map(|it| (it.host.as_str(), it.came.unwrap().frames, it.went.unwrap().frames))
+            .collect();
+        assert_eq!(shown, [("server-a", 100, 100), ("server-b", 900, 895)]);
     }
 
     #[test]

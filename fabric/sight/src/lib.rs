@@ -19,6 +19,7 @@
 //! | [`advice`](mod@advice) | what is out of balance, and the command |
 //! | [`explain`](mod@explain) | stations and verdicts of one vNIC |
 //! | [`causes`] | one function for each cause |
+//! | [`notes`] | what no command mends, and what is not known |
 //!
 //! Why: `docs/decisions/0019-evidence.md`.
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ pub mod causes;
 pub mod explain;
 mod faults;
 pub mod look;
+pub mod notes;
 pub mod now;
 pub mod numbered;
 #[cfg(test)]
@@ -39,7 +41,9 @@ pub mod view;
 pub use advice::{AdviceLine, advice};
 pub use explain::{Explanation, explain};
 pub use look::Look;
+pub use notes::Note;
 pub use now::{Now, now};
 pub use numbered::Numbered;
 pub use sight::Sight;
 pub use view::View;
+pub use wireonce_placement::Command;

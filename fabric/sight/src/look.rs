@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use wireonce_ledger::{
     Amount, Stage, Status,
-    status::{DownStatus, LedgerRow, LinkStatus, ShareStatus, UplinkStatus, VnicStatus},
+    status::{
+        DownStatus, LedgerRow, LinkStatus, ShareStatus, UplinkStatus, VnicShareStatus, VnicStatus,
+    },
 };
 
 /// Bytes that a wire carries around a frame: preamble, FCS, gap.
@@ -61,6 +63,49 @@ impl Flow<'_> {
     }
 }
 
+/// What a vNIC gets from outside through one uplink, as it is and as it was.
+#[derive(Debug, Clone, Copy)]
+pub struct Down<'s> {
+    /// As it is.
+    pub now: &'s DownStatus,
+    before: Option<&'s DownStatus>,
+}
+
+impl Down<'_> {
+    /// In the words of what a vNIC may send, which mean the same here.
+    #[must_use]
+    pub fn share(&self) -> VnicShareStatus {
+        share_of(self.now)
+    }
+
+    /// As it was.
+    #[must_use]
+    pub fn share_before(&self) -> Option<VnicShareStatus> {
+        self.before.map(share_of)
+    }
+
+    /// Frames that were marked as having met congestion.
+    #[must_use]
+    pub fn marked_frames(&self) -> u64 {
+        self.before.map_or(0, |old| self.now.marked_frames.saturating_sub(old.marked_frames))
+    }
+}
+
+fn share_of(it: &DownStatus) -> VnicShareStatus {
+    VnicShareStatus {
+        rate_bps: it.rate_bps,
+        demand_bps: it.demand_bps,
+        held: it.held,
+        held_us: it.held_us,
+        queued_bytes: it.queued_bytes,
+        served_bits: it.served_bits,
+        served_packets: it.served_packets,
+        limit_packets_per_s: it.limit_packets_per_s,
+        packets_held: it.packets_held,
+        packets_held_us: it.packets_held_us,
+    }
+}
+
 /// A daemon between two of its statuses.
 #[derive(Debug, Clone)]
 pub struct Look<'s> {
@@ -68,6 +113,7 @@ pub struct Look<'s> {
     pub now: &'s Status,
     before: Option<&'s Status>,
     rows: HashMap<(&'s str, Stage), Flow<'s>>,
+    downs: HashMap<&'s str, Vec<Down<'s>>>,
 }
 
 impl<'s> Look<'s> {
@@ -75,7 +121,8 @@ impl<'s> Look<'s> {
     #[must_use]
     pub fn new(now: &'s Status, before: Option<&'s Status>) -> Self {
         let before = before.filter(|before| now.sampled_at_us > before.sampled_at_us);
-        Self { now, before, rows: before.map(|before| rows(now, before)).unwrap_or_default() }
+        let rows = before.map(|before| rows(now, before)).unwrap_or_default();
+        Self { now, before, rows, downs: downs(now, before) }
     }
 
     /// Microseconds between the two, on the daemon's own clock; 0: there is no earlier one.
@@ -150,8 +197,8 @@ impl<'s> Look<'s> {
     }
 
     /// What a vNIC gets from outside through this gateway's uplinks, where that is shaped.
-    pub fn down(&self, vnic: &'s str) -> impl Iterator<Item = &'s DownStatus> {
-        self.now.down.iter().filter(move |it| it.vnic == vnic)
+    pub fn down(&self, vnic: &str) -> impl Iterator<Item = Down<'s>> {
+        self.downs.get(vnic).into_iter().flatten().copied()
     }
 
     /// What crosses this host's fabric port, as far as wireonce sends and receives it: datagrams
@@ -192,6 +239,19 @@ pub fn minus(now: Amount, before: Amount) -> Amount {
         segments: now.segments.saturating_sub(before.segments),
         bytes: now.bytes.saturating_sub(before.bytes),
     }
+}
+
+/// By vNIC.
+fn downs<'s>(now: &'s Status, before: Option<&'s Status>) -> HashMap<&'s str, Vec<Down<'s>>> {
+    let key = |it: &'s DownStatus| (it.uplink.as_str(), it.vnic.as_str());
+    let before: HashMap<_, _> =
+        before.into_iter().flat_map(|it| &it.down).map(|it| (key(it), it)).collect();
+    let mut downs: HashMap<&str, Vec<Down<'s>>> = HashMap::new();
+    for now in &now.down {
+        let before = before.get(&key(now)).copied();
+        downs.entry(&now.vnic).or_default().push(Down { now, before });
+    }
+    downs
 }
 
 /// By name and stage. Accounts of one that came back stand twice, and are added up.

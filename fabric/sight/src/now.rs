@@ -4,7 +4,8 @@ mod rows;
 
 use crate::{
     look::{Both, Look},
-    sight::Wants,
+    notes::{self, Note},
+    sight::{Downward, Wants},
     view::{Text, View},
 };
 use rows::{host_row, pool_row, uplink_row, vnic_row};
@@ -23,6 +24,8 @@ pub struct Now {
     pub vnics: Vec<VnicRow>,
     /// Pools.
     pub pools: Vec<PoolRow>,
+    /// What is wrong between hosts, at uplinks and outside, with who acts.
+    pub notes: Vec<Note>,
 }
 
 /// How long a row's host has been silent.
@@ -84,6 +87,20 @@ pub struct GrantRow {
     /// What its vNICs would send.
     pub wants: Option<Wants>,
     /// One of them is held back.
+    pub held: bool,
+    /// The same from outside.
+    pub down: GrantDown,
+}
+
+/// What a server gets of a pool from outside, where gateways shape that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GrantDown {
+    /// What its vNICs get.
+    pub used_bps: Option<u64>,
+    /// What would come for them.
+    pub wants: Option<Wants>,
+    /// For one of them something waits.
     pub held: bool,
 }
 
@@ -167,6 +184,8 @@ pub struct VnicRow {
     pub packets_held: bool,
     /// Bytes that wait.
     pub backlog_bytes: u64,
+    /// What comes for it from outside, if gateways shape that.
+    pub down: Option<Downward>,
     /// What was dropped of it in the last interval, at all hosts.
     pub drops: Vec<DropRow>,
 }
@@ -191,6 +210,12 @@ pub struct PoolRow {
     pub starved: Vec<Party>,
     /// Servers that have reserved what they do not want, most first.
     pub surplus: Vec<Party>,
+    /// What would come for vNICs from outside.
+    pub wanted_down: Wants,
+    /// Servers for whose vNICs something waits outside, who lacks most first.
+    pub starved_down: Vec<Party>,
+    /// Servers that have reserved from outside what they do not want, most first.
+    pub surplus_down: Vec<Party>,
 }
 
 /// A server in a pool.
@@ -199,11 +224,11 @@ pub struct PoolRow {
 pub struct Party {
     /// Its name.
     pub server: String,
-    /// What it sends.
+    /// What it uses.
     pub used_bps: u64,
     /// What is reserved for it.
     pub reserved_bps: u64,
-    /// What it would send.
+    /// What it would use.
     pub wants: Wants,
 }
 
@@ -224,8 +249,8 @@ pub fn now(view: &View<'_>) -> Now {
     let pools = pools.collect();
     vnics.sort_by_key(|row| (Reverse(row.lack()), Reverse(row.rate.up_bps)));
     uplinks.sort_by_key(|row| Reverse(row.full_percent()));
-    hosts.sort_by_key(|row| (Reverse(row.held), Reverse(row.wants)));
-    Now { hosts, uplinks, vnics, pools }
+    hosts.sort_by_key(|row| (Reverse(row.lacks()), Reverse(row.wants)));
+    Now { hosts, uplinks, vnics, pools, notes: notes::faults(view) }
 }
 
 /// What happened at each host that is heard.
@@ -254,7 +279,9 @@ fn drops_by_name<'v>(looks: &Looks<'v>) -> Drops<'v> {
 impl VnicRow {
     /// Who is held back lacks something; how long says how much.
     fn lack(&self) -> (bool, u64, Wants) {
-        (self.held, self.held_percent.unwrap_or(0), self.wants.unwrap_or_default())
+        let down = self.down.unwrap_or_default();
+        let up = (self.held, self.held_percent.unwrap_or(0), self.wants.unwrap_or_default());
+        up.max((down.short, down.held_percent.unwrap_or(0), down.wants))
     }
 }
 
@@ -267,6 +294,11 @@ impl UplinkRow {
 }
 
 impl HostRow {
+    /// One of its vNICs is held back, or something waits for one outside.
+    fn lacks(&self) -> bool {
+        self.held || self.grants.iter().any(|grant| grant.down.held)
+    }
+
     /// How full its fabric port is, in the direction in which that is more.
     #[must_use]
     pub fn full_percent(&self) -> Option<u64> {
@@ -304,6 +336,39 @@ mod tests {
             (pool.surplus[0].server.as_str(), pool.surplus[0].reserved_bps),
             ("server-a", 600 * MBIT)
         );
+    }
+
+    #[test]
+    fn who_starves_from_outside_stands_first_too() {
+        let mut bed = Bed::new();
+        bed.grant("east/server-b", |grant| {
+            let reservation = Some(wireonce_desired::Rate::from_bps(200 * MBIT));
+            grant.down = Some(wireonce_desired::Terms { reservation, ..Default::default() });
+        });
+        bed.server_a(|it| it);
+        bed.server_b(|it| it.sends(50 * MBIT));
+        bed.gateway_a(|it| it.comes("vm-a", 300 * MBIT, 900));
+        bed.gateway_b(|it| it.comes("vm-b", 10 * MBIT, 0));
+        let now = now(&bed.view());
+        assert_eq!(now.vnics[0].name, "vm-a");
+        let down = now.vnics[0].down.unwrap();
+        assert!(down.short && !now.vnics[0].held);
+        assert_eq!((down.rate_bps, down.queued_bytes), (300 * MBIT, 200_000));
+        assert_eq!(now.hosts[0].name, "server-a");
+        let pool = &now.pools[0];
+        assert_eq!((pool.starved.len(), pool.starved_down[0].server.as_str()), (0, "server-a"));
+        assert_eq!(pool.starved_down[0].used_bps, 300 * MBIT);
+        assert_eq!(pool.surplus_down[0].server, "server-b");
+        assert_eq!(pool.wanted_down, Wants { bps: 311 * MBIT, more: true });
+    }
+
+    #[test]
+    fn what_is_wrong_outside_is_noted_with_who_acts() {
+        let mut bed = Bed::new();
+        bed.gateway_a(|it| it.outside("east-2", Some(100), "apart"));
+        let notes = now(&bed.view()).notes;
+        assert_eq!((notes.len(), notes[0].who), (1, crate::causes::Who::Network));
+        assert!(notes[0].what.starts_with("outside, east-1 and east-2 are apart on VLAN 100"));
     }
 
     #[test]

@@ -55,10 +55,15 @@ impl<'h> Numbered<'h> {
                 pool: numbers.pool(&uplink.pool),
                 switch: uplink.switch.as_deref().map(|switch| numbers.switch(switch)),
                 usable: usable(uplink),
-                alive: !sight.dead.contains(&uplink.name),
+                alive: sight.is_fit(&uplink.name),
                 draining: uplink.draining,
             });
         }
+        known.house.gray = (sight.gray.iter())
+            .filter_map(|(server, gateway)| {
+                Some((*servers.get(server.as_str())?, *gateways.get(gateway.as_str())?))
+            })
+            .collect();
         for vnic in house.vnics() {
             let pool = house.pool_of(vnic).map(|pool| numbers.pool(pool));
             let Some((pool, server)) = pool.zip(servers.get(vnic.host.as_str())) else { continue };
@@ -176,6 +181,7 @@ mod tests {
     use super::*;
     use crate::sample::{Bed, MBIT};
     use wireonce_desired::{Object, Terms, read};
+    use wireonce_ledger::status::LinkGrayStatus;
 
     fn house(text: &str) -> House {
         read::toml(text).unwrap().into_iter().collect()
@@ -233,6 +239,20 @@ mod tests {
         assert!(vnic.wants.up_bps > 200 * MBIT, "{vnic:?}");
         assert_eq!(vnic.home, Some(UplinkIndex(0)));
         assert!(!known.house.uplinks[0].alive && known.house.uplinks[1].alive);
+    }
+
+    #[test]
+    fn an_uplink_that_is_sick_and_a_link_that_is_gray_lead_nowhere_new() {
+        let gray = LinkGrayStatus { leaves_homes: true, ..LinkGrayStatus::default() };
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.gray("gateway-b", &gray));
+        bed.gateway_a(|it| it.health("sick", &["next-hop-silent"]));
+        let view = bed.view();
+        let known = Numbered::of(view.house, &Sight::of(&view));
+        let (vm_a, vm_b) = (known.vnic("vm-a").unwrap(), known.vnic("vm-b").unwrap());
+        let (east_1, east_2) = (known.uplink("east-1").unwrap(), known.uplink("east-2").unwrap());
+        assert!(!known.house.uplink(east_1).alive && known.house.uplink(east_2).alive);
+        assert!(!known.house.is_open_for(vm_a, east_2) && known.house.is_open_for(vm_b, east_2));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use crate::view::View;
 use std::{collections::BTreeMap, sync::Arc};
-use wireonce_desired::{Grant, House, Object, read};
+use wireonce_desired::{Grant, Host, House, Kind, Object, Uplink, read};
 use wireonce_ledger::{
     Amount, DropReason, Stage, Status,
     report::{Arrival, HostReport, HostReports},
     status::{
-        DownStatus, LedgerRow, LinkGrayStatus, LinkState, LinkStatus, ShareStatus, UplinkStatus,
-        VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus,
+        DownStatus, LedgerRow, LinkGrayStatus, LinkState, LinkStatus, OutsidePairStatus,
+        ShareStatus, UplinkStatus, VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus,
     },
 };
 
@@ -73,6 +73,30 @@ impl Bed {
         let mut grant = self.house.grant(name).unwrap().clone();
         change(&mut grant);
         self.house.put(Object::Grant(grant));
+    }
+
+    pub(crate) fn host(&mut self, name: &str, change: impl FnOnce(&mut Host)) {
+        let Some(Object::Server(host)) = self.house.get(Kind::Server, name) else {
+            panic!("{name} is no server")
+        };
+        let mut host = host.clone();
+        change(&mut host);
+        self.house.put(Object::Server(host));
+    }
+
+    pub(crate) fn gateway_host(&mut self, name: &str, change: impl FnOnce(&mut Host)) {
+        let Some(Object::Gateway(host)) = self.house.get(Kind::Gateway, name) else {
+            panic!("{name} is no gateway")
+        };
+        let mut host = host.clone();
+        change(&mut host);
+        self.house.put(Object::Gateway(host));
+    }
+
+    pub(crate) fn uplink(&mut self, name: &str, change: impl FnOnce(&mut Uplink)) {
+        let mut uplink = self.house.uplink(name).unwrap().clone();
+        change(&mut uplink);
+        self.house.put(Object::Uplink(uplink));
     }
 
     fn daemon(&mut self, name: &str, daemon: Daemon) {
@@ -217,6 +241,25 @@ impl Daemon {
         self.flow(&name, stage, frames, &[(reason, frames)])
     }
 
+    /// The same for a reason that we do not know.
+    pub(crate) fn drops_for(mut self, stage: Stage, reason: &str, frames: u64) -> Self {
+        let name = self.first();
+        self = self.flow(&name, stage, frames, &[(DropReason::Storm, frames)]);
+        for row in self.now.ledger.iter_mut().filter(|row| row.name == name && row.stage == stage) {
+            if let Some(amount) = row.drops.remove(DropReason::Storm.name()) {
+                row.drops.insert(reason.to_owned(), amount);
+            }
+        }
+        self
+    }
+
+    /// A gateway's uplink brings in so many wire bits a second.
+    pub(crate) fn brings(mut self, bps: u64) -> Self {
+        let frames = bps / 12_000;
+        self.now.uplinks[0].inward += Amount { frames, segments: frames, bytes: 1_476 * frames };
+        self
+    }
+
     /// Its first vNIC was held back for nine tenths of the last second; so much waits.
     pub(crate) fn held(self, rate_bps: u64, queued_bytes: u64) -> Self {
         self.shared(VnicShareStatus {
@@ -250,6 +293,42 @@ impl Daemon {
     pub(crate) fn shared(mut self, share: VnicShareStatus) -> Self {
         self.before.vnics[0].share = Some(VnicShareStatus::default());
         self.now.vnics[0].share = Some(share);
+        self
+    }
+
+    /// From outside so much comes for a vNIC, which is what it may have; something of it waited for so
+    /// many milliseconds of the last second, and waits now.
+    pub(crate) fn comes(mut self, vnic: &str, rate_bps: u64, held_ms: u64) -> Self {
+        let uplink = self.now.uplinks[0].name.clone();
+        let is_held = held_ms > 0;
+        self.each(|status| {
+            status.down.retain(|it| it.vnic != vnic);
+            let server = if vnic == "vm-a" { "server-a" } else { "server-b" }.to_owned();
+            let (uplink, vnic) = (uplink.clone(), vnic.to_owned());
+            status.down.push(DownStatus { uplink, server, vnic, ..DownStatus::default() });
+        });
+        for down in self.now.down.iter_mut().filter(|it| it.vnic == vnic) {
+            *down = DownStatus {
+                rate_bps,
+                demand_bps: (!is_held).then_some(rate_bps / 10 * 11),
+                held: is_held,
+                held_us: held_ms * 1_000,
+                queued_bytes: if is_held { 200_000 } else { 0 },
+                served_bits: rate_bps,
+                marked_frames: held_ms / 10,
+                ..down.clone()
+            };
+        }
+        self
+    }
+
+    /// How the daemon's uplink is joined with another outside.
+    pub(crate) fn outside(mut self, other: &str, vlan: Option<u16>, state: &str) -> Self {
+        let (uplink, other) = (self.now.uplinks[0].name.clone(), other.to_owned());
+        let is_well = matches!(state, "joined" | "waiting" | "down" | "unknown");
+        let look = (!is_well).then(|| "look at the switch ports".to_owned());
+        let state = state.to_owned();
+        self.now.outside.push(OutsidePairStatus { uplink, other, vlan, state, look });
         self
     }
 

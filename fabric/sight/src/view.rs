@@ -131,6 +131,16 @@ impl<'v> View<'v> {
         limit(self.house.grant(&Grant::name_of(pool, server))?.terms(direction))
     }
 
+    /// Whether two hosts are on one machine, as far as somebody said so.
+    #[must_use]
+    pub fn on_one_machine(&self, one: &str, other: &str) -> bool {
+        let machine = |name: &str| {
+            let (_, host) = self.house.hosts().find(|(_, host)| host.name == name)?;
+            host.machine.as_deref()
+        };
+        machine(one).is_some_and(|it| machine(other) == Some(it))
+    }
+
     /// What a server's grant in a pool reserves.
     #[must_use]
     pub fn granted(&self, pool: &str, server: &str, direction: Direction) -> u64 {

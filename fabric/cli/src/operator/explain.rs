@@ -63,7 +63,7 @@ fn text(it: &Explanation) -> String {
     it.verdicts.iter().for_each(|verdict| page.push_str(&said(verdict)));
     if it.verdicts.is_empty() {
         page.push_str(
-            "nothing can be said: something was dropped or held back that no cause explains\n",
+            "nothing can be said: what is known of it fits no cause, and no drop was counted\n",
         );
     }
     page

@@ -62,6 +62,14 @@ fn gateway_a(at_s: u64) -> Value {
     json!({ "status": status })
 }
 
+/// gateway-b at a second: nobody uses it.
+fn gateway_b(at_s: u64) -> Value {
+    let mut status = status("gateway-b", "gateway", at_s);
+    status["uplinks"] =
+        json!([{ "name": "east-2", "carrier": true, "out": amount(0), "in": amount(0) }]);
+    json!({ "status": status })
+}
+
 /// server-b at a second: nobody sends.
 fn server_b(at_s: u64) -> Value {
     let mut status = status("server-b", "backend", at_s);
@@ -132,14 +140,31 @@ fn advice_is_a_sentence_and_a_command_that_cures_it() {
         text,
         "server-a wants 800Mbit up of pool east and may use 300Mbit; the pool has 1680Mbit to spare: \
          server-b reserves 400Mbit and wants 0bit\n    \
-         wireonce grant set east/server-a up.limit=800Mbit\n"
+         wireonce grant set east/server-a up.limit=800Mbit\n\
+         1 of 4 hosts are not heard, or not long enough: gateway-b has not reported yet; what is there \
+         and what is wanted there is not known (network)\n"
     );
     let command: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().skip(1).collect();
     control.said(&command);
+    for at_s in [12, 13] {
+        report(&control, "gateway-b", &gateway_b(at_s));
+    }
     assert_eq!(
         control.said(&["advise"]),
         "nothing to advise: nobody lacks what another could give\n"
     );
+}
+
+#[test]
+fn a_server_that_starves_under_a_timed_grant_and_a_silent_host_are_told_without_a_command() {
+    let control = starving();
+    control.said(&["grant", "set", "east/server-a", "up.limit=310Mbit", "until=2099-01-01T00:00:00Z"]);
+    let text = control.said(&["advise"]);
+    let first = "server-a wants 800Mbit up of pool east and may use 310Mbit; ";
+    assert!(text.starts_with(first), "{text}");
+    assert!(text.contains("`wireonce grant end east/server-a` ends it now"), "{text}");
+    assert!(text.contains("1 of 4 hosts are not heard, or not long enough: gateway-b"), "{text}");
+    assert!(!text.contains("\n    wireonce"), "{text}");
 }
 
 #[test]

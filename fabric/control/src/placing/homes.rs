@@ -60,8 +60,8 @@ pub(crate) fn settle(
         return Ok(Settled::default());
     }
     let mut tried = Tried::new(house, &needs, sight);
-    if !tried.is_good() && !sight.dead.is_empty() {
-        // A port without carrier comes back: better one of those than nothing.
+    if !tried.is_good() && !sight.is_all_fit() {
+        // A port without carrier comes back, and what is sick gets well: better one of those than nothing.
         tried = Tried::new(house, &needs, &Sight::default());
     }
     let Tried { known, tasks, placement } = tried;

@@ -5,13 +5,13 @@ use crate::{
     change::{Allowed, Rehome, State},
     refusal::{Gate, Refusal},
 };
-use wireonce_desired::{House, Kind, Object, Wrong};
+use wireonce_desired::{House, Kind, Object, Uplink, Wrong};
 
 /// The vNIC with another home; its standbys are left out, to be given anew.
 ///
 /// # Errors
-/// There is no such vNIC or uplink, that one is not for it, or its gateway says that it is dead: the
-/// vNIC would stay where it is, and come when nobody expects it.
+/// There is no such vNIC or uplink, that one is not for it, or it is dead or not fit now: the vNIC would
+/// stay where it is, and come when nobody expects it.
 pub(crate) fn rehomed(
     state: &State,
     house: &House,
@@ -44,9 +44,8 @@ pub(crate) fn rehomed(
         return Err(Refusal::wrong(Gate::House, Wrong::new(title, problem, remedy).at("home")));
     }
     if vnic.home.as_deref() != Some(what.to.as_str()) {
-        if sight.is_some_and(|sight| sight.dead.contains(&what.to)) {
+        if let Some(problem) = sight.and_then(|sight| unfit(sight, &vnic.host, uplink)) {
             let title = Kind::Uplink.title(&what.to);
-            let problem = "has no carrier now, or its gateway says that it is gone";
             let remedy = format!(
                 "mend it or name another; to have {:?} go there when it is back: \
                  wireonce vnic set {} home={}",
@@ -58,6 +57,20 @@ pub(crate) fn rehomed(
         vnic.standbys.clear();
     }
     Ok(Object::Vnic(vnic))
+}
+
+/// Why a vNIC on a server would not stay at an uplink, if it would not.
+fn unfit(sight: &Sight, server: &str, uplink: &Uplink) -> Option<&'static str> {
+    let way = (server.to_owned(), uplink.host.clone());
+    if sight.dead.contains(&uplink.name) {
+        Some("has no carrier now, or its gateway says that it is gone")
+    } else if sight.sick.contains(&uplink.name) {
+        Some("is sick now, says its gateway: whoever has a better uplink leaves it")
+    } else if sight.gray.contains(&way) {
+        Some("lies behind a link of its server that is not fit now: homes there are left")
+    } else {
+        None
+    }
 }
 
 /// The uplink or gateway that drains, or does no more.
@@ -74,7 +87,7 @@ pub(crate) fn drained(state: &State, kind: Kind, name: &str, draining: bool) -> 
     }
     match state.find(kind, name)?.clone() {
         Object::Uplink(uplink) => {
-            Ok(Object::Uplink(wireonce_desired::Uplink { draining, ..uplink }))
+            Ok(Object::Uplink(Uplink { draining, ..uplink }))
         }
         Object::Gateway(host) => Ok(Object::Gateway(wireonce_desired::Host { draining, ..host })),
         _ => Err(nothing(kind, name)),

@@ -9,7 +9,10 @@ fn grant(server: &str, reservation: u64, limit: u64, wants: u64) -> GrantUse {
         server: server.to_owned(),
         reservation: up(reservation),
         limit: Rates { up_bps: limit, down_bps: u64::MAX },
+        until: None,
         wants: up(wants),
+        wants_here: Rates::default(),
+        port_left: Rates::UNLIMITED,
         promised: Rates::default(),
     }
 }
@@ -139,6 +142,70 @@ fn a_full_server_port_is_told_without_a_command() {
         assert_eq!(it.command, None);
         assert!(it.evidence.contains("borrowing cannot help"), "{}", it.evidence);
     }
+}
+
+#[test]
+fn a_limit_before_a_full_port_is_not_raised() {
+    let house = machines(2, 10 * GBIT);
+    let port =
+        |bps| GrantUse { port_left: Rates::both(bps), ..grant("server-a", GBIT, GBIT, 3 * GBIT) };
+    let advice = all(&house, &[port(GBIT)]);
+    assert_eq!(advice.len(), 1);
+    assert_eq!(
+        advice[0].evidence,
+        "server-a wants 3Gbit up of pool east and may use 1Gbit; its own fabric port carries 1Gbit of \
+         that and is full: borrowing cannot help; give server-a a faster port, or move a VM to another \
+         server"
+    );
+    assert_eq!(advice[0].command, None);
+
+    // What the port still carries can be borrowed, and no more.
+    let advice = all(&house, &[port(2 * GBIT)]);
+    assert_eq!(advice.len(), 1);
+    assert!(advice[0].evidence.ends_with("; its own fabric port carries 2Gbit of that"));
+    let command = "wireonce grant set east/server-a up.limit=2Gbit";
+    assert_eq!(advice[0].command.as_deref(), Some(command));
+
+    // What stays on the machine does not cross the port.
+    let here = GrantUse { wants_here: Rates::both(2 * GBIT), ..port(GBIT) };
+    let command = "wireonce grant set east/server-a up.limit=3Gbit";
+    assert_eq!(all(&house, &[here])[0].command.as_deref(), Some(command));
+}
+
+#[test]
+fn a_port_that_holds_back_a_server_without_a_limit_is_told_once() {
+    let mut house = machines(2, 10 * GBIT);
+    house.vnics = vec![housed("vm-a", 0, 8 * GBIT, 0, 1), housed("vm-b", 0, 8 * GBIT, 0, 1)];
+    house.servers[0].port = Rates::both(MBIT);
+    let unlimited = GrantUse {
+        port_left: Rates { up_bps: MBIT, down_bps: u64::MAX },
+        ..grant("server-0", 0, u64::MAX, 16 * GBIT)
+    };
+    let advice = all(&house, &[unlimited]);
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert!(
+        advice[0].evidence.starts_with("server-0 wants 16Gbit up of pool east; its own fabric")
+    );
+}
+
+#[test]
+fn a_limit_that_was_agreed_for_a_time_is_told_and_not_raised() {
+    let until = Some("2026-11-23T18:00:00Z".to_owned());
+    let grants = [
+        GrantUse { until: until.clone(), ..grant("a", GBIT, GBIT, 3 * GBIT) },
+        GrantUse { until, ..grant("b", 4 * GBIT, 4 * GBIT, 200 * MBIT) },
+    ];
+    let advice = all(&machines(2, 10 * GBIT), &grants);
+    assert_eq!(advice.len(), 1);
+    assert_eq!(advice[0].command, None);
+    let said = "; that was agreed until 2026-11-23T18:00:00Z and cannot be changed before; \
+                `wireonce grant end east/a` ends it now, and what was before comes back";
+    assert!(advice[0].evidence.ends_with(said), "{}", advice[0].evidence);
+    // Nor can its giver's be.
+    let [_, b] = grants;
+    let divided = [grant("a", GBIT, GBIT, 8 * GBIT), b];
+    let command = "wireonce grant set east/a up.limit=4800Mbit";
+    assert_eq!(all(&machines(2, 10 * GBIT), &divided)[0].command.as_deref(), Some(command));
 }
 
 #[test]

@@ -37,6 +37,19 @@ fn the_vnics_of_a_server_without_an_uplink_stay_together() {
 }
 
 #[test]
+fn a_way_that_is_not_fit_leads_to_no_home_and_no_standby() {
+    let mut house = machines(4, 10 * GBIT);
+    house.uplinks[0].alive = false;
+    house.vnics = vec![vnic("a", 0, GBIT, 0), vnic("b", 0, 0, 0)];
+    house.gray.insert((ServerIndex(0), GatewayIndex(1)));
+    let placement = place(&house).unwrap();
+    for homes in placement.homes.iter().flatten() {
+        let all: Vec<usize> = homes.standbys.iter().chain([&homes.home]).map(|at| at.0).collect();
+        assert!(!all.contains(&1) && all.len() == 2, "{all:?}");
+    }
+}
+
+#[test]
 fn room_is_kept_for_the_loss_of_any_one_uplink() {
     // Two uplinks of 10: each may carry 5, so that one can carry both.
     let mut house = machines(2, 10 * GBIT);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    house::ServerIndex,
     place::place,
     sample::{GBIT, MBIT, any_house, housed, machines},
 };
@@ -33,6 +34,18 @@ fn who_starves_beside_a_surplus_is_moved_there_and_the_price_is_told() {
     assert_eq!(it.millicores, 16 * Limits::default().millicores_per_gbps);
     assert_eq!((plan.before_bps, plan.after_bps), (22 * GBIT, 34 * GBIT));
     assert_eq!(plan.held, []);
+}
+
+#[test]
+fn nobody_is_moved_across_a_way_that_is_not_fit() {
+    let mut house = starved();
+    house.gray.insert((ServerIndex(0), GatewayIndex(1)));
+    let plan = plan(&house);
+    assert_eq!(plan.moves, []);
+    assert!(plan.held.iter().all(|(_, _, why)| *why == Held::Pool), "{:?}", plan.held);
+    assert_eq!(pays(&house, VnicIndex(0), UplinkIndex(1), &Limits::default()), None);
+    house.gray = [(ServerIndex(1), GatewayIndex(1))].into_iter().collect();
+    assert_eq!(self::plan(&house).moves.len(), 1, "the way of another server");
 }
 
 #[test]

@@ -1,52 +1,47 @@
 //! What limits, leases and full ports are the cause of.
 //!
 //! A vNIC that is held back has one limit that binds it, and the causes exclude each other: its own
-//! policy's, in bits or in packets, its server's grant's, a full uplink, or else the lease as the shares gave it.
+//! policy's, in bits or in packets, its server's grant's, a full uplink, or else the lease as the shares
+//! gave it. No limit is told to be raised while its server's own port is full: that would not help.
 
 use super::{
     Found, Who,
-    reasons::{self, frames},
+    reasons::{Family, frames, grown},
 };
 use crate::{
-    explain::{Case, grown},
+    explain::Case,
     look::minus,
-    sight::{held_percent, is_at_packet_limit, is_short},
+    notes::{Limit, is_at, of_percent, up_limit},
+    sight::{held_percent, is_short},
     text::{enough, rate},
 };
-use wireonce_desired::{Direction, bandwidth};
+use wireonce_desired::{Direction, Uplink, bandwidth};
 use wireonce_ledger::{Stage, status::VnicShareStatus};
+use wireonce_placement::{Command, Way};
 
-/// What is so near to a limit is at it: rates are measured, and limits are rounded down.
-const AT_PERCENT: u64 = 97;
 /// An uplink or port is full from here on.
 const FULL_PERCENT: u64 = 90;
 
 /// The vNIC's own policy limits it.
 pub(super) fn own_limit(case: &Case<'_>) -> Option<Found> {
-    let (share, how_long) = held(case)?;
-    let limit = case.view.limit(case.vnic, Direction::Up)?;
+    let (_, how_long) = held(case)?;
+    let limit @ Limit::Bits(_, limit_bps) = limited(case)? else { return None };
     let policy = case.vnic.policy.as_deref()?;
-    is_at(share.rate_bps, limit).then(|| {
-        let what =
-            format!("held back {how_long} by the limit of its policy {policy:?}, {}", rate(limit));
-        let command =
-            format!("wireonce policy set {policy} up.limit={}", enough(limit.saturating_mul(2)));
-        Found::proved(shaper(case), what, Who::Virtualisation).command(command)
-    })
+    let what =
+        format!("held back {how_long} by the limit of its policy {policy:?}, {}", rate(limit_bps));
+    let found = Found::proved(shaper(case), what, Who::Virtualisation);
+    Some(raising(case, Direction::Up, found, &limit.doubled(policy)))
 }
 
 /// The vNIC's own policy limits it in packets.
 pub(super) fn packet_limit(case: &Case<'_>) -> Option<Found> {
+    let limit @ Limit::Packets(_, per_s) = limited(case)? else { return None };
     let look = case.server.as_ref()?;
     let (now, before) = look.vnic(&case.vnic.name)?;
     let (share, old) = (now.share?, before.and_then(|old| old.share));
-    if !is_at_packet_limit(look, share, old) {
-        return None;
-    }
-    let limit = share.limit_packets_per_s?;
     let policy = case.vnic.policy.as_deref()?;
     let mut what = format!(
-        "held back {} by the limit of its policy {policy:?} in packets per second, {limit}",
+        "held back {} by the limit of its policy {policy:?} in packets per second, {per_s}",
         how_long(look, share, old)
     );
     if let Some(sent) =
@@ -54,11 +49,13 @@ pub(super) fn packet_limit(case: &Case<'_>) -> Option<Found> {
     {
         what += &format!(": it sent {sent} packets per second; more bandwidth would not help");
     }
-    let command = format!(
-        "wireonce policy set {policy} up.limit_packets_per_s={}",
-        limit.saturating_mul(2).min(bandwidth::LIMIT_PACKETS_PER_S_MAX)
-    );
-    Some(Found::proved(shaper(case), what, Who::Virtualisation).command(command))
+    let found = Found::proved(shaper(case), what, Who::Virtualisation);
+    Some(raising(case, Direction::Up, found, &limit.doubled(policy)))
+}
+
+/// Which limit of its policy holds it back.
+fn limited(case: &Case<'_>) -> Option<Limit> {
+    up_limit(&case.view, case.server.as_ref()?, case.vnic)
 }
 
 /// Its server may not use more of the pool.
@@ -71,22 +68,19 @@ pub(super) fn grant_limit(case: &Case<'_>) -> Option<Found> {
             "held back {how_long} by the limit of {server}'s grant in pool {pool}, {}",
             rate(limit)
         );
-        let command = format!(
-            "wireonce grant set {pool}/{server} up.limit={}",
-            enough(limit.saturating_mul(2))
-        );
-        Found::proved(shaper(case), what, Who::Virtualisation).command(command)
+        let found = Found::proved(shaper(case), what, Who::Virtualisation);
+        raising(case, Direction::Up, found, &grant_limit_of(pool, server, Way::Up, limit))
     })
 }
 
 /// Its home carries no more, or has leased all that it carries.
 pub(super) fn uplink_full(case: &Case<'_>) -> Option<Found> {
     let (_, how_long) = held_by_lease(case)?;
-    if grant_limit(case).is_some() || !is_uplink_full(case) {
+    if grant_limit(case).is_some() || !is_home_full(case, Direction::Up) {
         return None;
     }
     let home = case.home?;
-    let (carries_bps, usable_bps) = home_load(case)?;
+    let (carries_bps, usable_bps) = home_load(case, Direction::Up)?;
     let (server, lease_bps) = (&case.vnic.host, lease(case)?);
     let what = format!(
         "held back {how_long} by a full uplink: {} carried {} of {}, of which {server} has a lease of {}",
@@ -96,53 +90,79 @@ pub(super) fn uplink_full(case: &Case<'_>) -> Option<Found> {
         rate(lease_bps)
     );
     let found = Found::proved(format!("{} at {}", home.name, home.host), what, Who::Virtualisation);
-    Some(match emptier(case, usable_bps.saturating_sub(carries_bps)) {
-        Some(other) => found.command(format!("wireonce vnic move {} --to {other}", case.vnic.name)),
-        None => found.command("wireonce grant use"),
-    })
+    let spare_bps = usable_bps.saturating_sub(carries_bps);
+    Some(found.command(&elsewhere(case, Direction::Up, spare_bps)))
 }
 
 /// Its server's lease holds it back, and neither a limit nor a full uplink explains that.
 pub(super) fn server_lease(case: &Case<'_>) -> Option<Found> {
-    let (_, how_long) = held_by_lease(case)?;
-    if grant_limit(case).is_some() || is_uplink_full(case) {
+    let (share, how_long) = held_by_lease(case)?;
+    if grant_limit(case).is_some() || is_home_full(case, Direction::Up) {
         return None;
     }
-    let (home, server) = (case.home?, &case.vnic.host);
-    let lease_bps = lease(case)?;
-    let what = format!(
-        "held back {how_long} by what {server} may send through {}: its lease is {}",
-        home.name,
-        rate(lease_bps)
-    );
-    Some(Found::proved(shaper(case), what, Who::Virtualisation).command("wireonce grant use"))
+    let server = &case.vnic.host;
+    let through = case.home.map_or(String::new(), |home| format!(" through {}", home.name));
+    let mut what = format!("held back {how_long} by what {server} may send{through}: its ");
+    what += &match lease(case) {
+        Some(lease_bps) => format!("lease is {}", rate(lease_bps)),
+        None => format!("part of that is {}, and no lease is reported", rate(share.rate_bps)),
+    };
+    let found = Found::proved(shaper(case), what, Who::Virtualisation);
+    Some(found.command(&Command::GrantUse))
 }
 
 /// The fabric port of its server is full.
 pub(super) fn port_full(case: &Case<'_>) -> Option<Found> {
-    let look = case.server.as_ref()?;
-    let mut hosts = case.view.house.hosts();
-    let (_, host) = hosts.find(|(_, host)| host.name == case.vnic.host)?;
-    let used = look.port();
-    let ways = [("sends", used.up_bps, host.port_up), ("receives", used.down_bps, host.port_down)];
-    let full = ways.into_iter().find_map(|(word, used, port)| {
-        let (used_bps, port_bps) = (used?, port?.bps());
-        (of_percent(used_bps, port_bps) >= FULL_PERCENT).then_some((word, used_bps, port_bps))
-    });
-    let (word, used_bps, port_bps) = full?;
+    let ways = [("sends", Direction::Up), ("receives", Direction::Down)];
+    let full = ways.into_iter().find_map(|(word, way)| Some((word, full_port(case, way)?)));
+    let (word, (used_bps, port_bps)) = full?;
+    let server = &case.vnic.host;
     let what = format!(
-        "{} {word} {} through its fabric port of {}: borrowing another uplink cannot help",
-        host.name,
+        "{server} {word} {} through its fabric port of {}: borrowing another uplink cannot help",
         rate(used_bps),
         rate(port_bps)
     );
     let test = "compare with the counters of the switch's port, which see other traffic, too";
-    Some(Found::likely(format!("fabric port of {}", host.name), what, Who::Virtualisation, test))
+    Some(Found::likely(format!("fabric port of {server}"), what, Who::Virtualisation, test))
+}
+
+/// What crosses the fabric port of its server in a direction, and what that carries, if it is full.
+fn full_port(case: &Case<'_>, way: Direction) -> Option<(u64, u64)> {
+    let mut hosts = case.view.house.hosts();
+    let (_, host) = hosts.find(|(_, host)| host.name == case.vnic.host)?;
+    let used = case.server.as_ref()?.port();
+    let (used_bps, port) = match way {
+        Direction::Up => (used.up_bps?, host.port_up?),
+        Direction::Down => (used.down_bps?, host.port_down?),
+    };
+    (of_percent(used_bps, port.bps()) >= FULL_PERCENT).then_some((used_bps, port.bps()))
+}
+
+/// With the command that raises a limit, unless the port behind that limit is full.
+pub(super) fn raising(case: &Case<'_>, way: Direction, found: Found, command: &Command) -> Found {
+    // What stays on the machine does not cross the port.
+    let is_here =
+        case.home.is_some_and(|home| case.view.on_one_machine(&case.vnic.host, &home.host));
+    match full_port(case, way).filter(|_| !is_here) {
+        None => found.command(command),
+        Some((used_bps, port_bps)) => found.and(&format!(
+            "; {}'s own fabric port is full, too, {} of {}: a higher limit cannot help",
+            case.vnic.host,
+            rate(used_bps),
+            rate(port_bps)
+        )),
+    }
+}
+
+/// Gives a server twice as much.
+pub(super) fn grant_limit_of(pool: &str, server: &str, way: Way, limit_bps: u64) -> Command {
+    let (pool, server) = (pool.to_owned(), server.to_owned());
+    Command::GrantLimit { pool, server, way, limit: enough(limit_bps.saturating_mul(2)) }
 }
 
 /// Frames waited too long for the vNIC's share, and others stood behind them.
 pub(super) fn shaper_drops(case: &Case<'_>) -> Option<Found> {
-    let drops = case.dropped(Stage::GuestTx, reasons::SHAPER);
+    let drops = case.dropped(Stage::GuestTx, &[Family::Shaper]);
     let what = format!(
         "{} frames to its home waited too long for its share and were dropped, because the guest \
          sends to other vNICs, too, and those must not wait",
@@ -151,38 +171,9 @@ pub(super) fn shaper_drops(case: &Case<'_>) -> Option<Found> {
     (!drops.is_empty()).then(|| Found::proved(shaper(case), what, Who::Virtualisation))
 }
 
-/// From outside came more for it than its share downwards carries, for too long.
-pub(super) fn down_share(case: &Case<'_>) -> Option<Found> {
-    let mut flows = case.at_gateways(Stage::UplinkRx);
-    let (gateway, count) = flows.find_map(|(gateway, flow)| {
-        let count = frames(&grown(flow, reasons::SHAPER));
-        (count > 0).then_some((gateway, count))
-    })?;
-    let shares = || case.gateways.get(gateway).into_iter().flat_map(|it| it.down(&case.vnic.name));
-    let place = format!("queue at {gateway}");
-    if let Some(limit) = shares().filter(|it| it.packets_held).find_map(|it| it.limit_packets_per_s)
-    {
-        let what = format!(
-            "{count} frames from outside waited too long at {gateway} and were dropped: more came \
-             than the limit of its policy downwards in packets per second, {limit}"
-        );
-        return Some(Found::proved(place, what, Who::Virtualisation));
-    }
-    let may_bps: u64 = shares().map(|it| it.rate_bps).fold(0, u64::saturating_add);
-    let mut what = format!(
-        "{count} frames from outside waited too long at {gateway} and were dropped: more came than \
-         its share downwards, {}",
-        rate(may_bps)
-    );
-    if let Some(limit) = case.view.limit(case.vnic, Direction::Down) {
-        what += &format!("; the limit of its policy is {}", rate(limit));
-    }
-    Some(Found::proved(place, what, Who::Virtualisation))
-}
-
 /// The gateway dropped what was over the lease.
 pub(super) fn over_lease(case: &Case<'_>) -> Option<Found> {
-    let (gateway, count) = at_gateways(case, reasons::OVER_LEASE)?;
+    let (gateway, count) = at_gateways(case, Family::OverLease)?;
     let server = &case.vnic.host;
     let what = format!(
         "{count} frames were over what {gateway} had leased to {server}, or over the vNIC's limit: \
@@ -194,7 +185,7 @@ pub(super) fn over_lease(case: &Case<'_>) -> Option<Found> {
 
 /// The gateway dropped what was over the vNIC's limit in packets.
 pub(super) fn over_packet_limit(case: &Case<'_>) -> Option<Found> {
-    let (gateway, count) = at_gateways(case, reasons::OVER_PACKET_LIMIT)?;
+    let (gateway, count) = at_gateways(case, Family::OverPackets)?;
     let server = &case.vnic.host;
     let what = format!(
         "{count} frames were over the limit of its policy in packets per second: {server} does not \
@@ -205,14 +196,14 @@ pub(super) fn over_packet_limit(case: &Case<'_>) -> Option<Found> {
 
 /// The uplink's own queue was full.
 pub(super) fn gateway_queue(case: &Case<'_>) -> Option<Found> {
-    let (gateway, count) = at_gateways(case, reasons::EGRESS)?;
+    let (gateway, count) = at_gateways(case, Family::Egress)?;
     let what = format!(
         "{count} frames found the uplink's queue full: more is sent to it than its interface takes"
     );
     Some(Found::proved(format!("egress at {gateway}"), what, Who::Network))
 }
 
-/// Whether the vNIC was held back.
+/// Whether the vNIC was held back on its way out.
 pub(super) fn is_held(case: &Case<'_>) -> bool {
     held(case).is_some() || packet_limit(case).is_some()
 }
@@ -251,58 +242,68 @@ fn lease(case: &Case<'_>) -> Option<u64> {
     case.gateway().and_then(of).or_else(|| of(case.server.as_ref()?))
 }
 
-/// What its home carries now, and could.
-fn home_load(case: &Case<'_>) -> Option<(u64, u64)> {
+/// What its home carries now in a direction, and could.
+pub(super) fn home_load(case: &Case<'_>, way: Direction) -> Option<(u64, u64)> {
     let home = case.home?;
-    let usable = home.capacity(Direction::Up)?.percent(bandwidth::USABLE_UP_PERCENT).bps();
-    let look = case.gateway()?;
-    let (now, before) = look.uplink(&home.name)?;
-    Some((look.wire_bps(minus(now.outward, before?.outward))?, usable))
+    load(case, home, way)
 }
 
-fn is_uplink_full(case: &Case<'_>) -> bool {
-    home_load(case).is_some_and(|(carries, usable)| of_percent(carries, usable) >= FULL_PERCENT)
+/// What an uplink of its pool carries now in a direction, and could.
+fn load(case: &Case<'_>, uplink: &Uplink, way: Direction) -> Option<(u64, u64)> {
+    let look = case.gateways.get(uplink.host.as_str())?;
+    let (now, before) = look.uplink(&uplink.name)?;
+    let (amount, percent) = match way {
+        Direction::Up => (minus(now.outward, before?.outward), bandwidth::USABLE_UP_PERCENT),
+        Direction::Down => (minus(now.inward, before?.inward), bandwidth::USABLE_DOWN_PERCENT),
+    };
+    let usable_bps = uplink.capacity(way)?.percent(percent).bps();
+    Some((look.wire_bps(amount)?, usable_bps))
 }
 
-/// The uplink of the pool with the most to spare, if that is more than its home has.
-fn emptier<'c>(case: &Case<'c>, than_bps: u64) -> Option<&'c str> {
-    let home = case.home?;
-    let others =
-        case.view.house.uplinks().filter(|it| it.pool == home.pool && it.name != home.name);
+/// Whether its home carries all that it can in a direction.
+pub(super) fn is_home_full(case: &Case<'_>, way: Direction) -> bool {
+    let load = home_load(case, way);
+    load.is_some_and(|(carries, usable)| of_percent(carries, usable) >= FULL_PERCENT)
+}
+
+/// To the uplink of the pool with the most to spare in a direction, if that is much more than its home
+/// has; or else a look at who has what.
+pub(super) fn elsewhere(case: &Case<'_>, way: Direction, home_spare_bps: u64) -> Command {
+    let others = case.view.house.uplinks().filter(|it| is_better(case, it));
     let spare = others.filter_map(|it| {
-        let look = case.gateways.get(it.host.as_str())?;
-        let (now, before) = look.uplink(&it.name).filter(|(now, _)| now.carrier)?;
-        let carries = look.wire_bps(minus(now.outward, before?.outward))?;
-        let usable = it.capacity(Direction::Up)?.percent(bandwidth::USABLE_UP_PERCENT).bps();
-        Some((usable.saturating_sub(carries), it.name.as_str()))
+        let (carries_bps, usable_bps) = load(case, it, way)?;
+        Some((usable_bps.saturating_sub(carries_bps), it.name.as_str()))
     });
-    let (spare_bps, name) = spare.max()?;
-    (spare_bps > than_bps.saturating_mul(2)).then_some(name)
+    match spare.max().filter(|(spare_bps, _)| *spare_bps > home_spare_bps.saturating_mul(2)) {
+        Some((_, to)) => Command::VnicMove { vnic: case.vnic.name.clone(), to: to.to_owned() },
+        None => Command::GrantUse,
+    }
+}
+
+/// Whether it could go to an uplink, and would stay: none that drains, is left by others, or lies
+/// behind a link that is not fit.
+fn is_better(case: &Case<'_>, uplink: &Uplink) -> bool {
+    let is_other = |home: &Uplink| uplink.pool == home.pool && uplink.name != home.name;
+    let look = case.gateways.get(uplink.host.as_str());
+    let seen = look.and_then(|look| look.uplink(&uplink.name));
+    let is_alive = seen.is_some_and(|(now, _)| now.carrier && matches!(&*now.health, "" | "alive"));
+    case.home.is_some_and(is_other)
+        && is_alive
+        && !case.view.house.is_draining(uplink)
+        && !case.leaves_homes_at(&uplink.host)
 }
 
 /// Drops of the vNIC at the first gateway that has some.
-fn at_gateways<'c>(
-    case: &Case<'c>,
-    reasons: &[wireonce_ledger::DropReason],
-) -> Option<(&'c str, u64)> {
+fn at_gateways<'c>(case: &Case<'c>, family: Family) -> Option<(&'c str, u64)> {
     let mut flows = case.at_gateways(Stage::UplinkTx);
     flows.find_map(|(gateway, flow)| {
-        let count = frames(&grown(flow, reasons));
+        let count = frames(&grown(flow, &[family]));
         (count > 0).then_some((gateway, count))
     })
 }
 
 fn shaper(case: &Case<'_>) -> String {
     format!("shaper on {}", case.vnic.host)
-}
-
-fn is_at(bps: u64, limit_bps: u64) -> bool {
-    of_percent(bps, limit_bps) >= AT_PERCENT
-}
-
-fn of_percent(part: u64, whole: u64) -> u64 {
-    let percent = u128::from(part).saturating_mul(100).checked_div(u128::from(whole));
-    percent.and_then(|percent| u64::try_from(percent).ok()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -2,14 +2,18 @@
 
 use super::{
     Found, Who,
-    reasons::{self, frames, list},
+    reasons::{Family, frames, grown, list},
 };
 use crate::{
-    explain::{Case, grown},
+    explain::Case,
     faults::{self, Fault},
     look::Look,
+    notes,
 };
-use wireonce_ledger::{DropReason, Stage, status::LinkState};
+use wireonce_ledger::{
+    Stage,
+    status::{LinkState, LinkStatus},
+};
 
 /// The port of its home carries nothing.
 pub(super) fn uplink_down(case: &Case<'_>) -> Option<Found> {
@@ -26,7 +30,7 @@ pub(super) fn uplink_down(case: &Case<'_>) -> Option<Found> {
         return Some(Found::proved(place, what, Who::Network));
     }
     let flow = look.flow(&case.vnic.name, Stage::UplinkTx)?;
-    let drops = grown(flow, &[DropReason::UplinkFailed]);
+    let drops = grown(flow, &[Family::Uplink]);
     let what = format!("interface {} refused {} frames", home.interface, frames(&drops));
     (!drops.is_empty()).then(|| Found::proved(place, what, Who::Network))
 }
@@ -54,7 +58,7 @@ pub(super) fn not_at_home(case: &Case<'_>) -> Option<Found> {
     let (gateway, drops) = stages.into_iter().find_map(|stage| {
         let mut flows = case.at_gateways(stage);
         flows.find_map(|(gateway, flow)| {
-            let drops = grown(flow, reasons::HOME);
+            let drops = grown(flow, &[Family::Home]);
             (!drops.is_empty()).then_some((gateway, drops))
         })
     })?;
@@ -69,22 +73,26 @@ pub(super) fn not_at_home(case: &Case<'_>) -> Option<Found> {
 
 /// The gateway of its home does not answer its server.
 pub(super) fn gateway_down(case: &Case<'_>) -> Option<Found> {
-    let home = case.home?;
     let look = case.server.as_ref()?;
-    let (link, _) = look.link(&home.host)?;
-    let drops = case.dropped(Stage::GuestTx, &[DropReason::NoSession]);
-    let is_down = matches!(link.state, LinkState::Down | LinkState::Connecting);
-    if !is_down && drops.is_empty() {
+    let link = case.home.and_then(|home| look.link(&home.host));
+    let drops = case.dropped(Stage::GuestTx, &[Family::Session]);
+    let is_down =
+        |link: &&LinkStatus| matches!(link.state, LinkState::Down | LinkState::Connecting);
+    let down = link.map(|(now, _)| now).filter(is_down);
+    if down.is_none() && drops.is_empty() {
         return None;
     }
-    let mut what = match is_down {
-        true => format!("{} does not answer {}", home.host, case.vnic.host),
-        false => format!("{} had no session with a host", case.vnic.host),
+    let server = &case.vnic.host;
+    let (place, mut what) = match down {
+        Some(LinkStatus { peer, .. }) => {
+            (format!("link {server} to {peer}"), format!("{peer} does not answer {server}"))
+        }
+        None => (format!("links of {server}"), format!("{server} had no session with a host")),
     };
     if !drops.is_empty() {
         what += &format!(": {} frames were dropped for it", frames(&drops));
     }
-    Some(Found::proved(format!("link {} to {}", case.vnic.host, home.host), what, Who::Network))
+    Some(Found::proved(place, what, Who::Network))
 }
 
 /// The link to its home's gateway is up, and not fit.
@@ -103,6 +111,22 @@ fn between(case: &Case<'_>, gateway: &str) -> Vec<Fault> {
     faults::between(server, there, [&case.vnic.host, gateway])
 }
 
+/// What gateways' probes found wrong outside, where its frames leave or would after a failover.
+pub(super) fn outside(case: &Case<'_>) -> Option<Found> {
+    let vlan = case.view.house.network(&case.vnic.network)?.vlan;
+    let uplinks: Vec<&str> = (case.home.iter().map(|home| home.name.as_str()))
+        .chain(case.vnic.standbys.iter().map(String::as_str))
+        .collect();
+    let concerns = |it: &notes::Pair| {
+        let is_ours = |name: &str| uplinks.contains(&name);
+        it.vlans.contains(&vlan) && is_ours(&it.one) && is_ours(&it.other)
+    };
+    let pairs: Vec<notes::Pair> = notes::outside(&case.view).into_iter().filter(concerns).collect();
+    let seen: Vec<String> = pairs.iter().map(notes::Pair::seen).collect();
+    let test = &pairs.first()?.look;
+    Some(Found::likely("network outside", seen.join("; "), Who::Network, test))
+}
+
 /// Datagrams are lost between the hosts.
 pub(super) fn link_loss(case: &Case<'_>) -> Option<Found> {
     let server = case.vnic.host.as_str();
@@ -111,7 +135,7 @@ pub(super) fn link_loss(case: &Case<'_>) -> Option<Found> {
     let mut worst: Option<(u64, &str, String)> = None;
     for (host, look) in ends {
         let Some(flow) = look.flow(&case.vnic.name, Stage::FabricTx) else { continue };
-        let drops = grown(flow, reasons::LINK);
+        let drops = grown(flow, &[Family::Link]);
         let count = frames(&drops);
         if count > worst.as_ref().map_or(0, |(count, ..)| *count) {
             let of = flow.input.frames;
@@ -142,7 +166,7 @@ fn lossy_links(look: &Look<'_>) -> String {
 mod tests {
     use super::{super::found, *};
     use crate::sample::{Bed, MBIT};
-    use wireonce_ledger::status::LinkGrayStatus;
+    use wireonce_ledger::{DropReason, status::LinkGrayStatus};
 
     fn well() -> Bed {
         let mut bed = Bed::new();
@@ -280,6 +304,26 @@ mod tests {
             "{}",
             it.what
         );
+    }
+
+    #[test]
+    fn what_probes_find_between_its_home_and_its_standby_is_likely() {
+        let mut bed = well();
+        bed.gateway_a(|it| it.carries("vm-a", 12 * MBIT).outside("east-2", Some(100), "apart"));
+        let it = found(&bed, "vm-a", outside).unwrap();
+        assert_eq!((it.sure, it.who), (super::super::Sure::Likely, Who::Network));
+        assert_eq!(it.what, "outside, east-1 and east-2 are apart on VLAN 100");
+        assert_eq!(it.test.as_deref(), Some("look at the switch ports"));
+    }
+
+    #[test]
+    fn what_is_wrong_on_another_vlan_or_between_others_is_not_its_own() {
+        let mut bed = well();
+        bed.gateway_a(|it| {
+            let it = it.outside("east-2", Some(200), "vlan-missing");
+            it.outside("east-3", Some(100), "apart").outside("east-2", Some(100), "joined")
+        });
+        assert_eq!(found(&bed, "vm-a", outside), None);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::{
     Found, Who,
-    reasons::{self, frames, list},
+    reasons::{Family, frames, grown, list},
 };
 use crate::explain::Case;
-use wireonce_ledger::{DropReason, Stage, status::VnicState};
+use wireonce_ledger::{Stage, status::VnicState};
+use wireonce_placement::Command;
 
 /// No VMM is connected, or the guest's driver does not run.
 pub(super) fn no_vmm(case: &Case<'_>) -> Option<Found> {
@@ -26,7 +27,7 @@ pub(super) fn no_vmm(case: &Case<'_>) -> Option<Found> {
 
 /// The port guard turned frames of the guest away.
 pub(super) fn guard(case: &Case<'_>) -> Option<Found> {
-    let drops = case.dropped(Stage::GuestTx, reasons::RULES);
+    let drops = case.dropped(Stage::GuestTx, &[Family::Rule]);
     if drops.is_empty() {
         return None;
     }
@@ -40,7 +41,7 @@ pub(super) fn guard(case: &Case<'_>) -> Option<Found> {
 
 /// The guest sends more broadcast or multicast than it may.
 pub(super) fn storm(case: &Case<'_>) -> Option<Found> {
-    let drops = case.dropped(Stage::GuestTx, &[DropReason::Storm]);
+    let drops = case.dropped(Stage::GuestTx, &[Family::Storm]);
     if drops.is_empty() {
         return None;
     }
@@ -50,7 +51,7 @@ pub(super) fn storm(case: &Case<'_>) -> Option<Found> {
 
 /// The guest sends frames that are longer than its network takes.
 pub(super) fn mtu(case: &Case<'_>) -> Option<Found> {
-    let drops = case.dropped(Stage::GuestTx, &[DropReason::FrameLong]);
+    let drops = case.dropped(Stage::GuestTx, &[Family::Mtu]);
     if drops.is_empty() {
         return None;
     }
@@ -66,7 +67,7 @@ pub(super) fn mtu(case: &Case<'_>) -> Option<Found> {
 
 /// The guest does not take what comes for it.
 pub(super) fn takes_nothing(case: &Case<'_>) -> Option<Found> {
-    let drops = case.dropped(Stage::GuestRx, reasons::GUEST_RX);
+    let drops = case.dropped(Stage::GuestRx, &[Family::RxRing]);
     if drops.is_empty() {
         return None;
     }
@@ -78,10 +79,45 @@ pub(super) fn takes_nothing(case: &Case<'_>) -> Option<Found> {
     Some(Found::proved(format!("{} on {}", case.vnic.name, case.vnic.host), what, Who::GuestOwner))
 }
 
+/// A guest that it sends to does not take what comes for it. Books say of whom a server got frames, and
+/// which guest lost some, and not of whom those were.
+pub(super) fn neighbour_takes_nothing(case: &Case<'_>) -> Option<Found> {
+    let others = case.at_others().filter(|(_, flow)| flow.output.frames > 0);
+    let others = others
+        .filter_map(|(server, flow)| Some((server, case.others.get(server)?, flow.output.frames)));
+    let here = case.server.as_ref().map(|look| (case.vnic.host.as_str(), look, case.passed_here()));
+    let places = here.into_iter().filter(|(.., frames)| *frames > 0).chain(others);
+    let worst = places.flat_map(|(server, look, sent)| {
+        let lossy = neighbours(case, server).filter_map(move |name| {
+            let drops = grown(look.flow(name, Stage::GuestRx)?, &[Family::RxRing, Family::Stopped]);
+            (!drops.is_empty()).then_some((name, drops))
+        });
+        lossy.map(move |(name, drops)| (frames(&drops), name, server, drops, sent))
+    });
+    let (_, name, server, drops, sent) = worst.max_by_key(|(count, ..)| *count)?;
+    let what = format!(
+        "{} sent {sent} frames to vNICs on {server}, and there the guest of {name} did not take what \
+         came for it: {}",
+        case.vnic.name,
+        list(&drops)
+    );
+    let test = format!("`{}`", Command::Explain { vnic: name.to_owned() });
+    Some(Found::likely(format!("{name} on {server}"), what, Who::GuestOwner, &test))
+}
+
+/// The other vNICs of its network on a server.
+fn neighbours<'c>(case: &Case<'c>, server: &'c str) -> impl Iterator<Item = &'c str> {
+    let vnic = case.vnic;
+    let on_network = case.view.house.vnics().filter(move |it| it.network == vnic.network);
+    let there = on_network.filter(move |it| it.host == server && it.name != vnic.name);
+    there.map(|it| it.name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::found, *};
     use crate::sample::{Bed, MBIT};
+    use wireonce_ledger::DropReason;
 
     fn well() -> Bed {
         let mut bed = Bed::new();
@@ -156,5 +192,34 @@ mod tests {
     fn a_guest_that_takes_everything_is_not() {
         assert_eq!(found(&with(Stage::GuestRx, DropReason::PortDown), "vm-a", takes_nothing), None);
         assert_eq!(found(&well(), "vm-a", takes_nothing), None);
+    }
+
+    /// vm-a sends a hundred frames to server-b, where vm-b's guest loses some.
+    fn to_neighbour(came: u64, lost: u64) -> Bed {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(MBIT));
+        bed.server_b(|it| {
+            let drops = [(DropReason::NoRxBuffers, lost)];
+            it.flow("vm-a", Stage::FabricRx, came, &[]).flow("vm-b", Stage::GuestRx, 100, &drops)
+        });
+        bed
+    }
+
+    #[test]
+    fn a_neighbour_that_takes_nothing_is_likely() {
+        let it = found(&to_neighbour(100, 40), "vm-a", neighbour_takes_nothing).unwrap();
+        assert_eq!((it.place.as_str(), it.sure), ("vm-b on server-b", super::super::Sure::Likely));
+        assert_eq!(
+            it.what,
+            "vm-a sent 100 frames to vNICs on server-b, and there the guest of vm-b did not take what \
+             came for it: 40 no-rx-buffers"
+        );
+        assert_eq!(it.test.as_deref(), Some("`wireonce explain vm-b`"));
+    }
+
+    #[test]
+    fn a_neighbour_that_it_does_not_send_to_or_that_takes_everything_is_none() {
+        assert_eq!(found(&to_neighbour(0, 40), "vm-a", neighbour_takes_nothing), None);
+        assert_eq!(found(&to_neighbour(100, 0), "vm-a", neighbour_takes_nothing), None);
     }
 }

@@ -1,8 +1,9 @@
 //! What the hosts' own state is the cause of, or hides.
 
-use super::{Found, Sure, Who};
+use super::{Found, Who};
 use crate::{explain::Case, text, view::Text};
 use wireonce_desired::Kind;
+use wireonce_placement::Command;
 
 /// Its server or the gateway of its home does not serve what it should.
 pub(super) fn behind(case: &Case<'_>) -> Option<Found> {
@@ -42,11 +43,9 @@ pub(super) fn not_heard(case: &Case<'_>) -> Option<Found> {
         missing.push(what);
     }
     let what = format!("{}: what happened there is not known", missing.join(", "));
-    let test = "`wireonce status` on that host, or ask again when it has reported twice";
-    (!missing.is_empty()).then(|| Found {
-        test: Some(test.to_owned()),
-        ..Found::new(Sure::Unknown, "reports", what, who)
-    })
+    let status = Command::Status;
+    let test = format!("`{status}` on that host, or ask again when it has reported twice");
+    (!missing.is_empty()).then(|| Found::unknown("reports", what, who, &test))
 }
 
 /// The hosts that the vNIC's frames cross.
@@ -62,7 +61,10 @@ fn owner(kind: Kind) -> Who {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::found, *};
+    use super::{
+        super::{Sure, found},
+        *,
+    };
     use crate::sample::{Bed, MBIT};
 
     fn heard() -> Bed {

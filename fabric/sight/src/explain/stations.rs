@@ -2,20 +2,49 @@
 //!
 //! ```text
 //! out:  guest ring ─▶ guard ─▶ shaper ─▶ route ─▶ link ═▶ police ─▶ egress ─▶ uplink
+//!                                            │       ╚═▶ other vNICs, at their servers
+//!                                            └─▶ other vNICs of this server
 //! back: uplink ─▶ link ═▶ guest ring
 //! ```
 //! `guest-tx` is one account of the ledger; its drops say which of the first four stations a frame
-//! came to. What a server receives from the fabric is booked on its source, so between link and
-//! guest ring nothing is known of one vNIC.
+//! came to. What a server receives from the fabric is booked on its source: so it is known what of one
+//! vNIC came to another server, and not which vNIC there got it; and between link and guest ring on the
+//! way back nothing is known of one vNIC.
 
 use super::{Case, Station};
 use crate::{
-    causes::reasons,
+    causes::reasons::{Family, grown},
     look::{Flow, minus},
-    sight::{held_percent, is_at_packet_limit},
+    sight::{Downward, held_percent, is_at_packet_limit},
     text,
 };
-use wireonce_ledger::{Amount, DropReason, Stage};
+use wireonce_ledger::{Amount, Stage};
+
+/// What could not be taken as a frame.
+const RING: &[Family] = &[Family::Ring, Family::RxRing, Family::Stopped];
+/// The port guard.
+const GUARD: &[Family] = &[Family::Rule, Family::Mtu, Family::Storm];
+/// The vNIC's queue.
+const SHAPER: &[Family] = &[Family::Shaper];
+/// Where a frame goes.
+const ROUTE: &[Family] = &[
+    Family::Answered,
+    Family::Route,
+    Family::Session,
+    Family::Link,
+    Family::Home,
+    Family::OverLease,
+    Family::OverPackets,
+    Family::Egress,
+    Family::Uplink,
+    Family::Distrust,
+    Family::Outside,
+    Family::Inward,
+];
+/// The gateway's own hand.
+const POLICE: &[Family] = &[Family::OverLease, Family::OverPackets];
+/// The uplink's queue.
+const EGRESS: &[Family] = &[Family::Egress];
 
 /// From the guest.
 pub(super) fn out(case: &Case<'_>) -> Vec<Station> {
@@ -23,7 +52,7 @@ pub(super) fn out(case: &Case<'_>) -> Vec<Station> {
     let mut stations = Vec::new();
     let sent = case.at_server(Stage::GuestTx);
     let mut left = sent.map(|flow| flow.input);
-    for (name, found) in [("guest ring", reasons::RING), ("guard", reasons::GUARD)] {
+    for (name, found) in [("guest ring", RING), ("guard", GUARD)] {
         let station = passing(name, server, left, sent, found);
         left = station.went;
         stations.push(station);
@@ -31,8 +60,8 @@ pub(super) fn out(case: &Case<'_>) -> Vec<Station> {
     if case.server.is_none() {
         return stations;
     }
-    let mut shaper = passing("shaper", server, left, sent, reasons::SHAPER);
-    let route_drops = sent.map(|flow| sum(flow, reasons::ROUTE));
+    let mut shaper = passing("shaper", server, left, sent, SHAPER);
+    let route_drops = sent.map(|flow| sum(flow, ROUTE));
     // What waits has neither gone on nor been dropped.
     shaper.went = sent.zip(route_drops).map(|(flow, drops)| {
         let mut went = flow.output;
@@ -40,23 +69,30 @@ pub(super) fn out(case: &Case<'_>) -> Vec<Station> {
         went
     });
     (shaper.waits, shaper.note) = shaping(case);
-    let route = passing("route", server, shaper.went, sent, reasons::ROUTE);
+    let route = passing("route", server, shaper.went, sent, ROUTE);
     stations.extend([shaper, route]);
+    stations.extend(neighbours_here(case));
     if let Some(flow) = case.at_server(Stage::FabricTx) {
         stations.push(whole("link", server, flow));
     }
+    let others = case.at_others().filter(|(_, flow)| flow.input.frames > 0);
+    stations.extend(others.map(|(other, flow)| whole("other vNICs", other, flow)));
     for (gateway, flow) in case.at_gateways(Stage::UplinkTx) {
         let arrived = case.at_gateways(Stage::FabricRx).find(|(name, _)| *name == gateway);
-        let mut police = passing("police", gateway, Some(flow.input), Some(flow), reasons::POLICE);
+        let mut police = passing("police", gateway, Some(flow.input), Some(flow), POLICE);
         if let Some((_, arrived)) = arrived {
             police.came = Some(arrived.input);
             police.drops.extend(arrived.drops.iter().map(|(why, n)| ((*why).to_owned(), n.frames)));
         }
-        let mut egress = passing("egress", gateway, police.went, Some(flow), reasons::EGRESS);
+        let mut egress = passing("egress", gateway, police.went, Some(flow), EGRESS);
         egress.waits = (flow.open_frames > 0).then(|| format!("{} frames", flow.open_frames));
         let name = format!("uplink {}", uplink_at(case, gateway));
-        let mut uplink = passing(&name, gateway, egress.went, Some(flow), reasons::UPLINK);
-        uplink.went = Some(flow.output);
+        let mut uplink = whole(&name, gateway, flow);
+        uplink.came = egress.went;
+        uplink.waits = None;
+        for station in [&police, &egress] {
+            uplink.drops.retain(|reason, _| !station.drops.contains_key(reason));
+        }
         stations.extend([police, egress, uplink]);
     }
     stations
@@ -68,11 +104,18 @@ pub(super) fn back(case: &Case<'_>) -> Vec<Station> {
     for (gateway, flow) in case.at_gateways(Stage::UplinkRx) {
         let uplink = uplink_at(case, gateway);
         let mut station = whole(&format!("uplink {uplink}"), gateway, flow);
-        let look = case.gateways.get(gateway);
-        let down = look.and_then(|it| it.down(&case.vnic.name).find(|it| it.uplink == uplink));
-        if let Some(down) = down {
+        if let Some(down) = Downward::of(case.gateways.get(gateway).into_iter(), case.vnic) {
             let mut note = format!("may come at {}", text::rate(down.rate_bps));
             note += &packets(down.limit_packets_per_s);
+            if let Some(percent) = down.held_percent.filter(|percent| *percent > 0) {
+                note += &format!(", held back {percent} % of the time");
+                if down.packets_held {
+                    note += " by packets per second";
+                }
+            }
+            if down.marked_frames > 0 {
+                note += &format!(", {} frames marked (ECN)", down.marked_frames);
+            }
             station.note = Some(note);
             if down.queued_bytes > 0 {
                 station.waits = Some(format!("{} bytes", down.queued_bytes));
@@ -89,6 +132,20 @@ pub(super) fn back(case: &Case<'_>) -> Vec<Station> {
         stations.push(whole("guest ring", &case.vnic.host, flow));
     }
     stations
+}
+
+/// What other vNICs of its server got of it.
+fn neighbours_here(case: &Case<'_>) -> Option<Station> {
+    let sent = case.at_server(Stage::GuestTx)?.output;
+    let fabric = case.at_server(Stage::FabricTx).map_or(Amount::ZERO, |flow| flow.input);
+    let passed = Some(minus(sent, fabric)).filter(|amount| amount.frames > 0)?;
+    Some(Station {
+        name: "other vNICs".to_owned(),
+        host: case.vnic.host.clone(),
+        came: Some(passed),
+        went: Some(passed),
+        ..Station::default()
+    })
 }
 
 /// What waits for the vNIC's share, and what it may send.
@@ -143,9 +200,9 @@ fn passing(
     host: &str,
     came: Option<Amount>,
     flow: Option<&Flow<'_>>,
-    reasons: &[DropReason],
+    families: &[Family],
 ) -> Station {
-    let drops = flow.map(|flow| super::grown(flow, reasons)).unwrap_or_default();
+    let drops = flow.map(|flow| grown(flow, families)).unwrap_or_default();
     Station {
         name: name.to_owned(),
         host: host.to_owned(),
@@ -157,8 +214,25 @@ fn passing(
     }
 }
 
-fn sum(flow: &Flow<'_>, reasons: &[DropReason]) -> Amount {
+fn sum(flow: &Flow<'_>, families: &[Family]) -> Amount {
     let mut sum = Amount::ZERO;
-    super::grown(flow, reasons).into_iter().for_each(|(_, amount)| sum += amount);
+    grown(flow, families).into_iter().for_each(|(_, amount)| sum += amount);
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causes::reasons::meaning;
+    use wireonce_ledger::DropReason;
+
+    #[test]
+    fn whatever_a_server_drops_on_the_way_out_stands_at_one_station() {
+        for reason in DropReason::ALL {
+            let family = meaning(*reason).family;
+            let stations = [RING, GUARD, SHAPER, ROUTE];
+            let found = stations.iter().filter(|station| station.contains(&family)).count();
+            assert_eq!(found, 1, "{} of {family:?}", reason.name());
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! One row each.
 
-use super::{Drops, GrantRow, Heard, HostRow, Looks, Party, PoolRow, UplinkRow, VnicRow};
+use super::{
+    Drops, GrantDown, GrantRow, Heard, HostRow, Looks, Party, PoolRow, UplinkRow, VnicRow,
+};
 use crate::{
-    look::{Both, minus},
-    sight::{Wants, held_percent, is_at_packet_limit, is_short, wants},
+    look::{Both, Look, minus},
+    sight::{Downward, Wants, held_percent, is_at_packet_limit, is_short, wants},
     view::View,
 };
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 use wireonce_desired::{Direction, Host, Kind, Uplink, Vnic, bandwidth};
 use wireonce_ledger::status::VnicState;
 
@@ -31,6 +33,7 @@ pub(super) fn vnic_row(
         home: vnic.home.clone(),
         limit: both(|way| view.limit(vnic, way)),
         limit_packets_per_s: view.packet_limit(vnic, Direction::Up),
+        down: Downward::of(gateways(view, looks, view.pool_of(vnic)), vnic),
         drops: drops.get(vnic.name.as_str()).cloned().unwrap_or_default(),
         ..VnicRow::default()
     };
@@ -42,7 +45,7 @@ pub(super) fn vnic_row(
         up_bps: before.and_then(|old| look.wire_bps(minus(now.tx, old.tx))),
         down_bps: before.and_then(|old| look.wire_bps(minus(now.rx, old.rx))),
     };
-    row.wants = wants(look, vnic, Direction::Up);
+    row.wants = wants(look, vnic);
     if let Some(share) = now.share {
         let old = before.and_then(|old| old.share);
         row.share_bps = Some(share.rate_bps);
@@ -52,6 +55,17 @@ pub(super) fn vnic_row(
         row.backlog_bytes = share.queued_bytes;
     }
     row
+}
+
+/// What is heard of the gateways of a pool, each once.
+fn gateways<'l, 's>(
+    view: &View<'s>,
+    looks: &'l Looks<'s>,
+    pool: Option<&str>,
+) -> impl Iterator<Item = &'l Look<'s>> {
+    let uplinks = view.house.uplinks().filter(move |it| Some(it.pool.as_str()) == pool);
+    let hosts: BTreeSet<&str> = uplinks.map(|it| it.host.as_str()).collect();
+    hosts.into_iter().filter_map(|host| looks.get(host))
 }
 
 fn state(state: VnicState) -> &'static str {
@@ -197,6 +211,14 @@ fn grant_row(
             .or_else(|| own.iter().filter_map(|row| row.rate.up_bps).reduce(u64::saturating_add)),
         wants: own.iter().filter_map(|row| row.wants).reduce(Wants::plus),
         held: own.iter().any(|row| row.held),
+        down: GrantDown {
+            used_bps: own
+                .iter()
+                .filter_map(|row| Some(row.down?.used_bps))
+                .reduce(u64::saturating_add),
+            wants: own.iter().filter_map(|row| Some(row.down?.wants)).reduce(Wants::plus),
+            held: own.iter().any(|row| row.down.is_some_and(|down| down.short)),
+        },
     }
 }
 
@@ -208,37 +230,61 @@ pub(super) fn pool_row(
 ) -> PoolRow {
     let house = view.house;
     let mine = uplinks.iter().filter(|row| row.pool == pool);
-    let servers = hosts.iter().flat_map(|host| {
-        let grants = host.grants.iter().filter(|grant| grant.pool == pool);
-        grants.map(|grant| (grant.held, host.heard, party(&host.name, grant)))
-    });
-    let servers: Vec<_> = servers.collect();
-    let parties = |of: &dyn Fn(bool, &Party) -> bool| -> Vec<Party> {
-        let heard = servers.iter().filter(|(_, heard, _)| heard.silent_ms.is_some() && !heard.old);
-        heard.filter(|(held, _, it)| of(*held, it)).map(|(_, _, it)| it.clone()).collect()
+    let heard = hosts.iter().filter(|host| host.heard.silent_ms.is_some() && !host.heard.old);
+    let grants = |of: &HostRow| of.grants.iter().find(|grant| grant.pool == pool).cloned();
+    let heard: Vec<(&str, GrantRow)> =
+        heard.filter_map(|host| Some((host.name.as_str(), grants(host)?))).collect();
+    let wanted = |of: &dyn Fn(&GrantRow) -> Option<Wants>| {
+        let all = hosts.iter().filter_map(|host| of(&grants(host)?));
+        all.fold(Wants::default(), Wants::plus)
     };
-    let mut starved = parties(&|held, _| held);
-    starved.sort_by_key(|it| Reverse(it.wants));
-    let mut surplus = parties(&|held, it| !held && it.unused_bps() > 0);
-    surplus.sort_by_key(|it| Reverse(it.unused_bps()));
+    let up = heard.iter().map(|(server, grant)| {
+        let reserved = grant.reservation.up_bps;
+        (grant.held, party(server, grant.used_bps, reserved, grant.wants))
+    });
+    let (starved, surplus) = parted(up);
+    let down = heard.iter().map(|(server, grant)| {
+        let (down, reserved) = (grant.down, grant.reservation.down_bps);
+        (down.held, party(server, down.used_bps, reserved, down.wants))
+    });
+    let (starved_down, surplus_down) = parted(down);
     PoolRow {
         name: pool.to_owned(),
         usable: both(|way| Some(bandwidth::usable(house, pool, way).bps())),
         reserved: both(|way| Some(bandwidth::reserved(house, pool, way).bps())),
         budget: both(|way| house.budget(pool).map(|budget| budget.rate(way).bps())),
         used: mine.map(|row| row.rate).fold(Both::default(), Both::plus),
-        wanted: servers.iter().map(|(_, _, it)| it.wants).fold(Wants::default(), Wants::plus),
+        wanted: wanted(&|grant| grant.wants),
         starved,
         surplus,
+        wanted_down: wanted(&|grant| grant.down.wants),
+        starved_down,
+        surplus_down,
     }
 }
 
-fn party(server: &str, grant: &GrantRow) -> Party {
+/// Those who are held back, who lacks most first; and those with a surplus, most first.
+fn parted(parties: impl Iterator<Item = (bool, Party)>) -> (Vec<Party>, Vec<Party>) {
+    let (starved, others): (Vec<_>, Vec<_>) = parties.partition(|(held, _)| *held);
+    let mut starved: Vec<Party> = starved.into_iter().map(|(_, party)| party).collect();
+    starved.sort_by_key(|it| Reverse(it.wants));
+    let mut surplus: Vec<Party> = others.into_iter().map(|(_, party)| party).collect();
+    surplus.retain(|it| it.unused_bps() > 0);
+    surplus.sort_by_key(|it| Reverse(it.unused_bps()));
+    (starved, surplus)
+}
+
+fn party(
+    server: &str,
+    used_bps: Option<u64>,
+    reserved_bps: Option<u64>,
+    wants: Option<Wants>,
+) -> Party {
     Party {
         server: server.to_owned(),
-        used_bps: grant.used_bps.unwrap_or(0),
-        reserved_bps: grant.reservation.up_bps.unwrap_or(0),
-        wants: grant.wants.unwrap_or_default(),
+        used_bps: used_bps.unwrap_or(0),
+        reserved_bps: reserved_bps.unwrap_or(0),
+        wants: wants.unwrap_or_default(),
     }
 }
 

@@ -288,7 +288,7 @@ impl Member {
 
     /// Reads its meter after `passed_us`. Returns whether anything came.
     fn read(&mut self, passed_us: u64) -> bool {
-        let now = self.share.read();
+        let now = self.share.read(passed_us);
         let bits = now.served_bits.wrapping_sub(self.served_bits);
         if bits == 0 && !now.waited && !self.wants() {
             return false;

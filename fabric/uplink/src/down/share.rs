@@ -43,6 +43,10 @@ pub(crate) struct VnicDown {
     served_bits: AtomicU64,
     served_packets: AtomicU64,
     dropped_frames: AtomicU64,
+    marked_frames: AtomicU64,
+    /// For how long something had to wait, and for packets: written by the thread alone.
+    held_us: AtomicU64,
+    packets_held_us: AtomicU64,
     held: AtomicBool,
     /// The same for the limit in packets, whatever the rate.
     packets_held: AtomicBool,
@@ -78,7 +82,10 @@ pub(super) struct VnicUse {
     /// `u64::MAX`: more than it may have.
     pub(super) demand_bps: u64,
     pub(super) held: bool,
+    pub(super) held_us: u64,
     pub(super) packets_held: bool,
+    pub(super) packets_held_us: u64,
+    pub(super) marked_frames: u64,
     pub(super) queued_bytes: u64,
     pub(super) served_bits: u64,
     pub(super) served_packets: u64,
@@ -97,6 +104,9 @@ impl VnicDown {
             served_bits: AtomicU64::new(0),
             served_packets: AtomicU64::new(0),
             dropped_frames: AtomicU64::new(0),
+            marked_frames: AtomicU64::new(0),
+            held_us: AtomicU64::new(0),
+            packets_held_us: AtomicU64::new(0),
             held: AtomicBool::new(false),
             packets_held: AtomicBool::new(false),
             waits_for_packets: AtomicBool::new(false),
@@ -116,6 +126,11 @@ impl VnicDown {
     /// A frame was dropped because too much waits.
     pub(crate) fn dropped(&self) {
         self.dropped_frames.fetch_add(1, Relaxed);
+    }
+
+    /// A frame was marked because it waited.
+    pub(crate) fn marked(&self) {
+        self.marked_frames.fetch_add(1, Relaxed);
     }
 
     /// The credit of packets, if there is a limit.
@@ -209,8 +224,8 @@ impl VnicDown {
         self.store.bytes.fetch_sub(room, Relaxed);
     }
 
-    /// What was counted since the last call, of which there is one at a time.
-    pub(super) fn read(&self) -> Meter {
+    /// What was counted since the last call, `passed_us` ago, of which there is one at a time.
+    pub(super) fn read(&self, passed_us: u64) -> Meter {
         let waits = self.queued_bytes.load(Relaxed) > 0;
         let for_packets = self.packets().is_some() && self.waits_for_packets.load(Relaxed);
         // Most do not wait, and a look costs less than a change.
@@ -222,8 +237,14 @@ impl VnicDown {
             was
         };
         let held = was(&self.held, waits && !for_packets);
-        let waited = was(&self.packets_held, waits && for_packets) || held;
-        Meter { served_bits: self.served_bits(), held, waited }
+        let packets_held = was(&self.packets_held, waits && for_packets);
+        if held || packets_held {
+            self.held_us.fetch_add(passed_us, Relaxed);
+        }
+        if packets_held {
+            self.packets_held_us.fetch_add(passed_us, Relaxed);
+        }
+        Meter { served_bits: self.served_bits(), held, waited: held || packets_held }
     }
 
     /// Something had to wait since the last look, for the rate or for packets.
@@ -249,6 +270,12 @@ impl VnicDown {
         self.served_packets.load(Relaxed)
     }
 
+    /// Frames that were marked.
+    #[cfg(test)]
+    pub(crate) fn marked_so_far(&self) -> u64 {
+        self.marked_frames.load(Relaxed)
+    }
+
     /// Frames that were dropped.
     #[cfg(test)]
     pub(crate) fn dropped_so_far(&self) -> u64 {
@@ -267,7 +294,10 @@ impl VnicDown {
             rate_bps: self.credit.rate(),
             demand_bps: self.demand_bps.load(Relaxed),
             held: self.held.load(Relaxed) || packets_held,
+            held_us: self.held_us.load(Relaxed),
             packets_held,
+            packets_held_us: self.packets_held_us.load(Relaxed),
+            marked_frames: self.marked_frames.load(Relaxed),
             queued_bytes: self.queued_bytes.load(Relaxed) as u64,
             served_bits: self.served_bits(),
             served_packets: self.served_packets.load(Relaxed),
@@ -321,13 +351,15 @@ mod tests {
     #[test]
     fn a_vnic_is_held_back_for_as_long_as_anything_waits() {
         let vnic = vnic(&Arc::default());
-        assert!(!vnic.read().held);
+        let read = || vnic.read(5_000);
+        assert!(!read().held);
         let hold = || vnic.hold(WaitsFor::Bits);
         assert!(hold() && !hold(), "the first one wakes the thread");
         assert!(vnic.take_room(0, FRAME));
-        assert!(vnic.read().held && vnic.read().held);
+        assert!(read().held && read().held);
         vnic.give_room(FRAME);
-        assert!(vnic.read().held, "it was, since the last look");
-        assert!(!vnic.read().held);
+        assert!(read().held, "it was, since the last look");
+        assert!(!read().held);
+        assert_eq!((vnic.in_use().held_us, vnic.in_use().packets_held_us), (15_000, 0));
     }
 }

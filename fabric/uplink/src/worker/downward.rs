@@ -273,8 +273,11 @@ impl Waiting {
             }
         }
         let front = self.queue.front()?;
-        if now_us.saturating_sub(front.since_us) > MARK_US {
-            mark(front);
+        if now_us.saturating_sub(front.since_us) > MARK_US
+            && mark(front)
+            && let Some(share) = &self.share
+        {
+            share.marked();
         }
         Some(front)
     }

@@ -309,6 +309,7 @@ fn a_frame_that_waited_is_marked_if_it_can_be() {
         Shown::Sent
     });
     assert_eq!(seen, [sample(Ecn::Ce)]);
+    assert_eq!(down.vnics[&vnic(1)].marked_so_far(), 1);
 }
 
 #[test]

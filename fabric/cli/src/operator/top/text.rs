@@ -4,9 +4,9 @@ use super::Shown;
 use crate::output::{Table, scaled};
 use std::fmt::Write;
 use wireonce_sight::{
-    Now,
+    Note, Now,
     now::{DropRow, Heard, HostRow, Party, PoolRow, UplinkRow, VnicRow},
-    sight::Wants,
+    sight::{Downward, Wants},
 };
 
 /// What keys do.
@@ -23,7 +23,10 @@ pub(super) fn page(now: &Now, shown: Shown) -> String {
     ];
     let wanted = tables.into_iter().filter(|(table, _)| shown == Shown::All || shown == *table);
     let texts = wanted.map(|(_, text)| text).filter(|text| !text.is_empty());
-    let page = texts.collect::<Vec<_>>().join("\n");
+    let mut page = texts.collect::<Vec<_>>().join("\n");
+    if matches!(shown, Shown::All | Shown::Uplinks) && !page.is_empty() {
+        page += &notes(&now.notes);
+    }
     if page.is_empty() { "nothing there: the house is empty\n".to_owned() } else { page }
 }
 
@@ -40,11 +43,21 @@ fn pools(rows: &[PoolRow]) -> String {
             way("down", row.used.down_bps),
             wants(Some(row.wanted)),
         ]);
-        for (word, parties) in [("starved", &row.starved), ("surplus", &row.surplus)] {
+        let all = [
+            ("starved", "", &row.starved),
+            ("surplus", "", &row.surplus),
+            ("starved", " from outside", &row.starved_down),
+            ("surplus", " from outside", &row.surplus_down),
+        ];
+        // What is reserved and not wanted matters where somebody lacks it.
+        let is_told = |word: &str, way: &str| {
+            way.is_empty() || word == "starved" || !row.starved_down.is_empty()
+        };
+        for (word, way, parties) in all.into_iter().filter(|(word, way, _)| is_told(word, way)) {
             let parties: Vec<String> = parties.iter().take(4).map(party).collect();
             if !parties.is_empty() {
                 // Writing to a String cannot fail.
-                let _ = writeln!(below, "  {word} in {}: {}", row.name, parties.join("; "));
+                let _ = writeln!(below, "  {word} in {}{way}: {}", row.name, parties.join("; "));
             }
         }
     }
@@ -141,34 +154,76 @@ fn vnics(rows: &[VnicRow]) -> String {
             rate(row.share_bps),
             limit(row),
             held(row),
-            match row.backlog_bytes {
-                0 => "-".to_owned(),
-                bytes => scaled(bytes, "B"),
-            },
+            waits(row.backlog_bytes),
             drops(&row.drops),
         ]);
+        if let Some(down) = row.down.filter(|down| !down.is_quiet()) {
+            table.row(from_outside(row, &down));
+        }
     }
     table.render()
 }
 
-/// "800 Mb/s, 20000 packets/s"
+/// The second row of a vNIC for which something waits outside.
+fn from_outside(row: &VnicRow, down: &Downward) -> [String; 13] {
+    let none = || "-".to_owned();
+    let marked = match down.marked_frames {
+        0 => none(),
+        frames => format!("{frames} marked (ECN)"),
+    };
+    [
+        "  from outside".to_owned(),
+        none(),
+        none(),
+        none(),
+        none(),
+        none(),
+        rate(Some(down.used_bps)),
+        wants(Some(down.wants)),
+        rate(Some(down.rate_bps)),
+        limit_of(row.limit.down_bps, down.limit_packets_per_s),
+        held_by(down.held_percent, down.short, down.packets_held),
+        waits(down.queued_bytes),
+        marked,
+    ]
+}
+
 fn limit(row: &VnicRow) -> String {
-    let packets = row.limit_packets_per_s.map(|limit| format!("{limit} packets/s"));
-    match (row.limit.up_bps, packets) {
+    limit_of(row.limit.up_bps, row.limit_packets_per_s)
+}
+
+/// "800 Mb/s, 20000 packets/s"
+fn limit_of(bps: Option<u64>, packets_per_s: Option<u32>) -> String {
+    let packets = packets_per_s.map(|limit| format!("{limit} packets/s"));
+    match (bps, packets) {
         (None, Some(packets)) => packets,
         (bps, None) => rate(bps),
         (bps, Some(packets)) => format!("{}, {packets}", rate(bps)),
     }
 }
 
-/// "90 %", or "90 % by packets", when more bandwidth would not help.
 fn held(row: &VnicRow) -> String {
-    let held = match row.held_percent.filter(|percent| *percent > 0) {
+    held_by(row.held_percent, row.held, row.packets_held)
+}
+
+/// "90 %", or "90 % by packets", when more bandwidth would not help.
+fn held_by(percent: Option<u64>, is_short: bool, by_packets: bool) -> String {
+    let held = match percent.filter(|percent| *percent > 0) {
         Some(percent) => format!("{percent} %"),
-        None if row.held || row.packets_held => "yes".to_owned(),
+        None if is_short || by_packets => "yes".to_owned(),
         None => return "-".to_owned(),
     };
-    if row.packets_held { format!("{held} by packets") } else { held }
+    if by_packets { format!("{held} by packets") } else { held }
+}
+
+fn waits(bytes: u64) -> String {
+    if bytes == 0 { "-".to_owned() } else { scaled(bytes, "B") }
+}
+
+/// What is wrong, and who acts.
+fn notes(notes: &[Note]) -> String {
+    let line = |note: &Note| format!("  {} ({})\n", note.what, note.who.word());
+    notes.iter().map(line).collect()
 }
 
 fn rate(bps: Option<u64>) -> String {
@@ -243,6 +298,43 @@ mod tests {
              starved in east: server-b uses 50.0 Mb/s, wants > 50.0 Mb/s, reserves 0 b/s\n  \
              surplus in east: server-a uses 10.0 Mb/s, wants 10.0 Mb/s, reserves 600 Mb/s\n"
         );
+    }
+
+    #[test]
+    fn who_waits_for_what_comes_from_outside_has_a_second_row() {
+        let down = Downward {
+            wants: Wants { bps: 300_000_000, more: true },
+            rate_bps: 300_000_000,
+            short: true,
+            held_percent: Some(90),
+            queued_bytes: 200_000,
+            marked_frames: 40,
+            ..Downward::default()
+        };
+        let row = VnicRow { name: "vm-a".to_owned(), down: Some(down), ..VnicRow::default() };
+        let table = vnics(&[row.clone()]);
+        let second = table.lines().nth(2).unwrap();
+        assert!(second.starts_with("  from outside"), "{table}");
+        for part in ["> 300 Mb/s", "90 %", "200 kB", "40 marked (ECN)"] {
+            assert!(second.contains(part), "{table}");
+        }
+        let quiet = VnicRow { down: Some(Downward::default()), ..row };
+        assert_eq!(vnics(&[quiet]).lines().count(), 2);
+    }
+
+    #[test]
+    fn notes_stand_below_the_uplinks_with_who_acts() {
+        let what = "outside, east-1 and east-2 are apart on VLAN 100: look".to_owned();
+        let note = Note { what, who: wireonce_sight::causes::Who::Network };
+        let now = Now {
+            uplinks: vec![UplinkRow::default()],
+            vnics: vec![VnicRow::default()],
+            notes: vec![note],
+            ..Now::default()
+        };
+        let said = "are apart on VLAN 100: look (network)\n";
+        assert!(page(&now, Shown::Uplinks).ends_with(said));
+        assert!(!page(&now, Shown::Vnics).contains(said));
     }
 
     #[test]

@@ -445,3 +445,30 @@ fn nobody_is_moved_to_a_port_that_is_known_to_be_dead() {
     assert!(moved("east-3").is_ok());
     assert!(moved("east-1").is_ok(), "it is there");
 }
+
+#[test]
+fn what_is_sick_or_behind_a_gray_link_is_no_home_and_nobody_is_moved_there() {
+    use crate::{
+        change::{self, Standing},
+        placing::Sight,
+    };
+    let controller = three();
+    let sick = Sight { sick: ["east-1".to_owned()].into(), ..Sight::default() };
+    let way = ("server-a".to_owned(), "gateway-1".to_owned());
+    let gray = Sight { gray: [way].into(), ..Sight::default() };
+    for (sight, why) in [(&sick, "is sick now"), (&gray, "behind a link")] {
+        let standing = Standing { sight: Some(sight), ..Standing::default() };
+        let state = controller.state().unwrap();
+        let new = vnic_text(1, "policy = \"p100\"");
+        let planned = change::plan(&state, &admin(), &put(&new), standing, NOW).unwrap();
+        let Answer::Applied { difference, .. } = planned.answer else { panic!("no change") };
+        let said = difference.to_string();
+        assert!(!said.contains("home: \"east-1\""), "{said}");
+        let other = three();
+        apply(&other, &virtualisation(), &vnic_text(1, "home = \"east-2\"")).unwrap();
+        let state = other.state().unwrap();
+        let moved = change::plan(&state, &admin(), &rehome("vm-1", "east-1"), standing, NOW);
+        let refused = moved.unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+}

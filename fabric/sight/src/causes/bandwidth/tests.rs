@@ -1,7 +1,10 @@
 use super::{super::found, *};
 use crate::sample::{Bed, Daemon, MBIT};
 use wireonce_desired::{Rate, Terms};
-use wireonce_ledger::{DropReason, status::LinkState};
+use wireonce_ledger::{
+    DropReason,
+    status::{LinkGrayStatus, LinkState},
+};
 
 /// vm-a sends what its share lets it, and is held back; its policy's limit is 800 Mbit/s.
 fn held_at(rate_mbit: u64) -> Bed {
@@ -91,16 +94,6 @@ fn who_keeps_to_its_limit_in_packets_is_not_over_it() {
     let mut bed = held_at(300);
     bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkTx, 50, &[(DropReason::OverLease, 9)]));
     assert_eq!(found(&bed, "vm-a", over_packet_limit), None);
-}
-
-#[test]
-fn frames_from_outside_beyond_a_limit_in_packets_name_it() {
-    let mut bed = held_at(300);
-    bed.gateway_a(|it| {
-        it.flow("vm-a", Stage::UplinkRx, 50, &[(DropReason::Shaped, 8)]).down("vm-a", 20_000)
-    });
-    let it = found(&bed, "vm-a", down_share).unwrap();
-    assert!(it.what.ends_with("downwards in packets per second, 20000"), "{}", it.what);
 }
 
 #[test]
@@ -237,22 +230,38 @@ fn a_queue_that_takes_everything_is_not_full() {
 }
 
 #[test]
-fn frames_from_outside_beyond_the_share_downwards_are_found() {
+fn no_limit_is_told_to_be_raised_while_the_servers_own_port_is_full() {
+    let full = |it: Daemon| it.datagrams("gateway-a", 800_000, 0);
     let mut bed = held_at(300);
-    bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkRx, 50, &[(DropReason::Shaped, 8)]));
-    let it = found(&bed, "vm-a", down_share).unwrap();
-    assert!(
-        it.what.starts_with("8 frames from outside waited too long at gateway-a"),
-        "{}",
-        it.what
-    );
-    assert!(it.what.ends_with("the limit of its policy is 800Mbit"), "{}", it.what);
+    limited(&mut bed, 300);
+    bed.server_a(|it| full(it.sends(300 * MBIT).held(300 * MBIT, 64_000)));
+    bed.gateway_a(|it| gateway(it, 300, 300));
+    let it = found(&bed, "vm-a", grant_limit).unwrap();
+    assert_eq!(it.command, None);
+    let said =
+        "; server-a's own fabric port is full, too, 9600Mbit of 10Gbit: a higher limit cannot help";
+    assert!(it.what.ends_with(said), "{}", it.what);
+    bed.server_a(|it| full(it.sends(800 * MBIT).held(800 * MBIT, 64_000)));
+    assert_eq!(found(&bed, "vm-a", own_limit).unwrap().command, None);
+    // What does not cross the port, it does not hold back.
+    bed.gateway_host("gateway-a", |host| host.machine = Some("rack1-1".to_owned()));
+    assert!(found(&bed, "vm-a", own_limit).unwrap().command.is_some());
 }
 
 #[test]
-fn frames_that_waited_on_the_way_out_are_not_those_from_outside() {
-    let mut bed = Bed::new();
-    bed.server_a(|it| it.drops(Stage::GuestTx, DropReason::Shaped, 12));
-    bed.gateway_a(|it| it.flow("vm-a", Stage::UplinkRx, 50, &[]));
-    assert_eq!(found(&bed, "vm-a", down_share), None);
+fn an_uplink_that_drains_or_is_left_by_others_is_no_emptier_one() {
+    let mut bed = held_at(300);
+    bed.gateway_a(|it| gateway(it, 300, 300).carries("vm-x", 660 * MBIT));
+    let command = |bed: &Bed| found(bed, "vm-a", uplink_full).unwrap().command.unwrap();
+    bed.gateway_b(|it| it.health("alive", &[]));
+    assert_eq!(command(&bed), "wireonce vnic move vm-a --to east-2");
+    bed.gateway_b(|it| it.health("sick", &["next-hop-silent"]));
+    assert_eq!(command(&bed), "wireonce grant use");
+    bed.gateway_b(|it| it);
+    bed.uplink("east-2", |uplink| uplink.draining = true);
+    assert_eq!(command(&bed), "wireonce grant use");
+    bed.uplink("east-2", |uplink| uplink.draining = false);
+    let gray = LinkGrayStatus { leaves_homes: true, ..LinkGrayStatus::default() };
+    bed.server_a(|it| it.sends(300 * MBIT).held(300 * MBIT, 64_000).gray("gateway-b", &gray));
+    assert_eq!(command(&bed), "wireonce grant use");
 }
