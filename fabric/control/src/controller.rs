@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 use wireonce_desired::{House, Kind, Moment, Object};
+use wireonce_ledger::report::HostReports;
 use wireonce_sight::View;
 
 /// How often a change is planned anew because somebody else was faster.
@@ -88,9 +89,11 @@ impl Controller {
         dry_run: bool,
         now: Moment,
     ) -> Allowed<Answer> {
+        let reports = self.reports.all();
         let plan = |state: &State| {
-            let sight = self.sight(&state.house);
-            let standing = Standing { sight: Some(&sight), ..Standing::default() };
+            let view = view(&state.house, &reports);
+            let sight = Sight::of(&view);
+            let standing = Standing { request: None, sight: Some(&sight), view: Some(view) };
             change::plan(state, caller, change, standing, now)
         };
         self.carry_out(dry_run, |state| plan(state).map(Some))
@@ -108,7 +111,12 @@ impl Controller {
         verdict: &Verdict,
         now: Moment,
     ) -> Allowed<Answer> {
-        self.carry_out(false, |state| change::decide(state, caller, number, verdict, now).map(Some))
+        let reports = self.reports.all();
+        let plan = |state: &State| {
+            let view = Some(view(&state.house, &reports));
+            change::decide(state, caller, number, verdict, view, now)
+        };
+        self.carry_out(false, |state| plan(state).map(Some))
             .map(|answer| answer.unwrap_or(Answer::Unchanged))
     }
 
@@ -126,8 +134,7 @@ impl Controller {
 
     /// What is seen of the house.
     fn sight(&self, house: &House) -> Sight {
-        let (reports, tags) = (self.reports.all(), BTreeMap::new());
-        Sight::of(&View { house, reports: &reports, tags: &tags, now_us: now_us() })
+        Sight::of(&view(house, &self.reports.all()))
     }
 
     /// What would be moved in a pool now.
@@ -272,6 +279,13 @@ impl Controller {
     pub fn wait(&self, after: Revision, patience: Duration) -> Revision {
         self.store.wait(after, patience)
     }
+}
+
+/// The house with what is heard of it. Whether hosts are behind is not asked: they are, a moment
+/// after each change.
+fn view<'v>(house: &'v House, reports: &'v BTreeMap<String, HostReports>) -> View<'v> {
+    static NO_TAGS: BTreeMap<String, String> = BTreeMap::new();
+    View { house, reports, tags: &NO_TAGS, now_us: now_us() }
 }
 
 /// A number that a trial would have got is not given.

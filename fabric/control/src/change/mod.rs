@@ -11,6 +11,7 @@
 //! ever taken over two houses.
 
 mod audit;
+mod heard;
 mod plan;
 mod request;
 mod state;

@@ -1,7 +1,7 @@
 //! From a change to what has to be written, through the gates.
 
 use super::{
-    Action, Allowed, AuditEntry, Base, Change, Edit, Move, Request, State, TIMERS_MAX, Timer,
+    Action, Allowed, AuditEntry, Base, Change, Edit, Move, Request, State, TIMERS_MAX, Timer, heard,
     request, state::HOUSE, timers,
 };
 use crate::{
@@ -17,6 +17,7 @@ use wireonce_desired::{
     Difference, Direction, Grant, House, Kind, Moment, Object, ObjectDifference, PoolUse, Rate,
     Wrong, bandwidth, rules,
 };
+use wireonce_sight::View;
 
 /// In what standing a change is looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +26,8 @@ pub struct Standing<'r> {
     pub request: Option<&'r Request>,
     /// What is seen of the house; without it homes are given by reservations alone.
     pub sight: Option<&'r Sight>,
+    /// What hosts said last; without it nothing is said of those that refuse their texts.
+    pub view: Option<View<'r>>,
 }
 
 /// What came of a change.
@@ -105,9 +108,11 @@ pub fn plan(
     }
     let request = standing.request.map(|request| request.number);
     let why = Why { reason: change.reason.as_ref(), request, given: &given };
-    let ops = draft.ops(&difference, &why)?;
     let compares = vec![unchanged(state)];
-    let notes = settled.notes;
+    let unserved = |view| heard::unserved(&view, &state.house, &draft.house);
+    let mut notes = settled.notes;
+    notes.extend(standing.view.map(unserved).unwrap_or_default());
+    let ops = draft.ops(&difference, &why)?;
     Ok(Plan { compares, ops, answer: Answer::Applied { revision: 0, difference, notes } })
 }
 

@@ -14,6 +14,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wireonce_desired::{Difference, Direction, House, Moment, Object, PoolUse, Rate};
+use wireonce_sight::View;
 
 /// A change that waits for an answer, or has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -153,6 +154,7 @@ pub fn decide(
     caller: &Caller,
     number: u64,
     verdict: &Verdict,
+    view: Option<View<'_>>,
     now: Moment,
 ) -> Allowed<Plan> {
     let thing = format!("request {number}");
@@ -183,7 +185,7 @@ pub fn decide(
     }
     let decision = Decision { at: now, by: caller.clone(), word, ceiling, end };
     if approve {
-        approve_it(state, caller, request, decision, now)
+        approve_it(state, caller, request, decision, view, now)
     } else {
         deny_it(state, caller, request, decision, now)
     }
@@ -194,10 +196,11 @@ fn approve_it(
     caller: &Caller,
     request: &Request,
     decision: Decision,
+    view: Option<View<'_>>,
     now: Moment,
 ) -> Allowed<Plan> {
     let change = bounded(state, &request.change, decision.ceiling, decision.end)?;
-    let standing = Standing { request: Some(request), sight: None };
+    let standing = Standing { request: Some(request), sight: None, view };
     let mut planned = plan(state, caller, &change, standing, now)?;
     let mut counters = take_counters(&mut planned.ops, state);
     let entry = AuditEntry {

@@ -53,3 +53,38 @@ fn a_report_over_four_megabytes_is_refused() {
     let fits = json!({ "tag": "x".repeat((4 << 20) - 100) });
     bed.put("admin", PATH, &fits, &[]).unwrap();
 }
+
+/// A change is applied when it is kept; whom it does not reach is said with the answer.
+#[test]
+fn a_host_that_refused_its_newest_text_is_named_by_every_change_that_concerns_it() {
+    let bed = Bed::furnished();
+    let why = "uplink \"east-1\": there is no interface \"nope\"\n\u{1b}[2J";
+    let report = json!({ "tag": "t", "refused": why, "status": { "host": "gateway-a" } });
+    bed.put("admin", "/v1/hosts/gateway-a/report", &report, &[]).unwrap();
+    let note = json!([
+        "gateway-a refused the text that it was sent last and serves the one before (uplink \
+         \"east-1\": there is no interface \"nope\"  [2J); what is changed here reaches it when it \
+         takes a text again: `wireonce top` shows that"
+    ]);
+    let shift = json!({"pool": "east", "from": "server-a", "to": "server-b", "rate": "100Mbit"});
+    for path in ["/v1/grants/move?dry_run=true", "/v1/grants/move"] {
+        assert_eq!(bed.post("virtualisation", path, &shift).unwrap()["notes"], note, "{path}");
+    }
+    let to = json!({ "to": "east-2" });
+    assert_eq!(bed.post("virtualisation", "/v1/vnics/vm-a/move", &to).unwrap()["notes"], note);
+    let asked =
+        bed.put("virtualisation", "/v1/grants/east/server-b", &grant("1200Mbit"), &[]).unwrap();
+    assert_eq!(asked["answer"], "requested");
+    let yes = json!({ "approve": true });
+    assert_eq!(bed.post("network", "/v1/requests/1", &yes).unwrap()["notes"], note);
+    // What it is not told of has nothing to do with it,
+    let unused = json!({ "up": { "shares": 50 } });
+    let answer = bed.put("virtualisation", "/v1/policies/silver", &unused, &[]).unwrap();
+    assert_eq!(answer["notes"], Value::Null);
+    // nor has what is changed after it took one.
+    let report = json!({ "tag": "t", "status": { "host": "gateway-a" } });
+    bed.put("admin", "/v1/hosts/gateway-a/report", &report, &[]).unwrap();
+    let to = json!({ "to": "east-1" });
+    let answer = bed.post("virtualisation", "/v1/vnics/vm-a/move", &to).unwrap();
+    assert_eq!(answer["notes"], Value::Null);
+}
