@@ -11,6 +11,7 @@
 //! ever taken over two houses.
 
 mod audit;
+mod draft;
 mod heard;
 mod plan;
 mod request;
