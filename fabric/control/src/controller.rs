@@ -97,7 +97,7 @@ impl Controller {
             change::plan(state, caller, change, standing, now)
         };
         self.carry_out(dry_run, |state| plan(state).map(Some))
-            .map(|answer| answer.unwrap_or(Answer::Unchanged))
+            .map(|answer| answer.unwrap_or_else(Answer::unchanged))
     }
 
     /// Answers a request.
@@ -117,7 +117,7 @@ impl Controller {
             change::decide(state, caller, number, verdict, view, now)
         };
         self.carry_out(false, |state| plan(state).map(Some))
-            .map(|answer| answer.unwrap_or(Answer::Unchanged))
+            .map(|answer| answer.unwrap_or_else(Answer::unchanged))
     }
 
     /// Puts back what was to end by `now`, and says when the next change will end.

@@ -98,7 +98,9 @@ fn address(url: &str) -> Result<String, String> {
 /// What came of a change, for people.
 fn text_of(answer: &Answer) -> String {
     match answer {
-        Answer::Unchanged => "unchanged: everything is like that already\n".to_owned(),
+        Answer::Unchanged { notes } => {
+            format!("{}unchanged: everything is like that already\n", lines(notes))
+        }
         Answer::Applied { revision: 0, difference, notes } => {
             format!("{difference}{}this is a trial, nothing was changed\n", lines(notes))
         }

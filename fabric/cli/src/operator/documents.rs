@@ -52,7 +52,7 @@ pub(crate) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
 /// Says what `apply` would change. Exit status 1 if there is something.
 pub(crate) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     match send(&args.ask, &args.file, &[("dry_run", Some("true"))])? {
-        Answer::Unchanged => Ok(()),
+        Answer::Unchanged { .. } => Ok(()),
         _ => Err(Failure::Silent),
     }
 }

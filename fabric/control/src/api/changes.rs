@@ -8,7 +8,7 @@ use super::{
     who::Who,
 };
 use crate::{
-    change::{Answer, Change, Edit, Move},
+    change::{Answer, Change, Edit, Move, lasting},
     refusal::{Gate, Refusal},
 };
 use axum::{
@@ -54,13 +54,13 @@ fn from_json(text: &str) -> Result<Vec<wireonce_desired::Object>, Refusal> {
     read::json(value).map_err(|wrong| Refusal::wrong(Gate::Text, wrong))
 }
 
-/// The whole house as TOML.
+/// The whole house as TOML. What was changed for a time stands in it as it will be again.
 #[utoipa::path(get, path = "/v1/export", responses((status = 200, body = String)))]
 pub(super) async fn export(
     State(shared): State<Shared>,
     Who(_): Who,
 ) -> Result<impl IntoResponse, Failed> {
-    let text = blocking(move || Ok(export_house(&shared.controller.state()?.house))).await?;
+    let text = blocking(move || Ok(export_house(&lasting(&*shared.controller.state()?)))).await?;
     Ok(([(header::CONTENT_TYPE, "application/toml")], text))
 }
 

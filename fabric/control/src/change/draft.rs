@@ -24,6 +24,8 @@ pub(super) struct Draft<'s> {
     pub(super) vnic_ids: BTreeSet<u64>,
     pub(super) uplink_ids: BTreeSet<u64>,
     pub(super) counters: Counters,
+    /// What whoever asked should know.
+    pub(super) notes: Vec<String>,
 }
 
 impl<'s> Draft<'s> {
@@ -44,11 +46,13 @@ impl<'s> Draft<'s> {
             vnic_ids: BTreeSet::new(),
             uplink_ids: BTreeSet::new(),
             counters: state.counters.clone(),
+            notes: Vec::new(),
         }
     }
 
     pub(super) fn edit(&mut self, edit: &Edit) -> Allowed<()> {
         match edit {
+            Edit::Put(object, Base::Any) if self.comes_back(object) => Ok(()),
             Edit::Put(object, base) => self.put(object.clone(), *base),
             Edit::Delete(kind, name, base) => self.delete(*kind, name, *base),
             Edit::Move(what) => self.shift(what),
@@ -81,6 +85,23 @@ impl<'s> Draft<'s> {
         }
         self.house.put(object);
         Ok(())
+    }
+
+    /// A document has the terms that last. While others are lent for a time, it changes nothing: what
+    /// it says comes back by itself.
+    fn comes_back(&mut self, object: &Object) -> bool {
+        let Object::Grant(grant) = object else { return false };
+        let Some(timer) = self.timers.get(&object.name()) else { return false };
+        if timer.before.as_ref() != Some(grant) {
+            return false;
+        }
+        self.notes.push(format!(
+            "{}: {} changed it for a time, until {}; the terms that are given here come back then",
+            object.title(),
+            timer.by.user,
+            timer.until
+        ));
+        true
     }
 
     fn delete(&mut self, kind: Kind, name: &str, base: Base) -> Allowed<()> {

@@ -28,7 +28,7 @@ pub use audit::{Action, AuditEntry};
 pub use plan::{Answer, Plan, Standing, plan};
 pub use request::{Decision, Request, RequestState, Verdict, decide};
 pub use state::{Counters, State, Timer};
-pub use timers::{next_end, plan_ended};
+pub use timers::{lasting, next_end, plan_ended};
 
 use crate::{refusal::Refusal, store::Revision};
 use serde::{Deserialize, Serialize};

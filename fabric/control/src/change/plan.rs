@@ -35,7 +35,11 @@ pub struct Standing<'r> {
 #[serde(tag = "answer", rename_all = "lowercase")]
 pub enum Answer {
     /// Everything was like that already.
-    Unchanged,
+    Unchanged {
+        /// What else there is to know.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
+    },
     /// It is so now.
     Applied {
         /// The revision that made it so; 0 if it was only tried.
@@ -55,6 +59,14 @@ pub enum Answer {
         /// Why it is a request.
         why: String,
     },
+}
+
+impl Answer {
+    /// Everything was like that already, and there is no more to it.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self::Unchanged { notes: Vec::new() }
+    }
 }
 
 /// Comparisons and writes that carry out a change, and what to answer when they are done.
@@ -89,7 +101,8 @@ pub fn plan(
     let difference = Difference::between(&state.house, &draft.house);
     if settled.is_ok() {
         if difference.is_empty() && draft.timers == state.timers {
-            return Ok(Plan { compares: vec![], ops: vec![], answer: Answer::Unchanged });
+            let answer = Answer::Unchanged { notes: draft.notes };
+            return Ok(Plan { compares: vec![], ops: vec![], answer });
         }
         check_together(&draft.house, &difference)?;
     }
@@ -110,7 +123,8 @@ pub fn plan(
     let why = Why { reason: change.reason.as_ref(), request, given: &given };
     let compares = vec![unchanged(state)];
     let unserved = |view| heard::unserved(&view, &state.house, &draft.house);
-    let mut notes = settled.notes;
+    let mut notes = std::mem::take(&mut draft.notes);
+    notes.extend(settled.notes);
     notes.extend(standing.view.map(unserved).unwrap_or_default());
     let ops = draft.ops(&difference, &why)?;
     Ok(Plan { compares, ops, answer: Answer::Applied { revision: 0, difference, notes } })

@@ -212,7 +212,7 @@ fn approve_it(
     planned.ops.push(Op::put(AuditEntry::key(entry.number), json(&entry)?));
     planned.ops.push(Op::put(HOUSE, json(&counters)?));
     planned.compares = vec![unchanged(state)];
-    if planned.answer == Answer::Unchanged {
+    if matches!(planned.answer, Answer::Unchanged { .. }) {
         planned.answer =
             Answer::Applied { revision: 0, difference: Difference::default(), notes: vec![] };
     }

@@ -31,6 +31,17 @@ pub fn plan_ended(state: &State, now: Moment) -> Allowed<Option<Plan>> {
     plan(state, &Caller::control(), &change, Standing::default(), now).map(Some)
 }
 
+/// The house as it will be when all that was changed for a time has ended: what a document of it has
+/// to say, whenever it is applied.
+#[must_use]
+pub fn lasting(state: &State) -> House {
+    let mut house = state.house.clone();
+    for (name, timer) in &state.timers {
+        restore(&mut house, name, timer);
+    }
+    house
+}
+
 /// Puts back what was before.
 pub(super) fn restore(house: &mut House, name: &str, timer: &Timer) {
     match &timer.before {

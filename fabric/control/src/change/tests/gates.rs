@@ -63,7 +63,7 @@ fn an_admin_acts_as_another_and_the_trail_has_both_and_nobody_else_does() {
 #[test]
 fn a_document_may_hold_what_others_own_as_long_as_it_is_as_it_is() {
     let controller = controller();
-    assert_eq!(apply(&controller, &virtualisation(), HOUSE).unwrap(), Answer::Unchanged);
+    assert_eq!(apply(&controller, &virtualisation(), HOUSE).unwrap(), Answer::unchanged());
     let text = HOUSE.replace("\"vm-c\"\nhost = \"server-b\"", "\"vm-c\"\nhost = \"server-a\"");
     let answer = apply(&controller, &virtualisation(), &text).unwrap();
     let Answer::Applied { difference, .. } = answer else { panic!("{answer:?}") };
@@ -127,7 +127,7 @@ fn an_id_is_given_once_and_never_again() {
     };
     apply(&controller, &admin(), &vnic("new", "")).unwrap();
     let first = id("new");
-    assert_eq!(apply(&controller, &admin(), &vnic("new", "")).unwrap(), Answer::Unchanged);
+    assert_eq!(apply(&controller, &admin(), &vnic("new", "")).unwrap(), Answer::unchanged());
     let gone = Change::one(Edit::Delete(Kind::Vnic, "new".to_owned(), Base::Any));
     controller.change(&admin(), &gone, false, NOW).unwrap();
     apply(&controller, &admin(), &vnic("new", "")).unwrap();

@@ -89,6 +89,66 @@ fn what_is_lent_is_not_changed_until_it_is_back() {
     assert!(refusal.to_string().contains("does not end by itself"), "{refusal}");
 }
 
+/// A house is kept as a document: a loan must not stand in the way of all that is in it.
+#[test]
+fn a_document_with_the_terms_that_come_back_is_applied_while_they_are_lent() {
+    let controller = controller();
+    let lent = shift("server-a", "server-b", "200Mbit", Some(LATER));
+    controller.change(&virtualisation(), &lent, false, NOW).unwrap();
+    let vnic = "[[vnic]]\nname = \"vm-n\"\nhost = \"server-a\"\nnetwork = \"storage\"\nmac = \
+                \"52:54:00:00:01:01\"\nsocket = \"/run/new.sock\"\n";
+    let answer = apply(&controller, &virtualisation(), &(HOUSE.to_owned() + vnic)).unwrap();
+    let Answer::Applied { difference, notes, .. } = answer else { panic!("{answer:?}") };
+    let names: Vec<&str> = difference.objects.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["vm-n"]);
+    assert_eq!(
+        notes[0],
+        "[[grant]] \"east/server-a\": vera changed it for a time, until 1970-01-12T15:46:40Z; the \
+         terms that are given here come back then"
+    );
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert_eq!(reserved(&controller, "server-a"), "400Mbit");
+    let answer = apply(&controller, &virtualisation(), HOUSE).unwrap();
+    assert!(matches!(&answer, Answer::Unchanged { notes } if notes.len() == 2), "{answer:?}");
+    // Other terms would be lost when the loan ends, or be its end: that is asked for by itself.
+    let other = HOUSE.replace("600Mbit", "650Mbit");
+    assert_eq!(apply(&controller, &admin(), &other).unwrap_err().gate, Gate::Conflict);
+    controller.tick(LATER).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+}
+
+#[test]
+fn what_is_exported_during_a_loan_can_be_applied_during_it_and_afterwards() {
+    let controller = controller();
+    let before = wireonce_desired::export(&controller.state().unwrap().house);
+    for change in [
+        shift("server-a", "server-b", "200Mbit", Some(LATER)),
+        Change::put_all(
+            read::toml(
+                "[[server]]\nname = \"server-c\"\naddress = \"10.77.0.3\"\npublic_key = \
+                        \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n",
+            )
+            .unwrap(),
+        ),
+    ] {
+        controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    }
+    let export = |controller: &Controller| {
+        wireonce_desired::export(&crate::change::lasting(&controller.state().unwrap()))
+    };
+    let exported = export(&controller);
+    assert!(exported.contains("600Mbit") && !exported.contains("until"), "{exported}");
+    assert_ne!(exported, before, "what lasts is in it");
+    let is_unchanged = || {
+        let answer = apply(&controller, &admin(), &exported).unwrap();
+        assert!(matches!(answer, Answer::Unchanged { .. }), "{answer:?}");
+    };
+    is_unchanged();
+    controller.tick(LATER).unwrap();
+    is_unchanged();
+    assert_eq!(export(&controller), exported);
+}
+
 #[test]
 fn what_comes_back_keeps_its_room() {
     let controller = controller();
