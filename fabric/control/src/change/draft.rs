@@ -147,6 +147,15 @@ impl<'s> Draft<'s> {
                 return wrong(Gate::House, Kind::Grant.title(&from_name), &problem, &remedy);
             }
             taker.take(*direction, *rate);
+            let limit = giver.terms(*direction).and_then(|terms| terms.limit);
+            if limit == Some(Rate::LIMIT_MIN) {
+                let title = Kind::Grant.title(&from_name);
+                let (least, word) = (Rate::LIMIT_MIN, direction.word());
+                self.notes.push(format!(
+                    "{title} keeps a limit of {least} {word}, the least there is: its vNICs get no \
+                     more than that until it is given some again"
+                ));
+            }
         }
         giver.until = *until;
         taker.until = *until;

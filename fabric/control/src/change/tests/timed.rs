@@ -53,6 +53,26 @@ fn a_limit_goes_along_with_what_is_moved_and_comes_back_with_it() {
 }
 
 #[test]
+fn who_may_use_no_more_than_is_reserved_can_give_all_of_it_and_keeps_the_least_limit() {
+    let controller = controller();
+    let terms = "up = { reservation = \"400Mbit\", limit = \"400Mbit\" }\n";
+    let text = format!("[[grant]]\npool = \"east\"\nserver = \"server-b\"\n{terms}");
+    apply(&controller, &virtualisation(), &text).unwrap();
+    let all = shift("server-b", "server-a", "400Mbit", Some(LATER));
+    let answer = controller.change(&virtualisation(), &all, false, NOW).unwrap();
+    let Answer::Applied { notes, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!(
+        notes,
+        ["[[grant]] \"east/server-b\" keeps a limit of 64kbit up, the least there is: its vNICs get \
+          no more than that until it is given some again"]
+    );
+    assert_eq!(reserved(&controller, "server-a"), "1Gbit");
+    controller.tick(LATER).unwrap();
+    let Object::Grant(grant) = object(&controller, Kind::Grant, "east/server-b") else { panic!() };
+    assert_eq!(grant.up.unwrap().limit.unwrap().to_string(), "400Mbit");
+}
+
+#[test]
 fn what_was_not_there_is_gone_again() {
     let controller = controller();
     let text = "[[server]]\nname = \"server-c\"\naddress = \"10.77.0.3\"\npublic_key = \
