@@ -1,7 +1,7 @@
 //! `wireonce request`: what waits for the network team.
 
 use super::{
-    ask::{Ask, cell, moment_after},
+    ask::{Ask, cell, seconds_of},
     grants::pools_table,
 };
 use crate::{failure::Failure, output::Table};
@@ -65,9 +65,9 @@ pub(crate) fn run(verb: &RequestVerb) -> Result<(), Failure> {
             ask.show(&request, || text(&request))
         }
         RequestVerb::Approve { number, ceiling, duration, word, ask } => {
-            let end = duration.as_deref().map(moment_after).transpose()?;
-            let end = end.map(|end| end.to_string());
-            let verdict = json!({"approve": true, "ceiling": ceiling, "end": end, "word": word});
+            let for_s = duration.as_deref().map(|text| seconds_of("--for", text)).transpose()?;
+            let verdict =
+                json!({"approve": true, "ceiling": ceiling, "for_s": for_s, "word": word});
             answer(*number, &verdict, ask)
         }
         RequestVerb::Deny { number, word, ask } => {

@@ -4,7 +4,7 @@ use super::{
     Shared,
     answers::{Body, Failed},
     blocking, now,
-    objects::How,
+    objects::{How, HowLong},
     who::Who,
 };
 use crate::{
@@ -65,16 +65,16 @@ pub(super) async fn export(
 }
 
 /// Moves a reservation from one server's grant to another's.
-#[utoipa::path(post, path = "/v1/grants/move", params(How), request_body = Move,
+#[utoipa::path(post, path = "/v1/grants/move", params(HowLong), request_body = Move,
     responses((status = 200, body = Answer), (status = 202, body = Answer), (status = "4XX", body =
     super::answers::ErrorBody)))]
 pub(super) async fn shift(
     State(shared): State<Shared>,
     Who(caller): Who,
-    Query(how): Query<How>,
+    Query(how): Query<HowLong>,
     Body(what): Body<Move>,
 ) -> Result<Answer, Failed> {
-    let change = Change::one(Edit::Move(what)).because(how.reason);
+    let change = Change::one(Edit::Move(what)).because(how.reason).lasting(how.for_s);
     let done = move || shared.controller.change(&caller, &change, how.dry_run, now());
     Ok(blocking(done).await?)
 }
@@ -97,7 +97,7 @@ pub(super) async fn end(
     Body(Grants { grants }): Body<Grants>,
 ) -> Result<Answer, Failed> {
     let edits = grants.into_iter().map(Edit::End).collect();
-    let change = Change { edits, reason: how.reason };
+    let change = Change { edits, ..Change::default() }.because(how.reason);
     let done = move || shared.controller.change(&caller, &change, how.dry_run, now());
     Ok(blocking(done).await?)
 }

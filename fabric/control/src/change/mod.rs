@@ -113,6 +113,10 @@ pub struct Change {
     /// Why, for the audit trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The grants that it puts or moves end so many seconds after it was carried out, by the
+    /// controller's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
 }
 
 impl Change {
@@ -120,19 +124,25 @@ impl Change {
     #[must_use]
     pub fn put_all(objects: Vec<Object>) -> Self {
         let edits = objects.into_iter().map(|object| Edit::Put(object, Base::Any)).collect();
-        Self { edits, reason: None }
+        Self { edits, ..Self::default() }
     }
 
     /// One edit.
     #[must_use]
     pub fn one(edit: Edit) -> Self {
-        Self { edits: vec![edit], reason: None }
+        Self { edits: vec![edit], ..Self::default() }
     }
 
     /// The same, with why.
     #[must_use]
     pub fn because(self, reason: Option<String>) -> Self {
         Self { reason, ..self }
+    }
+
+    /// The same, for so many seconds.
+    #[must_use]
+    pub fn lasting(self, for_s: Option<u64>) -> Self {
+        Self { for_s, ..self }
     }
 }
 

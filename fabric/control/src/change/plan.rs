@@ -92,7 +92,7 @@ pub fn plan(
     now: Moment,
 ) -> Allowed<Plan> {
     let mut draft = Draft::new(state, caller, standing.sight, now);
-    for edit in &change.edits {
+    for edit in timers::timed(change, now)?.iter() {
         draft.edit(edit)?;
     }
     let asking = standing.request.map_or(caller, |request| &request.by);

@@ -5,6 +5,7 @@ use super::{
     Standing, State,
     plan::{evidence, json, plan, take_counters, unchanged},
     state::HOUSE,
+    timers,
 };
 use crate::{
     caller::Caller,
@@ -87,6 +88,9 @@ pub struct Verdict {
     /// When its grants end, and what was before comes back.
     #[serde(default)]
     pub end: Option<Moment>,
+    /// The same in seconds from the answer, by the controller's clock.
+    #[serde(default)]
+    pub for_s: Option<u64>,
 }
 
 impl Request {
@@ -177,7 +181,8 @@ pub fn decide(
         RequestState::Approved(decision) => return answered(decision, "approved"),
         RequestState::Denied(decision) => return answered(decision, "denied"),
     }
-    let Verdict { approve, word, ceiling, end } = verdict.clone();
+    let Verdict { approve, word, ceiling, end, for_s } = verdict.clone();
+    let end = earlier(end, for_s.map(|seconds| now.after(seconds)));
     let word = word.filter(|word| !word.trim().is_empty());
     if !approve && word.is_none() {
         let remedy = "say why, for those who asked";
@@ -199,7 +204,7 @@ fn approve_it(
     view: Option<View<'_>>,
     now: Moment,
 ) -> Allowed<Plan> {
-    let change = bounded(state, &request.change, decision.ceiling, decision.end)?;
+    let change = bounded(state, request, &decision)?;
     let standing = Standing { request: Some(request), sight: None, view };
     let mut planned = plan(state, caller, &change, standing, now)?;
     let mut counters = take_counters(&mut planned.ops, state);
@@ -258,43 +263,56 @@ fn pinned(state: &State, change: &Change) -> Change {
         }
         other => other,
     };
-    Change { edits: change.edits.iter().map(pin).collect(), reason: change.reason.clone() }
+    Change { edits: change.edits.iter().map(pin).collect(), ..change.clone() }
 }
 
-/// The change with what the answer bounds: grants that it raises, and until when.
-fn bounded(
-    state: &State,
-    change: &Change,
-    ceiling: Option<Rate>,
-    end: Option<Moment>,
-) -> Allowed<Change> {
-    let mut change = change.clone();
+/// The change with what the answer bounds: grants that it raises, and until when. A time that it was
+/// asked for begins with the answer.
+fn bounded(state: &State, request: &Request, decision: &Decision) -> Allowed<Change> {
+    let mut change = request.change.clone();
+    let lasts = change.for_s.take().map(|seconds| decision.at.after(seconds));
     for edit in &mut change.edits {
-        match edit {
-            Edit::Put(Object::Grant(grant), _) => {
-                let name = wireonce_desired::Grant::name_of(&grant.pool, &grant.server);
-                for direction in Direction::BOTH {
-                    let asked = grant.reservation(direction);
-                    let has = state.house.grant(&name).map(|g| g.reservation(direction));
-                    let most = ceiling.map(|c| c.max(has.unwrap_or(Rate::ZERO)));
-                    if let Some(most) = most.filter(|most| asked > *most) {
-                        grant.set_reservation(direction, most);
-                    }
-                }
-                grant.until = earlier(grant.until, end);
-            }
-            Edit::Move(what) => {
-                if ceiling.is_some() {
-                    let remedy = "approve it without a ceiling, or deny it";
-                    let problem = "moves a reservation, which a ceiling cannot cut in part";
-                    return Err(Refusal::new(Gate::Text, "the request", problem, remedy));
-                }
-                what.until = earlier(what.until, end);
-            }
-            _ => {}
+        if let Some(ceiling) = decision.ceiling {
+            cut(state, edit, ceiling)?;
+        }
+        if let Some(end) = timers::end_of(edit) {
+            let asked = end.or(lasts);
+            *end = match asked {
+                Some(asked) if asked <= decision.at => Some(decision.end.ok_or_else(|| {
+                    let thing = format!("request {}", request.number);
+                    let problem = format!("was to end at {asked}, and that has passed");
+                    let remedy = "approve it with another end (`--for 2h`), or deny it";
+                    Refusal::new(Gate::Conflict, thing, problem, remedy)
+                })?),
+                asked => earlier(asked, decision.end),
+            };
         }
     }
     Ok(change)
+}
+
+/// What an edit raises is raised to the ceiling at most.
+fn cut(state: &State, edit: &mut Edit, ceiling: Rate) -> Allowed<()> {
+    match edit {
+        Edit::Put(Object::Grant(grant), _) => {
+            let name = wireonce_desired::Grant::name_of(&grant.pool, &grant.server);
+            for direction in Direction::BOTH {
+                let asked = grant.reservation(direction);
+                let has = state.house.grant(&name).map(|g| g.reservation(direction));
+                let most = ceiling.max(has.unwrap_or(Rate::ZERO));
+                if asked > most {
+                    grant.set_reservation(direction, most);
+                }
+            }
+            Ok(())
+        }
+        Edit::Move(_) => {
+            let remedy = "approve it without a ceiling, or deny it";
+            let problem = "moves a reservation, which a ceiling cannot cut in part";
+            Err(Refusal::new(Gate::Text, "the request", problem, remedy))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {

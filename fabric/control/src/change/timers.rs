@@ -1,9 +1,12 @@
 //! Changes that end by themselves, and what the house will be when they have.
 
 use super::{Allowed, Change, Edit, Plan, Standing, State, Timer, plan};
-use crate::caller::Caller;
-use std::collections::BTreeMap;
-use wireonce_desired::{Direction, House, Kind, Moment, Object, Rate, bandwidth};
+use crate::{
+    caller::Caller,
+    refusal::{Gate, Refusal},
+};
+use std::{borrow::Cow, collections::BTreeMap};
+use wireonce_desired::{Direction, House, Kind, Moment, Object, Rate, Wrong, bandwidth};
 
 /// When the next change ends by itself.
 #[must_use]
@@ -27,8 +30,40 @@ pub fn plan_ended(state: &State, now: Moment) -> Allowed<Option<Plan>> {
     let change = Change {
         edits: due.iter().map(|(name, _)| Edit::End((*name).clone())).collect(),
         reason: due.first().map(|(_, timer)| made_by(timer)),
+        ..Change::default()
     };
     plan(state, &Caller::control(), &change, Standing::default(), now).map(Some)
+}
+
+/// The edits of a change, with the end of its grants if it is for a time.
+pub(super) fn timed(change: &Change, now: Moment) -> Allowed<Cow<'_, [Edit]>> {
+    let Some(for_s) = change.for_s else { return Ok(Cow::Borrowed(&change.edits)) };
+    let no = |problem: &str, remedy: &str| {
+        let wrong = Wrong::new("the change", problem, remedy).at("for_s");
+        Err(Refusal::wrong(Gate::Text, wrong))
+    };
+    let mut edits = change.edits.clone();
+    let ends: Vec<&mut Option<Moment>> = edits.iter_mut().filter_map(end_of).collect();
+    if for_s == 0 {
+        return no("is no time", "give a second at least, or leave it out");
+    }
+    if ends.is_empty() {
+        return no("only grants end by themselves", "leave it out");
+    }
+    if ends.iter().any(|end| end.is_some()) {
+        return no("there is a time when it ends already", "give `for_s` or `until`");
+    }
+    ends.into_iter().for_each(|end| *end = Some(now.after(for_s)));
+    Ok(Cow::Owned(edits))
+}
+
+/// When what an edit does ends by itself, if it can.
+pub(super) fn end_of(edit: &mut Edit) -> Option<&mut Option<Moment>> {
+    match edit {
+        Edit::Put(Object::Grant(grant), _) => Some(&mut grant.until),
+        Edit::Move(what) => Some(&mut what.until),
+        _ => None,
+    }
 }
 
 /// The house as it will be when all that was changed for a time has ended: what a document of it has

@@ -383,7 +383,8 @@ fn a_plan_for_another_house_is_stale() {
         Edit::Since(revision),
         Edit::Rehome(Rehome { vnic: "vm-1".to_owned(), to: "east-2".to_owned() }),
     ];
-    let (gate, said) = refused(&controller, &virtualisation(), &Change { edits, reason: None });
+    let (gate, said) =
+        refused(&controller, &virtualisation(), &Change { edits, ..Change::default() });
     assert_eq!(gate, Gate::Conflict);
     assert_eq!(
         said,

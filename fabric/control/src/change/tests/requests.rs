@@ -76,6 +76,41 @@ fn an_approval_may_have_a_ceiling_and_an_end() {
     assert_eq!(reserved(&controller, "server-a"), "600Mbit");
 }
 
+/// Who answers late must not find that there is nothing left to approve.
+#[test]
+fn a_time_that_was_asked_for_begins_with_the_answer() {
+    let controller = controller();
+    let change = Change::put_all(read::toml(&grant_text("server-a", "1200Mbit")).unwrap());
+    let change = change.lasting(Some(7_200));
+    let answer = controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    let Answer::Requested { request, .. } = answer else { panic!("{answer:?}") };
+    let late = NOW.after(3 * 3_600);
+    controller.decide(&network(), request, &yes(), late).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "1200Mbit");
+    assert_eq!(controller.tick(late.after(7_199)).unwrap(), Some(late.after(7_200)));
+    controller.tick(late.after(7_200)).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+}
+
+#[test]
+fn an_end_that_has_passed_takes_another_and_says_so() {
+    let controller = controller();
+    let end = NOW.after(7_200);
+    let text = format!("{}until = \"{end}\"\n", grant_text("server-a", "1200Mbit"));
+    let answer = apply(&controller, &virtualisation(), &text).unwrap();
+    let Answer::Requested { request, .. } = answer else { panic!("{answer:?}") };
+    let late = end.after(60);
+    let refusal = controller.decide(&network(), request, &yes(), late).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "request 1: was to end at 1970-01-12T15:46:40Z, and that has passed; approve it with another \
+         end (`--for 2h`), or deny it"
+    );
+    let verdict = Verdict { for_s: Some(600), ..yes() };
+    controller.decide(&network(), request, &verdict, late).unwrap();
+    assert_eq!(controller.tick(late).unwrap(), Some(late.after(600)));
+}
+
 /// What was approved for a time cannot be passed on and kept.
 #[test]
 fn what_was_approved_for_a_time_goes_back_whole() {

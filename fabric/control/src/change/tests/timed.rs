@@ -63,8 +63,10 @@ fn who_may_use_no_more_than_is_reserved_can_give_all_of_it_and_keeps_the_least_l
     let Answer::Applied { notes, .. } = answer else { panic!("{answer:?}") };
     assert_eq!(
         notes,
-        ["[[grant]] \"east/server-b\" keeps a limit of 64kbit up, the least there is: its vNICs get \
-          no more than that until it is given some again"]
+        [
+            "[[grant]] \"east/server-b\" keeps a limit of 64kbit up, the least there is: its vNICs get \
+          no more than that until it is given some again"
+        ]
     );
     assert_eq!(reserved(&controller, "server-a"), "1Gbit");
     controller.tick(LATER).unwrap();
@@ -100,7 +102,7 @@ fn what_is_lent_is_not_changed_until_it_is_back() {
     );
     let end = Change {
         edits: ["server-a", "server-b"].map(|s| Edit::End(format!("east/{s}"))).to_vec(),
-        reason: None,
+        ..Change::default()
     };
     controller.change(&virtualisation(), &end, false, NOW).unwrap();
     assert_eq!(reserved(&controller, "server-a"), "600Mbit");
@@ -186,6 +188,23 @@ fn what_comes_back_keeps_its_room() {
     apply(&controller, &virtualisation(), &grant_text("server-b", "900Mbit")).unwrap();
     controller.tick(LATER).unwrap();
     assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+}
+
+/// Whoever asks may have another clock.
+#[test]
+fn a_time_in_seconds_is_counted_by_the_controllers_clock() {
+    let controller = controller();
+    let change = shift("server-a", "server-b", "200Mbit", None).lasting(Some(7_200));
+    controller.change(&virtualisation(), &change, false, NOW).unwrap();
+    assert_eq!(controller.tick(NOW).unwrap(), Some(LATER));
+    let refused =
+        |change: Change| controller.change(&admin(), &change, true, NOW).unwrap_err().to_string();
+    let both = shift("server-a", "server-b", "1Mbit", Some(LATER)).lasting(Some(1));
+    assert!(refused(both).contains("key `for_s`: there is a time when it ends already"));
+    let pool = Change::put_all(read::toml("[[pool]]\nname = \"west\"\n").unwrap());
+    assert!(refused(pool.lasting(Some(1))).contains("only grants end by themselves; leave it out"));
+    let never = shift("server-a", "server-b", "1Mbit", None).lasting(Some(0));
+    assert!(refused(never).contains("is no time; give a second at least"));
 }
 
 #[test]
