@@ -355,6 +355,17 @@ impl Grant {
         self.terms_mut(direction).reservation = (rate != Rate::ZERO).then_some(rate);
     }
 
+    /// What it never gets more than, if there is such a limit.
+    #[must_use]
+    pub fn limit(&self, direction: Direction) -> Option<Rate> {
+        self.terms(direction).and_then(|terms| terms.limit)
+    }
+
+    /// Changes its limit, and nothing else.
+    pub fn set_limit(&mut self, direction: Direction, limit: Rate) {
+        self.terms_mut(direction).limit = Some(limit);
+    }
+
     /// Gives away `rate` of what it reserves, and as much of its limit, if it has one; the least limit
     /// that there is stays. `None`, and nothing is changed, if it reserves less.
     pub fn give(&mut self, direction: Direction, rate: Rate) -> Option<()> {

@@ -31,7 +31,7 @@ pub(crate) enum RequestVerb {
     Approve {
         /// Its number
         number: u64,
-        /// No grant that it raises may reserve more than this
+        /// No grant that it raises may reserve more than this, or have a higher limit
         #[arg(long, value_name = "RATE")]
         ceiling: Option<String>,
         /// Its grants end after this time, such as 2h

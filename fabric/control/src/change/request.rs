@@ -14,7 +14,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use wireonce_desired::{Difference, Direction, House, Moment, Object, PoolUse, Rate};
+use wireonce_desired::{Difference, Direction, Grant, House, Moment, Object, PoolUse, Rate};
 use wireonce_sight::View;
 
 /// A change that waits for an answer, or has one.
@@ -64,7 +64,7 @@ pub struct Decision {
     /// What they said to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<String>,
-    /// What no grant of it may reserve more than.
+    /// What no grant of it may reserve, or have as its limit, more than.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Rate>,
     /// When its grants end.
@@ -82,7 +82,7 @@ pub struct Verdict {
     /// What to say to it; a no needs one.
     #[serde(default)]
     pub word: Option<String>,
-    /// No grant that it raises may reserve more than this, in either direction.
+    /// No grant that it raises may reserve more than this, or have a higher limit, in either direction.
     #[serde(default)]
     pub ceiling: Option<Rate>,
     /// When its grants end, and what was before comes back.
@@ -295,14 +295,9 @@ fn bounded(state: &State, request: &Request, decision: &Decision) -> Allowed<Cha
 fn cut(state: &State, edit: &mut Edit, ceiling: Rate) -> Allowed<()> {
     match edit {
         Edit::Put(Object::Grant(grant), _) => {
-            let name = wireonce_desired::Grant::name_of(&grant.pool, &grant.server);
+            let before = state.house.grant(&Grant::name_of(&grant.pool, &grant.server));
             for direction in Direction::BOTH {
-                let asked = grant.reservation(direction);
-                let has = state.house.grant(&name).map(|g| g.reservation(direction));
-                let most = ceiling.max(has.unwrap_or(Rate::ZERO));
-                if asked > most {
-                    grant.set_reservation(direction, most);
-                }
+                cut_grant(grant, before, direction, ceiling);
             }
             Ok(())
         }
@@ -313,6 +308,23 @@ fn cut(state: &State, edit: &mut Edit, ceiling: Rate) -> Allowed<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Neither its reservation nor its limit is raised beyond the ceiling. What it has already stays, and
+/// who has no limit and asks for none gets none.
+fn cut_grant(grant: &mut Grant, before: Option<&Grant>, direction: Direction, ceiling: Rate) {
+    let has = before.map_or(Rate::ZERO, |before| before.reservation(direction));
+    let (asked, most) = (grant.reservation(direction), ceiling.max(has));
+    if asked > most {
+        grant.set_reservation(direction, most);
+    }
+    let limit = match (before.and_then(|before| before.limit(direction)), grant.limit(direction)) {
+        (Some(has), Some(asked)) if asked > has => asked.min(most.max(has)),
+        (Some(has), None) => most.max(has),
+        (None, Some(limit)) if asked > has => limit.min(most),
+        _ => return,
+    };
+    grant.set_limit(direction, limit);
 }
 
 fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {

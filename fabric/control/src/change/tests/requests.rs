@@ -76,6 +76,45 @@ fn an_approval_may_have_a_ceiling_and_an_end() {
     assert_eq!(reserved(&controller, "server-a"), "600Mbit");
 }
 
+/// server-b may use 1 Gbit at most, and reserves 400 Mbit; asked for with a limit of 1,900 Mbit.
+#[test]
+fn a_ceiling_bounds_the_limit_that_is_asked_for_too_and_takes_nothing_away() {
+    let asked = |limit: &str, ceiling: &str| {
+        let controller = controller();
+        let terms = format!("up = {{ reservation = \"1Gbit\"{limit} }}\n");
+        let text = format!("[[grant]]\npool = \"east\"\nserver = \"server-b\"\n{terms}");
+        let answer = apply(&controller, &virtualisation(), &text).unwrap();
+        assert!(matches!(answer, Answer::Requested { .. }), "{answer:?}");
+        let verdict = Verdict { ceiling: Some(ceiling.parse().unwrap()), ..yes() };
+        controller.decide(&network(), 1, &verdict, NOW).unwrap();
+        let Object::Grant(grant) = object(&controller, Kind::Grant, "east/server-b") else {
+            panic!()
+        };
+        let up = grant.up.unwrap();
+        (up.reservation.unwrap().to_string(), up.limit.unwrap().to_string())
+    };
+    let both = |reservation: &str, limit: &str| (reservation.to_owned(), limit.to_owned());
+    let limit = ", limit = \"1900Mbit\"";
+    assert_eq!(asked(limit, "1200Mbit"), both("1Gbit", "1200Mbit"));
+    assert_eq!(asked(limit, "950Mbit"), both("950Mbit", "1Gbit"), "what it has stays");
+    assert_eq!(asked("", "950Mbit"), both("950Mbit", "1Gbit"), "no limit is a raise, too");
+    assert_eq!(asked(", limit = \"1Gbit\"", "500Mbit"), both("500Mbit", "1Gbit"));
+}
+
+/// Who had no limit asks for one, as those do who may use what they reserve and no more.
+#[test]
+fn a_ceiling_bounds_a_first_limit() {
+    let controller = controller();
+    let terms = "up = { reservation = \"1200Mbit\", limit = \"1200Mbit\" }\n";
+    let text = format!("[[grant]]\npool = \"east\"\nserver = \"server-a\"\n{terms}");
+    apply(&controller, &virtualisation(), &text).unwrap();
+    let verdict = Verdict { ceiling: Some("1150Mbit".parse().unwrap()), ..yes() };
+    controller.decide(&network(), 1, &verdict, NOW).unwrap();
+    let Object::Grant(grant) = object(&controller, Kind::Grant, "east/server-a") else { panic!() };
+    assert_eq!(grant.limit(Direction::Up).unwrap().to_string(), "1150Mbit");
+    assert_eq!(reserved(&controller, "server-a"), "1150Mbit");
+}
+
 /// Who answers late must not find that there is nothing left to approve.
 #[test]
 fn a_time_that_was_asked_for_begins_with_the_answer() {
