@@ -139,6 +139,12 @@ impl Change {
         Self { reason, ..self }
     }
 
+    /// Whether another one does the same, for whatever reason.
+    #[must_use]
+    pub fn does_as(&self, other: &Self) -> bool {
+        self.edits == other.edits && self.for_s == other.for_s
+    }
+
     /// The same, for so many seconds.
     #[must_use]
     pub fn lasting(self, for_s: Option<u64>) -> Self {

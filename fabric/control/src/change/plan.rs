@@ -1,8 +1,12 @@
 //! From a change to what has to be written, through the gates.
 
 use super::{
-    Action, Allowed, AuditEntry, Change, Request, State, Timer, draft::Draft, heard, request,
-    state::HOUSE, timers,
+    Action, Allowed, AuditEntry, Change, Request, State, Timer,
+    draft::Draft,
+    heard,
+    request::{self, Beyond},
+    state::HOUSE,
+    timers,
 };
 use crate::{
     caller::{Caller, Role},
@@ -117,7 +121,8 @@ pub fn plan(
         && standing.request.is_none()
         && let Some(over) = timers::beyond_budget(state, &draft.house, &draft.timers)
     {
-        return request::ask(state, caller, change, &draft.house, difference, &over, now);
+        let beyond = Beyond { change, difference, why: &over };
+        return request::ask(state, caller, beyond, now);
     }
     let request = standing.request.map(|request| request.number);
     let why = Why { reason: change.reason.as_ref(), request, given: &given };

@@ -14,7 +14,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use wireonce_desired::{Difference, Direction, Grant, House, Moment, Object, PoolUse, Rate};
+use wireonce_desired::{Difference, Direction, Grant, Kind, Moment, Object, PoolUse, Rate};
 use wireonce_sight::View;
 
 /// A change that waits for an answer, or has one.
@@ -107,19 +107,37 @@ impl Request {
     }
 }
 
-/// Keeps a change for the network team.
+/// A change that is beyond the budget.
+pub(super) struct Beyond<'b> {
+    /// As it was asked for.
+    pub(super) change: &'b Change,
+    /// What would change.
+    pub(super) difference: Difference,
+    /// Why it is beyond.
+    pub(super) why: &'b str,
+}
+
+/// Keeps a change for the network team, or finds that it waits already: who asks again, as a program
+/// does every few minutes, has not asked for more.
 pub(super) fn ask(
     state: &State,
     caller: &Caller,
-    change: &Change,
-    house: &House,
-    difference: Difference,
-    why: &str,
+    beyond: Beyond<'_>,
     now: Moment,
 ) -> Allowed<Plan> {
+    let Beyond { change, difference, why } = beyond;
+    let change = pinned(state, change, &difference);
+    let is_same = |it: &&Request| {
+        it.is_open() && it.by.effective() == caller.effective() && it.change.does_as(&change)
+    };
+    if let Some(same) = state.requests.values().find(is_same) {
+        let answer = Answer::Requested { request: same.number, difference, why: why.to_owned() };
+        return Ok(Plan { compares: vec![], ops: vec![], answer });
+    }
     if state.requests.values().filter(|request| request.is_open()).count() >= OPEN_REQUESTS_MAX {
         let problem = format!("{OPEN_REQUESTS_MAX} requests wait for an answer already, and {why}");
-        let refusal = Refusal::new(Gate::Admission, "the change", problem, "have some answered");
+        let remedy = "have some answered, or withdraw some with `wireonce request withdraw`";
+        let refusal = Refusal::new(Gate::Admission, "the change", problem, remedy);
         return Err(refusal.who("network"));
     }
     let mut counters = state.counters.clone();
@@ -131,9 +149,9 @@ pub(super) fn ask(
         by: caller.clone(),
         reason: change.reason.clone(),
         why: why.to_owned(),
-        change: pinned(state, change),
-        evidence: evidence(&state.house, &Difference::between(&state.house, house)),
+        evidence: evidence(&state.house, &difference),
         difference: difference.clone(),
+        change,
         state: RequestState::Open,
     };
     let entry = entry(&mut counters.audit, &request, Action::Requested, caller, now);
@@ -246,24 +264,29 @@ fn deny_it(
     Ok(Plan { compares: vec![unchanged(state)], ops, answer })
 }
 
-/// The change as it was seen: what is changed by others until the answer, is not
-/// overwritten by it.
-fn pinned(state: &State, change: &Change) -> Change {
+/// The change as it was seen: what is changed by others until the answer, is not overwritten by it.
+/// What it would not change is not kept: else every document would be another request, as soon as
+/// anything in it changed.
+fn pinned(state: &State, change: &Change, difference: &Difference) -> Change {
+    let differs = |kind: Kind, name: &str| {
+        difference.objects.iter().any(|it| it.kind == kind && it.name == name)
+    };
     let pin = |edit: &Edit| match edit.clone() {
+        Edit::Put(object, _) if !differs(object.kind(), &object.name()) => None,
         Edit::Put(object, Base::Any) => {
             let base = match state.version(object.kind(), &object.name()) {
                 0 => Base::Absent,
                 version => Base::Version(version),
             };
-            Edit::Put(object, base)
+            Some(Edit::Put(object, base))
         }
         Edit::Delete(kind, name, Base::Any) => {
             let version = state.version(kind, &name);
-            Edit::Delete(kind, name, Base::Version(version))
+            Some(Edit::Delete(kind, name, Base::Version(version)))
         }
-        other => other,
+        other => Some(other),
     };
-    Change { edits: change.edits.iter().map(pin).collect(), ..change.clone() }
+    Change { edits: change.edits.iter().filter_map(pin).collect(), ..change.clone() }
 }
 
 /// The change with what the answer bounds: grants that it raises, and until when. A time that it was

@@ -42,6 +42,34 @@ fn beyond_the_budget_is_asked_with_evidence_and_nothing_changes() {
     assert_eq!(up.servers["server-b"].to_string(), "400Mbit");
 }
 
+/// A program that applies a document every five minutes asks once.
+#[test]
+fn who_asks_for_the_same_again_has_asked_already() {
+    let controller = controller();
+    let text = HOUSE.replace("600Mbit", "1200Mbit");
+    let ask = |text: &str| match apply(&controller, &virtualisation(), text).unwrap() {
+        Answer::Requested { request, .. } => request,
+        other => panic!("{other:?}"),
+    };
+    let lines = || controller.state().unwrap().counters.audit;
+    assert_eq!(ask(&text), 1);
+    let asked = lines();
+    assert_eq!(ask(&text), 1);
+    // What others change meanwhile makes it no other request, unless it is what is asked for,
+    let policy = "[[policy]]\nname = \"silver\"\nup = { shares = 50 }\n";
+    apply(&controller, &virtualisation(), policy).unwrap();
+    assert_eq!((ask(&text), lines()), (1, asked + 1), "and nothing but that is in the trail");
+    // nor does it stand in the way of an answer.
+    controller.decide(&network(), 1, &yes(), NOW).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "1200Mbit");
+    // Another role, other terms, or an answer make it another.
+    let more = HOUSE.replace("600Mbit", "1300Mbit");
+    assert_eq!(ask(&more), 2);
+    let no = Verdict { word: Some("no".to_owned()), ..Verdict::default() };
+    controller.decide(&network(), 2, &no, NOW).unwrap();
+    assert_eq!((ask(&more), ask(&more)), (3, 3));
+}
+
 #[test]
 fn within_the_budget_nobody_is_asked() {
     let controller = controller();
