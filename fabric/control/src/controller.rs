@@ -120,6 +120,23 @@ impl Controller {
             .map(|answer| answer.unwrap_or_else(Answer::unchanged))
     }
 
+    /// Takes a request back.
+    ///
+    /// # Errors
+    /// It cannot be taken back by `caller`, or the store refuses. Nothing was changed.
+    pub fn withdraw(
+        &self,
+        caller: &Caller,
+        number: u64,
+        reason: Option<&str>,
+        now: Moment,
+    ) -> Allowed<Answer> {
+        let reason = reason.map(str::to_owned);
+        let plan = |state: &State| change::withdraw(state, caller, number, reason.clone(), now);
+        self.carry_out(false, |state| plan(state).map(Some))
+            .map(|answer| answer.unwrap_or_else(Answer::unchanged))
+    }
+
     /// Puts back what was to end by `now`, and says when the next change will end.
     ///
     /// # Errors

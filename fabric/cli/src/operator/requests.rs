@@ -1,7 +1,7 @@
 //! `wireonce request`: what waits for the network team.
 
 use super::{
-    ask::{Ask, cell, seconds_of},
+    ask::{Ask, cell, query, seconds_of},
     grants::pools_table,
 };
 use crate::{failure::Failure, output::Table};
@@ -43,6 +43,16 @@ pub(crate) enum RequestVerb {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Take back one of your own
+    Withdraw {
+        /// Its number
+        number: u64,
+        /// Why, for the audit trail
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// Say no, and why
     Deny {
         /// Its number
@@ -69,6 +79,12 @@ pub(crate) fn run(verb: &RequestVerb) -> Result<(), Failure> {
             let verdict =
                 json!({"approve": true, "ceiling": ceiling, "for_s": for_s, "word": word});
             answer(*number, &verdict, ask)
+        }
+        RequestVerb::Withdraw { number, reason, ask } => {
+            let path = format!("/v1/requests/{number}/withdraw");
+            let path = query(&path, &[("reason", reason.as_deref())]);
+            ask.change("POST", &path, &[], String::new())?;
+            Ok(())
         }
         RequestVerb::Deny { number, word, ask } => {
             answer(*number, &json!({"approve": false, "word": word}), ask)

@@ -213,7 +213,7 @@ pub(super) async fn hosts(
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
     /// For the audit trail.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// From now on a host's certificates count no more; admin.

@@ -108,6 +108,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/servers/{server}/drain", post(placing::drain_server))
         .route("/v1/requests", get(requests::list))
         .route("/v1/requests/{number}", get(requests::show).post(requests::answer))
+        .route("/v1/requests/{number}/withdraw", post(requests::withdraw))
         .route("/v1/audit", get(trail::audit))
         .route("/v1/watch", get(trail::watch))
         .route("/v1/backup", get(trail::backup))

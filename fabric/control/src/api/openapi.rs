@@ -52,6 +52,7 @@ use utoipa::OpenApi;
         requests::list,
         requests::show,
         requests::answer,
+        requests::withdraw,
         trail::audit,
         trail::watch,
         trail::backup,

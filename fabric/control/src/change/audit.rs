@@ -22,6 +22,8 @@ pub enum Action {
     Approved,
     /// A request was denied.
     Denied,
+    /// Who made a request took it back.
+    Withdrawn,
     /// A token for a host was made.
     Invited,
     /// A host got its certificate.

@@ -21,12 +21,12 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{json, take_counters, unchanged};
+pub(crate) use plan::{check_words, json, take_counters, unchanged};
 pub(crate) use state::HOUSE;
 
 pub use audit::{Action, AuditEntry};
 pub use plan::{Answer, Plan, Standing, plan};
-pub use request::{Decision, Request, RequestState, Verdict, decide};
+pub use request::{Decision, Request, RequestState, Verdict, decide, withdraw};
 pub use state::{Counters, State, Timer};
 pub use timers::{lasting, next_end, plan_ended};
 

@@ -95,6 +95,7 @@ pub fn plan(
     standing: Standing<'_>,
     now: Moment,
 ) -> Allowed<Plan> {
+    check_words("the change", "reason", change.reason.as_deref())?;
     let mut draft = Draft::new(state, caller, standing.sight, now);
     for edit in timers::timed(change, now)?.iter() {
         draft.edit(edit)?;
@@ -133,6 +134,11 @@ pub fn plan(
     notes.extend(standing.view.map(unserved).unwrap_or_default());
     let ops = draft.ops(&difference, &why)?;
     Ok(Plan { compares, ops, answer: Answer::Applied { revision: 0, difference, notes } })
+}
+
+/// What somebody writes, others read in their terminals.
+pub(crate) fn check_words(thing: &str, key: &str, words: Option<&str>) -> Allowed<()> {
+    rules::check_text(thing, key, words).map_err(|wrong| Refusal::wrong(Gate::Text, wrong))
 }
 
 /// Homes and standbys that were left out, or have to go.

@@ -3,7 +3,7 @@
 use super::{
     Action, Allowed, Answer, AuditEntry, Base, Change, Edit, OPEN_REQUESTS_MAX, Plan, REQUESTS_MAX,
     Standing, State,
-    plan::{evidence, json, plan, take_counters, unchanged},
+    plan::{check_words, evidence, json, plan, take_counters, unchanged},
     state::HOUSE,
     timers,
 };
@@ -52,6 +52,8 @@ pub enum RequestState {
     Approved(Decision),
     /// It was denied.
     Denied(Decision),
+    /// Who asked took it back.
+    Withdrawn(Decision),
 }
 
 /// Who answered a request, and how.
@@ -186,22 +188,11 @@ pub fn decide(
         let remedy = "ask the network team";
         return Err(Refusal::new(Gate::Right, thing, problem, remedy).who("network"));
     }
-    let Some(request) = state.requests.get(&number) else {
-        let remedy = "`wireonce request list` shows those that there are";
-        return Err(Refusal::new(Gate::Missing, thing, "does not exist", remedy));
-    };
-    let answered = |decision: &Decision, how: &str| {
-        let problem = format!("was {how} by {} at {}", decision.by.user, decision.at);
-        Err(Refusal::new(Gate::Conflict, &thing, problem, "let them ask anew"))
-    };
-    match &request.state {
-        RequestState::Open => {}
-        RequestState::Approved(decision) => return answered(decision, "approved"),
-        RequestState::Denied(decision) => return answered(decision, "denied"),
-    }
+    let request = open(state, number)?;
     let Verdict { approve, word, ceiling, end, for_s } = verdict.clone();
     let end = earlier(end, for_s.map(|seconds| now.after(seconds)));
     let word = word.filter(|word| !word.trim().is_empty());
+    check_words(&thing, "word", word.as_deref())?;
     if !approve && word.is_none() {
         let remedy = "say why, for those who asked";
         return Err(Refusal::new(Gate::Text, thing, "is denied without a word", remedy));
@@ -210,7 +201,7 @@ pub fn decide(
     if approve {
         approve_it(state, caller, request, decision, view, now)
     } else {
-        deny_it(state, caller, request, decision, now)
+        close(state, request, Action::Denied, decision)
     }
 }
 
@@ -242,19 +233,59 @@ fn approve_it(
     Ok(planned)
 }
 
-fn deny_it(
+/// Takes a request back.
+///
+/// # Errors
+/// There is no such request, it has an answer, or somebody else made it.
+pub fn withdraw(
     state: &State,
     caller: &Caller,
-    request: &Request,
-    decision: Decision,
+    number: u64,
+    reason: Option<String>,
     now: Moment,
 ) -> Allowed<Plan> {
+    let request = open(state, number)?;
+    let thing = format!("request {number}");
+    check_words(&thing, "reason", reason.as_deref())?;
+    let by = &request.by;
+    if (&by.user, by.effective()) != (&caller.user, caller.effective()) {
+        let problem = format!("was made by {by}, and you are {caller}");
+        let remedy = format!("have {} withdraw it, or have it denied", by.user);
+        return Err(Refusal::new(Gate::Right, thing, problem, remedy).who("network"));
+    }
+    let decision = Decision { at: now, by: caller.clone(), word: reason, ceiling: None, end: None };
+    close(state, request, Action::Withdrawn, decision)
+}
+
+/// A request that waits.
+fn open(state: &State, number: u64) -> Allowed<&Request> {
+    let thing = format!("request {number}");
+    let Some(request) = state.requests.get(&number) else {
+        let remedy = "`wireonce request list` shows those that there are";
+        return Err(Refusal::new(Gate::Missing, thing, "does not exist", remedy));
+    };
+    let (decision, how) = match &request.state {
+        RequestState::Open => return Ok(request),
+        RequestState::Approved(decision) => (decision, "approved"),
+        RequestState::Denied(decision) => (decision, "denied"),
+        RequestState::Withdrawn(decision) => (decision, "withdrawn"),
+    };
+    let problem = format!("was {how} by {} at {}", decision.by.user, decision.at);
+    Err(Refusal::new(Gate::Conflict, thing, problem, "let them ask anew"))
+}
+
+/// Ends a request that changes nothing.
+fn close(state: &State, request: &Request, how: Action, decision: Decision) -> Allowed<Plan> {
     let mut counters = state.counters.clone();
     let entry = AuditEntry {
         reason: decision.word.clone(),
-        ..entry(&mut counters.audit, request, Action::Denied, caller, now)
+        ..entry(&mut counters.audit, request, how, &decision.by, decision.at)
     };
-    let answered = Request { state: RequestState::Denied(decision), ..request.clone() };
+    let state_now = match how {
+        Action::Withdrawn => RequestState::Withdrawn(decision),
+        _ => RequestState::Denied(decision),
+    };
+    let answered = Request { state: state_now, ..request.clone() };
     let ops = vec![
         Op::put(Request::key(request.number), json(&answered)?),
         Op::put(AuditEntry::key(entry.number), json(&entry)?),

@@ -5,8 +5,8 @@ use super::{Authority, Credentials, Holder, Identity, Invitation, Issued, Lastin
 use crate::{
     caller::{Caller, Role},
     change::{
-        Action, Allowed, AuditEntry, Base, Change, Counters, Edit, HOUSE, Standing, State, json,
-        plan, take_counters,
+        Action, Allowed, AuditEntry, Base, Change, Counters, Edit, HOUSE, Standing, State,
+        check_words, json, plan, take_counters,
     },
     refusal::{Gate, Refusal},
     store::Op,
@@ -213,6 +213,7 @@ pub fn plan_revoke(
     now: Moment,
 ) -> Allowed<Given<Vec<Issued>>> {
     caller.need_admin("certificates")?;
+    check_words(&identity.title(), "reason", reason.as_deref())?;
     let Some(known) = state.members.get(identity) else {
         let remedy = "`wireonce host list` shows those that there are";
         let problem = "has not joined";

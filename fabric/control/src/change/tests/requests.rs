@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    change::{RequestState, Verdict},
+    change::{Action, RequestState, Verdict},
     refusal::Gate,
 };
 
@@ -206,6 +206,55 @@ fn a_no_needs_a_word_and_changes_nothing() {
     let state = controller.state().unwrap();
     let RequestState::Denied(decision) = &state.requests[&number].state else { panic!() };
     assert_eq!(decision.word.as_deref(), Some("after the upgrade"));
+}
+
+#[test]
+fn who_asked_and_nobody_else_takes_a_request_back() {
+    let controller = controller();
+    let number = asked(&controller);
+    let other = Caller::new("viktor", Role::Virtualisation);
+    let refusal = controller.withdraw(&other, number, None, NOW).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "request 1: was made by vera (virtualisation), and you are viktor (virtualisation); have vera \
+         withdraw it, or have it denied (the role `network` can)"
+    );
+    controller.withdraw(&virtualisation(), number, Some("a slip"), NOW).unwrap();
+    let last = controller.recent_audit(1).unwrap().remove(0);
+    assert_eq!((last.action, last.reason.as_deref()), (Action::Withdrawn, Some("a slip")));
+    let refusal = controller.decide(&network(), number, &yes(), NOW).unwrap_err();
+    assert!(refusal.to_string().contains("was withdrawn by vera"), "{refusal}");
+    assert_eq!(reserved(&controller, "server-a"), "600Mbit");
+    let refusal = controller.withdraw(&virtualisation(), 9, None, NOW).unwrap_err();
+    assert_eq!(refusal.gate, Gate::Missing);
+}
+
+/// What one team writes stands in the other's terminal.
+#[test]
+fn words_that_are_more_than_a_line_of_text_are_refused() {
+    let controller = controller();
+    let long = "x".repeat(501);
+    for words in ["two\nlines", "\u{1b}[2J", "\u{202e}nrut", &long] {
+        let change = shift("server-a", "server-b", "1Mbit", None);
+        let change = change.because(Some(words.to_owned()));
+        let refusal = controller.change(&virtualisation(), &change, false, NOW).unwrap_err();
+        assert_eq!(refusal.gate, Gate::Text);
+        assert_eq!(
+            refusal.to_string(),
+            "the change: key `reason`: is too long, has several lines or characters that are no text; \
+             write at most 500 bytes, on one line"
+        );
+        let number = asked(&controller);
+        let no = Verdict { word: Some(words.to_owned()), ..Verdict::default() };
+        let refusal = controller.decide(&network(), number, &no, NOW).unwrap_err();
+        assert!(refusal.to_string().starts_with("request 1: key `word`: is too long"), "{refusal}");
+        let reason = Some(words);
+        let refusal = controller.withdraw(&virtualisation(), number, reason, NOW).unwrap_err();
+        assert!(refusal.to_string().starts_with("request 1: key `reason`: is too"), "{refusal}");
+    }
+    let change = shift("server-a", "server-b", "1Mbit", None);
+    let fits = change.because(Some("für den Monatsabschluß – „eilig“".to_owned()));
+    controller.change(&virtualisation(), &fits, false, NOW).unwrap();
 }
 
 #[test]
