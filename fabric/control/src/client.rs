@@ -138,7 +138,8 @@ impl Client {
                 return Ok(());
             }
         }
-        Ok(())
+        let problem = "the watch has ended: the controller stopped; start it again";
+        Err(ClientError::Unreachable(format!("{}: {problem}", self.place)))
     }
 
     fn send(

@@ -169,6 +169,52 @@ fn who_waits_and_is_revoked_meanwhile_gets_no_other_text() {
     assert!(text.contains("was revoked"), "{text}");
 }
 
+/// A person who watches over TLS, as the verbs do.
+fn person(reached: &Reached, name: &str) -> Membership {
+    let key = TlsKey::generate().unwrap();
+    let ask = serde_json::json!({"name": name, "role": "viewer", "tls_key": key.public_text()});
+    let made = reached.bed.post("admin", "/v1/users", &ask).unwrap();
+    wireonce_member::join::admitted(&made.to_string(), key).unwrap()
+}
+
+#[test]
+fn who_watches_and_is_revoked_meanwhile_sees_no_more() {
+    let reached = Reached::new();
+    let client = Client::https(&person(&reached, "nina"), None).unwrap();
+    let (seen, events) = mpsc::channel();
+    let watcher = thread::spawn(move || {
+        client.watch("/v1/watch", |event, data| {
+            seen.send((event.to_owned(), data.to_owned())).unwrap();
+            event == "change"
+        })
+    });
+    let network = |name: &str, vni: u32| {
+        let text = format!("[[network]]\nname = \"{name}\"\nvni = {vni}\n");
+        reached.bed.apply("admin", &text).unwrap();
+    };
+    // The watch begins with the first change after it was let in.
+    let mut vni = 100;
+    let first = loop {
+        network(&format!("n{vni}"), vni);
+        vni += 1;
+        if let Ok(first) = events.recv_timeout(Duration::from_millis(200)) {
+            break first;
+        }
+    };
+    assert_eq!(first.0, "change");
+    reached.bed.post("admin", "/v1/users/nina/revoke", &Value::Null).unwrap();
+    network("secret", 7);
+    let last = events.iter().take_while(|(event, data)| {
+        assert!(!data.contains("secret"), "{data}");
+        event == "change"
+    });
+    last.for_each(drop);
+    let done = watcher.join().unwrap();
+    assert!(done.is_ok(), "it ended by its own closure: {done:?}");
+    let again = Client::https(&person(&reached, "nina"), None).unwrap();
+    assert!(again.get::<Value>("/v1/whoami").is_ok());
+}
+
 #[test]
 fn a_member_renews_with_the_certificate_that_it_has() {
     let reached = Reached::new();
