@@ -4,10 +4,14 @@ use super::{
     ask::{Ask, cell, query, seconds_of},
     grants::pools_table,
 };
-use crate::{failure::Failure, output::Table};
+use crate::{
+    failure::Failure,
+    output::{Table, duration, scaled},
+};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use wireonce_control::change::Request;
+use wireonce_control::change::{Request, ServerUse};
+use wireonce_desired::Rate;
 
 /// What can be done with requests.
 #[derive(Debug, Subcommand)]
@@ -123,9 +127,13 @@ fn state(request: &Request) -> String {
 
 fn text(request: &Request) -> String {
     let evidence = serde_json::to_value(&request.evidence).unwrap_or_default();
+    let lasts = match request.change.for_s {
+        Some(seconds) => format!("for {} from the approval on\n", duration(seconds)),
+        None => String::new(),
+    };
     format!(
-        "request {} ({}) by {} at {}\nreason: {}\nwhy it is a request: {}\n\n{}\nthe pools when it \
-         was asked:\n{}",
+        "request {} ({}) by {} at {}\nreason: {}\nwhy it is a request: {}\n{lasts}\n{}\nthe pools \
+         when it was asked:\n{}{}",
         request.number,
         state(request),
         request.by,
@@ -134,5 +142,24 @@ fn text(request: &Request) -> String {
         request.why,
         request.difference,
         pools_table(&evidence),
+        measured(&request.measured),
     )
+}
+
+/// What servers used and wanted, upwards, when it was asked.
+fn measured(servers: &[ServerUse]) -> String {
+    let mut table = Table::new(["POOL", "SERVER", "RESERVED UP", "USED", "WANTED", "HEARD"]);
+    let rate = |rate: Option<Rate>| rate.map_or("-".to_owned(), |rate| scaled(rate.bps(), "b/s"));
+    for it in servers {
+        table.row([
+            it.pool.clone(),
+            it.server.clone(),
+            it.reserved.to_string(),
+            rate(it.used),
+            rate(it.wanted) + if it.more { " or more" } else { "" },
+            it.heard_s.map_or("never".to_owned(), |s| format!("{} before", duration(s))),
+        ]);
+    }
+    let text = table.render();
+    if text.is_empty() { text } else { format!("\nwhat servers did with them then:\n{text}") }
 }

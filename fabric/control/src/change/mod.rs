@@ -25,6 +25,7 @@ pub(crate) use plan::{check_words, json, take_counters, unchanged};
 pub(crate) use state::HOUSE;
 
 pub use audit::{Action, AuditEntry};
+pub use heard::ServerUse;
 pub use plan::{Answer, Plan, Standing, plan};
 pub use request::{Decision, Request, RequestState, Verdict, decide, withdraw};
 pub use state::{Counters, State, Timer};

@@ -122,7 +122,7 @@ pub fn plan(
         && standing.request.is_none()
         && let Some(over) = timers::beyond_budget(state, &draft.house, &draft.timers)
     {
-        let beyond = Beyond { change, difference, why: &over };
+        let beyond = Beyond { change, difference, why: &over, view: standing.view };
         return request::ask(state, caller, beyond, now);
     }
     let request = standing.request.map(|request| request.number);
@@ -282,13 +282,16 @@ fn check_room(house: &House, timers: &BTreeMap<String, Timer>) -> Allowed<()> {
     Ok(())
 }
 
-/// How the pools stand that a change touches.
-pub(super) fn evidence(house: &House, difference: &Difference) -> Vec<PoolUse> {
+/// The pools whose grants a change touches.
+pub(super) fn touched(difference: &Difference) -> BTreeSet<&str> {
     let grants = difference.objects.iter().filter(|object| object.kind == Kind::Grant);
-    let pools: BTreeSet<&str> =
-        grants.filter_map(|object| object.name.split_once('/')).map(|(pool, _)| pool).collect();
+    grants.filter_map(|object| object.name.split_once('/')).map(|(pool, _)| pool).collect()
+}
+
+/// How pools stand.
+pub(super) fn evidence(house: &House, pools: &BTreeSet<&str>) -> Vec<PoolUse> {
     let both = |pool| Direction::BOTH.map(|direction| PoolUse::of(house, pool, direction));
-    pools.into_iter().flat_map(both).collect()
+    pools.iter().copied().flat_map(both).collect()
 }
 
 /// Takes the counters out of what is to be written, so that more can be written with them.

@@ -3,7 +3,8 @@
 use super::{
     Action, Allowed, Answer, AuditEntry, Base, Change, Edit, OPEN_REQUESTS_MAX, Plan, REQUESTS_MAX,
     Standing, State,
-    plan::{check_words, evidence, json, plan, take_counters, unchanged},
+    heard::{ServerUse, measured},
+    plan::{check_words, evidence, json, plan, take_counters, touched, unchanged},
     state::HOUSE,
     timers,
 };
@@ -38,6 +39,9 @@ pub struct Request {
     pub difference: Difference,
     /// How the pools stood when it was asked for.
     pub evidence: Vec<PoolUse>,
+    /// What servers used and wanted of them then.
+    #[serde(default)]
+    pub measured: Vec<ServerUse>,
     /// Whether it was answered.
     pub state: RequestState,
 }
@@ -117,6 +121,8 @@ pub(super) struct Beyond<'b> {
     pub(super) difference: Difference,
     /// Why it is beyond.
     pub(super) why: &'b str,
+    /// What hosts said last.
+    pub(super) view: Option<View<'b>>,
 }
 
 /// Keeps a change for the network team, or finds that it waits already: who asks again, as a program
@@ -127,7 +133,7 @@ pub(super) fn ask(
     beyond: Beyond<'_>,
     now: Moment,
 ) -> Allowed<Plan> {
-    let Beyond { change, difference, why } = beyond;
+    let Beyond { change, difference, why, view } = beyond;
     let change = pinned(state, change, &difference);
     let is_same = |it: &&Request| {
         it.is_open() && it.by.effective() == caller.effective() && it.change.does_as(&change)
@@ -145,13 +151,15 @@ pub(super) fn ask(
     let mut counters = state.counters.clone();
     let number = counters.request;
     counters.request += 1;
+    let pools = touched(&difference);
     let request = Request {
         number,
         at: now,
         by: caller.clone(),
         reason: change.reason.clone(),
         why: why.to_owned(),
-        evidence: evidence(&state.house, &difference),
+        evidence: evidence(&state.house, &pools),
+        measured: view.map(|view| measured(&view, &pools)).unwrap_or_default(),
         difference: difference.clone(),
         change,
         state: RequestState::Open,

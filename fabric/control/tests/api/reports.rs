@@ -88,3 +88,36 @@ fn a_host_that_refused_its_newest_text_is_named_by_every_change_that_concerns_it
     let answer = bed.post("virtualisation", "/v1/vnics/vm-a/move", &to).unwrap();
     assert_eq!(answer["notes"], Value::Null);
 }
+
+/// What a server's vNIC has sent and what it asks for, a second after the other.
+fn sending(host: &str, vnic: &str, second: u64, bytes: u64) -> Value {
+    let amount = json!({ "frames": bytes / 1_000, "segments": bytes / 1_000, "bytes": bytes });
+    json!({ "status": {
+        "role": "backend", "host": host, "life": 7, "sampled_at_us": second * 1_000_000,
+        "vnics": [{ "name": vnic, "id": 1, "state": "running", "tx": amount }],
+    } })
+}
+
+/// Who decides reads what was measured when it was asked, not what is going on by then.
+#[test]
+fn a_request_has_what_servers_used_and_wanted_when_it_was_asked() {
+    let bed = Bed::furnished();
+    for second in [10, 11] {
+        // 976 bytes and what is around them are 1,000 on the wire: 80 Mbit a second.
+        let report = sending("server-a", "vm-a", second, (second - 10) * 9_760_000);
+        bed.put("admin", PATH, &report, &[]).unwrap();
+    }
+    bed.put("virtualisation", "/v1/grants/east/server-a", &grant("1200Mbit"), &[]).unwrap();
+    let request = bed.get("/v1/requests/1");
+    let measured = request["measured"].as_array().unwrap();
+    let names: Vec<_> = measured.iter().map(|it| it["server"].as_str().unwrap()).collect();
+    assert_eq!(names, ["server-a", "server-b"]);
+    let bps =
+        |text: &Value| text.as_str().unwrap().parse::<wireonce_desired::Rate>().unwrap().bps();
+    let (used, wanted) = (bps(&measured[0]["used"]), bps(&measured[0]["wanted"]));
+    assert!((70_000_000..90_000_000).contains(&used), "{request}");
+    assert!((used..used / 10 * 12).contains(&wanted), "{request}");
+    assert_eq!(measured[0]["reserved"], "600Mbit");
+    assert_eq!(measured[1]["used"], Value::Null, "server-b is silent");
+    assert_eq!(measured[1]["heard_s"], Value::Null);
+}
