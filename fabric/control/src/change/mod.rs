@@ -118,6 +118,9 @@ pub struct Change {
     /// controller's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_s: Option<u64>,
+    /// The revision whose objects it was made from. A request keeps the versions of its objects instead.
+    #[serde(skip)]
+    pub based_on: Option<Revision>,
 }
 
 impl Change {
@@ -138,6 +141,12 @@ impl Change {
     #[must_use]
     pub fn because(self, reason: Option<String>) -> Self {
         Self { reason, ..self }
+    }
+
+    /// The same, for the objects of a revision.
+    #[must_use]
+    pub fn based_on(self, based_on: Option<Revision>) -> Self {
+        Self { based_on, ..self }
     }
 
     /// Whether another one does the same, for whatever reason.

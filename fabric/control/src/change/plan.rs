@@ -5,7 +5,7 @@ use super::{
     draft::Draft,
     heard,
     request::{self, Beyond},
-    state::HOUSE,
+    state::{CHANGED, HOUSE},
     timers,
 };
 use crate::{
@@ -96,6 +96,9 @@ pub fn plan(
     now: Moment,
 ) -> Allowed<Plan> {
     check_words("the change", "reason", change.reason.as_deref())?;
+    if let Some(revision) = change.based_on {
+        state.check_based_on(revision)?;
+    }
     let mut draft = Draft::new(state, caller, standing.sight, now);
     for edit in timers::timed(change, now)?.iter() {
         draft.edit(edit)?;
@@ -183,6 +186,9 @@ impl Draft<'_> {
     /// What makes the draft so.
     fn ops(mut self, difference: &Difference, why: &Why<'_>) -> Allowed<Vec<Op>> {
         let mut ops = Vec::new();
+        if !difference.is_empty() {
+            ops.push(Op::put(CHANGED, b"1".to_vec()));
+        }
         for changed in &difference.objects {
             let (kind, name) = (changed.kind, changed.name.as_str());
             let (before, after) = (self.state.house.get(kind, name), self.house.get(kind, name));

@@ -325,7 +325,8 @@ fn pinned(state: &State, change: &Change, difference: &Difference) -> Change {
         }
         other => Some(other),
     };
-    Change { edits: change.edits.iter().filter_map(pin).collect(), ..change.clone() }
+    let edits = change.edits.iter().filter_map(pin).collect();
+    Change { edits, reason: change.reason.clone(), for_s: change.for_s, based_on: None }
 }
 
 /// The change with what the answer bounds: grants that it raises, and until when. A time that it was

@@ -103,7 +103,7 @@ fn sending(host: &str, vnic: &str, second: u64, bytes: u64) -> Value {
 fn a_request_has_what_servers_used_and_wanted_when_it_was_asked() {
     let bed = Bed::furnished();
     for second in [10, 11] {
-        // 976 bytes and what is around them are 1,000 on the wire: 80 Mbit a second.
+        // Frames of 1,000 bytes with what is around them: 80 Mbit a second.
         let report = sending("server-a", "vm-a", second, (second - 10) * 9_760_000);
         bed.put("admin", PATH, &report, &[]).unwrap();
     }
