@@ -241,7 +241,16 @@ fn nobody_is_believed_who_is_of_another_authority() {
     // nor the controller by a host of another one,
     let foreign = Membership { ca: there.join("a", 1).ca, ..lured };
     let error = as_member(&foreign).get("/v1/hosts/a/text", &[], LONG).unwrap_err();
-    assert!(matches!(error, AskError::Unreachable(_)), "{error}");
+    assert_eq!(
+        error,
+        AskError::Unreachable(format!(
+            "{}: the controller does not know our certificate, which is of another authority; see \
+             that the address is right, or join again with `wireonce join` and a token of `wireonce \
+             token make`, or as a person with a certificate of `wireonce user make` (the role `admin` \
+             can)",
+            there.https
+        ))
+    );
     // nor is a token.
     let token = Token { addresses: vec![there.https.to_string()], ..here.token("b") };
     let error = join(&token, &host("b", 2), Clock::of_the_machine()).unwrap_err().to_string();
