@@ -112,7 +112,7 @@ pub(super) async fn forget(
     Who(caller): Who,
     Path(id): Path<String>,
 ) -> Result<Json<()>, Failed> {
-    let done = move || shared.controller.commit(|state| plan_forget(state, &caller, &id));
+    let done = move || shared.controller.commit(|state| plan_forget(state, &caller, &id, now()));
     Ok(Json(blocking(done).await?))
 }
 

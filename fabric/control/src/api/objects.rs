@@ -78,8 +78,8 @@ pub(super) async fn list(
 
 /// One object; its ETag is its version.
 #[utoipa::path(get, path = "/v1/{kind}/{name}", params(("kind" = String, Path), ("name" = String,
-    Path, description = "POOL/SERVER for a grant")),
-    responses((status = 200, body = Item), (status = 404, body = super::answers::ErrorBody)))]
+    Path, description = "POOL/SERVER for a grant")), responses((status = 200, body = Item, headers(
+    ("ETag" = String, description = "its version"))), (status = 404, body = super::answers::ErrorBody)))]
 pub(super) async fn show(
     State(shared): State<Shared>,
     Who(_): Who,
@@ -95,7 +95,9 @@ pub(super) async fn show(
 /// Makes an object or takes the place of the one with its name. `If-Match` names the
 /// version that it is based on, `If-None-Match: *` that there is none.
 #[utoipa::path(put, path = "/v1/{kind}/{name}", params(("kind" = String, Path), ("name" = String,
-    Path), HowLong), request_body = Object,
+    Path), HowLong, ("If-Match" = Option<String>, Header, description = "the version that it is based \
+    on"), ("If-None-Match" = Option<String>, Header, description = "`*`: there is none yet")),
+    request_body = Object,
     responses((status = 200, body = Answer), (status = 202, body = Answer, description =
     "beyond the budget: it became a request"), (status = "4XX", body = super::answers::ErrorBody)))]
 pub(super) async fn put(
@@ -123,8 +125,9 @@ pub(super) async fn put(
 
 /// Removes an object that nothing refers to any more.
 #[utoipa::path(delete, path = "/v1/{kind}/{name}", params(("kind" = String, Path), ("name" =
-    String, Path), How), responses((status = 200, body = Answer), (status = "4XX", body =
-    super::answers::ErrorBody)))]
+    String, Path), How, ("If-Match" = Option<String>, Header, description = "the version that it is \
+    based on"), ("If-None-Match" = Option<String>, Header, description = "`*`: there is none yet")),
+    responses((status = 200, body = Answer), (status = "4XX", body = super::answers::ErrorBody)))]
 pub(super) async fn remove(
     State(shared): State<Shared>,
     Who(caller): Who,
