@@ -197,7 +197,11 @@ impl Draft<'_> {
                 Some(object) => Op::put(key, json(object)?),
                 None => Op::delete(key),
             });
+            let ended = self.state.timers.get(name).filter(|_| !self.timers.contains_key(name));
             let stated = match after {
+                _ if kind == Kind::Grant && ended.is_some() => {
+                    ended.map(|timer| format!("the change by {} ended", timer.by.user))
+                }
                 Some(Object::Grant(grant)) => grant.reason.clone(),
                 Some(Object::Vnic(vnic)) if why.given.contains(&vnic.name) => {
                     Some("placed by the controller".to_owned())
@@ -279,13 +283,12 @@ fn check_room(house: &House, timers: &BTreeMap<String, Timer>) -> Allowed<()> {
         }
     };
     bandwidth::check(house).map_err(no_room)?;
-    for (end, later) in timers::futures(house, timers) {
-        bandwidth::check(&later).map_err(|wrong| {
+    timers::each_future(house, timers, |end, later| {
+        bandwidth::check(later).map_err(|wrong| {
             let problem = format!("once a timed change ends at {end}, {}", wrong.problem);
             no_room(Wrong { problem, ..wrong })
-        })?;
-    }
-    Ok(())
+        })
+    })
 }
 
 /// The pools whose grants a change touches.

@@ -190,6 +190,20 @@ fn what_comes_back_keeps_its_room() {
     assert_eq!(reserved(&controller, "server-a"), "600Mbit");
 }
 
+#[test]
+fn each_of_two_loans_that_end_at_once_has_the_name_of_who_made_it() {
+    let controller = controller();
+    let viktor = Caller::new("viktor", Role::Virtualisation);
+    for (who, server) in [(virtualisation(), "server-a"), (viktor, "server-b")] {
+        let text = format!("{}until = \"{LATER}\"\n", grant_text(server, "300Mbit"));
+        apply(&controller, &who, &text).unwrap();
+    }
+    controller.tick(LATER).unwrap();
+    let reasons: Vec<_> =
+        controller.recent_audit(2).unwrap().into_iter().filter_map(|line| line.reason).collect();
+    assert_eq!(reasons, ["the change by vera ended", "the change by viktor ended"]);
+}
+
 /// Whoever asks may have another clock.
 #[test]
 fn a_time_in_seconds_is_counted_by_the_controllers_clock() {
