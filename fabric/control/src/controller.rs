@@ -15,7 +15,7 @@ use crate::{
     placing::{self, Auto, Progress, Proposal, Said, Sight, Tags},
     refusal::{Gate, Refusal},
     reports::Reports,
-    store::{Event, Outcome, Range, Revision, Store},
+    store::{Event, Outcome, Range, Restored, Revision, Store},
 };
 use std::{
     collections::BTreeMap,
@@ -269,6 +269,14 @@ impl Controller {
         }
         let problem = format!("others changed the house {TRIES} times meanwhile");
         Err(Refusal::new(Gate::Conflict, "the change", problem, "try again"))
+    }
+
+    /// Has the audit trail say that all of it came from a backup.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn note_restored(&self, by: &Caller, restored: Restored, now: Moment) -> Allowed<()> {
+        self.commit(|state| change::plan_restored(state, by, restored, now))
     }
 
     fn known(&self) -> Option<Arc<State>> {

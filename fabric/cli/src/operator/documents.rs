@@ -67,7 +67,7 @@ pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {
 
 /// Prints all that the controller keeps, for `wireonce control --restore`.
 pub(crate) fn backup(args: &ExportArgs) -> Result<(), Failure> {
-    output::print(&args.ask.client().text("/v1/backup")?)
+    Ok(args.ask.client().copy("/v1/backup", &mut io::stdout().lock())?)
 }
 
 fn send(

@@ -252,7 +252,8 @@ fn hosts_join_by_one_command_take_their_texts_and_need_nobody_to_go_on() {
     // What it needs may come after it, as interfaces do at boot.
     fs::rename(place.path("sockets"), place.path("not yet")).unwrap();
     let backend = place.daemon("backend", "server-a");
-    let refused = || place.status("server-a").is_some_and(|s| s["configuration"]["refused"].is_string());
+    let refused =
+        || place.status("server-a").is_some_and(|s| s["configuration"]["refused"].is_string());
     place.until("it cannot serve its text", refused);
     assert!(place.vnics("server-a").is_empty());
     fs::rename(place.path("not yet"), place.path("sockets")).unwrap();

@@ -24,6 +24,7 @@ mod tests;
 pub(crate) use plan::{check_words, json, take_counters, unchanged};
 pub(crate) use state::HOUSE;
 
+pub(crate) use audit::plan_restored;
 pub use audit::{Action, AuditEntry};
 pub use heard::ServerUse;
 pub use plan::{Answer, Plan, Standing, plan};

@@ -89,10 +89,10 @@ pub fn plan_invite(
 ///
 /// # Errors
 /// Only an admin can; there is none.
-pub fn plan_forget(state: &State, caller: &Caller, id: &str) -> Allowed<Given<()>> {
+pub fn plan_forget(state: &State, caller: &Caller, id: &str, now: Moment) -> Allowed<Given<()>> {
     caller.need_admin("tokens")?;
     let found = state.invitations.iter().find(|(_, invitation)| invitation.id == id);
-    let Some((hash, _)) = found else {
+    let Some((hash, invitation)) = found else {
         let shown: String = id.chars().take(40).collect();
         let remedy = "`wireonce token list` shows those that there are";
         return Err(Refusal::new(
@@ -102,7 +102,11 @@ pub fn plan_forget(state: &State, caller: &Caller, id: &str) -> Allowed<Given<()
             remedy,
         ));
     };
-    let ops = vec![Op::delete(Invitation::key(hash)), Op::put(HOUSE, json(&state.counters)?)];
+    let mut ops = vec![Op::delete(Invitation::key(hash))];
+    let identity = Identity { holder: invitation.holder, name: invitation.name.clone() };
+    let reason = format!("token {id}");
+    let line = Line { action: Action::Uninvited, identity: &identity, by: caller, reason };
+    line.write(&mut ops, state.counters.clone(), now)?;
     Ok((ops, ()))
 }
 
