@@ -58,7 +58,7 @@ pub struct State {
     /// The version of the key `house`: the same house has the same.
     pub house_version: Revision,
     /// The version of the key `changed`; 0 in a store of a version that did not know it.
-    changed: Revision,
+    pub(crate) changed: Revision,
     /// The counters.
     pub counters: Counters,
     /// The objects.
