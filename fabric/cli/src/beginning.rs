@@ -28,13 +28,15 @@ pub(crate) struct Beginning {
     pub(crate) warnings: Vec<String>,
 }
 
-/// A host's membership, and the tag of the text that it begins with.
+/// A host's membership, and the text that it begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Joined {
     /// Where it is kept.
     pub(crate) directory: Directory,
     /// The tag of the text that the daemon began with; `None`: it began with nothing.
     pub(crate) served: Option<String>,
+    /// The last text, if it could not be used on this machine as it was then.
+    pub(crate) refused: Option<Text>,
 }
 
 /// Reads what there is, and checks it against the machine.
@@ -47,9 +49,12 @@ pub(crate) fn begin(path: &Path, serves: Serves) -> Result<Beginning, Failure> {
         directory.membership().map_err(|error| Failure::Input(error.to_string()))?;
         newest = cached(&directory, &mut warnings);
         let used = newest.as_ref().and_then(|text| usable(&file, text, serves, &mut warnings));
-        let served = used.as_ref().and(newest.as_ref()).map(|text| text.tag().to_owned());
+        let (served, refused) = match &used {
+            Some(_) => (newest.as_ref().map(|text| text.tag().to_owned()), None),
+            None => (None, newest.clone()),
+        };
         config = used.unwrap_or(config);
-        joined = Some(Joined { directory, served });
+        joined = Some(Joined { directory, served, refused });
     }
     let public_key = check::machine(&config, serves)?;
     let newest = Mutex::new(newest);

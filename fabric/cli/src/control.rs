@@ -7,12 +7,19 @@ use crate::{
 };
 use clap::Parser;
 use sd_notify::NotifyState;
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs::{self, Metadata},
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tracing::{info, warn};
 use wireonce_control::{
-    Controller, Settings, api,
-    store::{RedbStore, restore},
+    Caller, Controller, Role, Settings, api,
+    store::{RedbStore, Restored, restore},
 };
+use wireonce_desired::Moment;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -83,13 +90,40 @@ fn fill(settings: &Settings, backup: &PathBuf) -> Result<(), Failure> {
         let backup = backup.display();
         Failure::Input(format!("{backup}: cannot be read: {error}; give a backup's file"))
     })?;
-    let done = restore(&open(settings)?, &text);
-    let keys = done.map_err(|error| {
-        // What was made for it is empty, and would be in the way of the next try.
+    let restored = restore_into(settings, &text).inspect_err(|_| {
+        // What was made for it is of no use, and would be in the way of the next try.
         let _ = fs::remove_file(path);
-        Failure::Input(error.to_string())
     })?;
-    output::print(&format!("{}: restored, {keys} keys\n", path.display()))
+    output::print(&format!("{}: restored, {} keys\n", path.display(), restored.keys))
+}
+
+/// Makes the store, and has the audit trail say so. Root restores, and another user runs the controller.
+fn restore_into(settings: &Settings, text: &str) -> Result<Restored, Failure> {
+    let store = Arc::new(open(settings)?);
+    let restored = restore(&*store, text).map_err(|error| Failure::Input(error.to_string()))?;
+    let own = belong_to_directory(&settings.control.store)?;
+    let by = settings.caller(own.uid(), own.gid());
+    let by = by.unwrap_or_else(|| Caller::new(format!("user {}", own.uid()), Role::Admin));
+    let controller = Controller::new(store);
+    let noted = controller.and_then(|it| it.note_restored(&by, restored, now()));
+    noted.map_err(|refusal| Failure::Runtime(refusal.to_string()))?;
+    Ok(restored)
+}
+
+/// Gives a file that root made to who owns its directory, and says whose it was.
+fn belong_to_directory(path: &Path) -> Result<Metadata, Failure> {
+    let failed = |error| Failure::Runtime(format!("store {}: {error}", path.display()));
+    let made = fs::metadata(path).map_err(failed)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let owner = fs::metadata(directory).map_err(failed)?;
+    if made.uid() == 0 && owner.uid() != 0 {
+        chown(path, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    }
+    Ok(made)
+}
+
+fn now() -> Moment {
+    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -228,6 +228,7 @@ fn ask_controller<D: Daemon + 'static>(
         directory: joined.directory.clone(),
         name: config.host.name.clone(),
         served: joined.served.clone(),
+        refused: joined.refused.clone(),
         clock: Clock::of_the_machine(),
         take,
         report,

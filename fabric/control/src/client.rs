@@ -96,6 +96,30 @@ impl Client {
         self.send(Method::GET, path, &[], String::new()).map(|(_, text)| text)
     }
 
+    /// Writes what is at a path to `out`, however long it is.
+    ///
+    /// # Errors
+    /// As [`Self::get`], or it cannot be written.
+    pub fn copy(&self, path: &str, out: &mut impl Write) -> Result<(), ClientError> {
+        let agent = self.agent()?;
+        let request = self.request(Method::GET, path, &[], ())?;
+        let request =
+            agent.configure_request(request).timeout_recv_response(Some(PATIENCE)).build();
+        let mut response = agent.run(request).map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return self.read(&mut response).map(drop);
+        }
+        match io::copy(&mut response.into_body().into_reader(), out) {
+            // Who reads it has enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(ClientError::Unreachable(format!(
+                "{}: the copy was cut short: {error}; try again",
+                self.place
+            ))),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Sends a body with headers, and returns the answer.
     ///
     /// # Errors
@@ -138,7 +162,8 @@ impl Client {
                 return Ok(());
             }
         }
-        Ok(())
+        let problem = "the watch has ended: the controller stopped; start it again";
+        Err(ClientError::Unreachable(format!("{}: {problem}", self.place)))
     }
 
     fn send(

@@ -15,7 +15,7 @@ use crate::{
     placing::{self, Auto, Progress, Proposal, Said, Sight, Tags},
     refusal::{Gate, Refusal},
     reports::Reports,
-    store::{Event, Outcome, Range, Revision, Store},
+    store::{Event, Outcome, Range, Restored, Revision, Store},
 };
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 use wireonce_desired::{House, Kind, Moment, Object};
+use wireonce_ledger::report::HostReports;
 use wireonce_sight::View;
 
 /// How often a change is planned anew because somebody else was faster.
@@ -88,13 +89,15 @@ impl Controller {
         dry_run: bool,
         now: Moment,
     ) -> Allowed<Answer> {
+        let reports = self.reports.all();
         let plan = |state: &State| {
-            let sight = self.sight(&state.house);
-            let standing = Standing { sight: Some(&sight), ..Standing::default() };
+            let view = view(&state.house, &reports);
+            let sight = Sight::of(&view);
+            let standing = Standing { request: None, sight: Some(&sight), view: Some(view) };
             change::plan(state, caller, change, standing, now)
         };
         self.carry_out(dry_run, |state| plan(state).map(Some))
-            .map(|answer| answer.unwrap_or(Answer::Unchanged))
+            .map(|answer| answer.unwrap_or_else(Answer::unchanged))
     }
 
     /// Answers a request.
@@ -108,8 +111,30 @@ impl Controller {
         verdict: &Verdict,
         now: Moment,
     ) -> Allowed<Answer> {
-        self.carry_out(false, |state| change::decide(state, caller, number, verdict, now).map(Some))
-            .map(|answer| answer.unwrap_or(Answer::Unchanged))
+        let reports = self.reports.all();
+        let plan = |state: &State| {
+            let view = Some(view(&state.house, &reports));
+            change::decide(state, caller, number, verdict, view, now)
+        };
+        self.carry_out(false, |state| plan(state).map(Some))
+            .map(|answer| answer.unwrap_or_else(Answer::unchanged))
+    }
+
+    /// Takes a request back.
+    ///
+    /// # Errors
+    /// It cannot be taken back by `caller`, or the store refuses. Nothing was changed.
+    pub fn withdraw(
+        &self,
+        caller: &Caller,
+        number: u64,
+        reason: Option<&str>,
+        now: Moment,
+    ) -> Allowed<Answer> {
+        let reason = reason.map(str::to_owned);
+        let plan = |state: &State| change::withdraw(state, caller, number, reason.clone(), now);
+        self.carry_out(false, |state| plan(state).map(Some))
+            .map(|answer| answer.unwrap_or_else(Answer::unchanged))
     }
 
     /// Puts back what was to end by `now`, and says when the next change will end.
@@ -126,8 +151,7 @@ impl Controller {
 
     /// What is seen of the house.
     fn sight(&self, house: &House) -> Sight {
-        let (reports, tags) = (self.reports.all(), BTreeMap::new());
-        Sight::of(&View { house, reports: &reports, tags: &tags, now_us: now_us() })
+        Sight::of(&view(house, &self.reports.all()))
     }
 
     /// What would be moved in a pool now.
@@ -247,6 +271,14 @@ impl Controller {
         Err(Refusal::new(Gate::Conflict, "the change", problem, "try again"))
     }
 
+    /// Has the audit trail say that all of it came from a backup.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn note_restored(&self, by: &Caller, restored: Restored, now: Moment) -> Allowed<()> {
+        self.commit(|state| change::plan_restored(state, by, restored, now))
+    }
+
     fn known(&self) -> Option<Arc<State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -272,6 +304,13 @@ impl Controller {
     pub fn wait(&self, after: Revision, patience: Duration) -> Revision {
         self.store.wait(after, patience)
     }
+}
+
+/// The house with what is heard of it. Whether hosts are behind is not asked: they are, a moment
+/// after each change.
+fn view<'v>(house: &'v House, reports: &'v BTreeMap<String, HostReports>) -> View<'v> {
+    static NO_TAGS: BTreeMap<String, String> = BTreeMap::new();
+    View { house, reports, tags: &NO_TAGS, now_us: now_us() }
 }
 
 /// A number that a trial would have got is not given.

@@ -78,6 +78,13 @@ impl House {
         uplink.draining || matches!(gateway(), Some(Object::Gateway(host)) if host.draining)
     }
 
+    /// The same with objects of these kinds only.
+    #[must_use]
+    pub fn only(&self, kinds: &[Kind]) -> Self {
+        let named = |kind: &Kind| Some((*kind, self.objects.get(kind)?.clone()));
+        Self { objects: kinds.iter().filter_map(named).collect() }
+    }
+
     /// The kind of the host with this name.
     #[must_use]
     pub fn host_kind(&self, name: &str) -> Option<Kind> {

@@ -355,14 +355,25 @@ impl Grant {
         self.terms_mut(direction).reservation = (rate != Rate::ZERO).then_some(rate);
     }
 
-    /// Gives away `rate` of what it reserves, and as much of its limit, if it has one. `None`, and
-    /// nothing is changed, if it reserves less.
+    /// What it never gets more than, if there is such a limit.
+    #[must_use]
+    pub fn limit(&self, direction: Direction) -> Option<Rate> {
+        self.terms(direction).and_then(|terms| terms.limit)
+    }
+
+    /// Changes its limit, and nothing else.
+    pub fn set_limit(&mut self, direction: Direction, limit: Rate) {
+        self.terms_mut(direction).limit = Some(limit);
+    }
+
+    /// Gives away `rate` of what it reserves, and as much of its limit, if it has one; the least limit
+    /// that there is stays. `None`, and nothing is changed, if it reserves less.
     pub fn give(&mut self, direction: Direction, rate: Rate) -> Option<()> {
         let left = self.reservation(direction).checked_sub(rate)?;
         self.set_reservation(direction, left);
         let terms = self.terms_mut(direction);
         // Never below what is still reserved: a limit is not below its reservation.
-        terms.limit = terms.limit.map(|limit| limit.checked_sub(rate).unwrap_or(Rate::ZERO));
+        terms.limit = terms.limit.map(|limit| limit.saturating_sub(rate).max(Rate::LIMIT_MIN));
         Some(())
     }
 

@@ -18,6 +18,8 @@ pub struct RateError {
 impl Rate {
     /// The largest rate that makes sense: 100 Tbit/s.
     pub const MAX: Self = Self(wireonce_shares::Rate::MAX.0);
+    /// The least limit: below that not even a frame of full size gets through in time.
+    pub const LIMIT_MIN: Self = Self(wireonce_config::schema::LIMIT_MIN.0);
     /// Nothing.
     pub const ZERO: Self = Self(0);
 

@@ -119,13 +119,24 @@ fn check_name(title: &str, key: &str, name: &str) -> Result<(), Wrong> {
     Err(Wrong::new(title, format!("{shown:?} is not a name"), remedy).at(key))
 }
 
-fn check_text(title: &str, key: &str, text: Option<&str>) -> Result<(), Wrong> {
+/// Checks what people write for other people: it will stand on one line of a terminal.
+///
+/// # Errors
+/// It is too long, or would do something else to a terminal than to stand there.
+pub fn check_text(title: &str, key: &str, text: Option<&str>) -> Result<(), Wrong> {
     let Some(text) = text else { return Ok(()) };
-    if text.len() <= TEXT_LEN_MAX && !text.chars().any(char::is_control) {
+    if text.len() <= TEXT_LEN_MAX && !text.chars().any(is_no_text) {
         return Ok(());
     }
     let remedy = format!("write at most {TEXT_LEN_MAX} bytes, on one line");
-    Err(Wrong::new(title, "is too long or has several lines", remedy).at(key))
+    Err(Wrong::new(title, "is too long, has several lines or characters that are no text", remedy)
+        .at(key))
+}
+
+/// Controls, and what separates lines or turns the direction of what follows.
+fn is_no_text(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn check_not_zero(title: &str, key: &str, rate: Option<Rate>) -> Result<(), Wrong> {

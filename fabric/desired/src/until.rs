@@ -8,6 +8,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
+impl Moment {
+    /// So many seconds later.
+    #[must_use]
+    pub fn after(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+}
+
 /// The last moment that can be written: the end of the year 9999.
 const LAST: u64 = 253_402_300_799;
 

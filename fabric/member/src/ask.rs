@@ -185,8 +185,9 @@ pub fn explain(place: &str, error: &Error) -> String {
             | CertificateError::NotValidYetContext { .. },
         ) => "the controller's certificate is not for this time; set the clocks of both hosts",
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "our certificate has expired, since this host was off for too long; join again with \
-             `wireonce join`"
+            "our certificate has expired, since it was not used for too long; join again with `wireonce \
+             join` and a token of `wireonce token make`, or as a person with a certificate of \
+             `wireonce user make` (the role `admin` can)"
         }
         rustls::Error::AlertReceived(
             AlertDescription::UnknownCA
@@ -194,8 +195,9 @@ pub fn explain(place: &str, error: &Error) -> String {
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown,
         ) => {
-            "the controller does not know our certificate, which is of another authority; join \
-             again with `wireonce join`"
+            "the controller does not know our certificate, which is of another authority; see that the \
+             address is right, or join again with `wireonce join` and a token of `wireonce token make`, \
+             or as a person with a certificate of `wireonce user make` (the role `admin` can)"
         }
         other => return format!("{place}: TLS with the controller fails: {other}"),
     };

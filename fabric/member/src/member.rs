@@ -47,6 +47,8 @@ pub struct Start<T, R> {
     pub name: String,
     /// The tag of the text that the daemon serves, if it has one.
     pub served: Option<String>,
+    /// The last text that was kept, if the daemon could not serve it.
+    pub refused: Option<Text>,
     /// The wall clock.
     pub clock: Clock,
     /// Has the daemon serve a text, or says why it does not.
@@ -106,7 +108,7 @@ impl Member {
         T: FnMut(&Text) -> Result<(), String> + Send + 'static,
         R: FnMut(&News) -> Option<HostReport> + Send + 'static,
     {
-        let Start { directory, name, served, clock, take, mut report } = start;
+        let Start { directory, name, served, refused, clock, take, mut report } = start;
         let membership = directory.membership().map_err(io::Error::other)?;
         let https = Https::member(&membership, clock).map_err(io::Error::other)?;
         let news = News {
@@ -118,7 +120,7 @@ impl Member {
             ..News::default()
         };
         let now = Now { membership, https, news, renew_after_s: 0, is_over: false };
-        let texts = Texts::new(directory.clone(), served, take);
+        let texts = Texts::new(directory.clone(), served, refused, take);
         let now = Mutex::new(now);
         let shared = Arc::new(Shared { directory, name, clock, now, ended: Condvar::new() });
         let (asking, reporting) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -167,10 +169,13 @@ impl Shared {
         while self.pause(wait) {
             self.renew_if_due();
             let asked = Host { shared: self, https: self.now().https.clone() };
-            wait = match texts.ask(&asked) {
-                Ok(heard) => {
+            let (heard, answered) = texts.ask(&asked);
+            self.heard(heard);
+            wait = match answered {
+                // The controller waits while nothing is new, so this does not hurry.
+                Ok(()) => {
                     backoff.reset();
-                    self.heard(heard)
+                    Duration::ZERO
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -181,21 +186,16 @@ impl Shared {
         }
     }
 
-    /// Notes what came of asking, and says how long to wait before asking again.
-    fn heard(&self, heard: Heard) -> Duration {
+    /// Notes what came of asking.
+    fn heard(&self, heard: Heard) {
         let mut now = self.now();
         match heard {
-            Heard::Same => Duration::ZERO,
+            Heard::Same => {}
             Heard::Taken(tag) => {
                 now.news.tag = Some(tag);
                 now.news.refused = None;
-                Duration::ZERO
             }
-            Heard::Refused(_, reason) => {
-                now.news.refused = Some(reason);
-                // The controller waits while nothing is new, so this does not hurry.
-                Duration::ZERO
-            }
+            Heard::Refused(_, reason) => now.news.refused = Some(reason),
         }
     }
 

@@ -88,7 +88,7 @@ impl<S: Stream> Transport for Through<S> {
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         match self.stream.write_all(output).and_then(|()| self.stream.flush()) {
             // Strangers are answered before they ask: the answer is there to be read.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if is_hung_up(error.kind()) => Ok(()),
             done => done.map_err(|error| late(error, &timeout)),
         }
     }
@@ -104,6 +104,10 @@ impl<S: Stream> Transport for Through<S> {
     fn is_open(&mut self) -> bool {
         self.stream.is_open()
     }
+}
+
+fn is_hung_up(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 fn late(error: io::Error, timeout: &NextTimeout) -> Error {

@@ -4,12 +4,8 @@ use crate::{failure::Failure, output};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::Value;
-use std::{
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::PathBuf;
 use wireonce_control::{change::Answer, client::Client, settings::SOCKET};
-use wireonce_desired::Moment;
 use wireonce_member::Directory;
 
 /// What every verb can be told.
@@ -98,7 +94,9 @@ fn address(url: &str) -> Result<String, String> {
 /// What came of a change, for people.
 fn text_of(answer: &Answer) -> String {
     match answer {
-        Answer::Unchanged => "unchanged: everything is like that already\n".to_owned(),
+        Answer::Unchanged { notes } => {
+            format!("{}unchanged: everything is like that already\n", lines(notes))
+        }
         Answer::Applied { revision: 0, difference, notes } => {
             format!("{difference}{}this is a trial, nothing was changed\n", lines(notes))
         }
@@ -150,11 +148,10 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// How long from now: `90s`, `30m`, `2h`, `7d`.
-pub(super) fn moment_after(text: &str) -> Result<Moment, Failure> {
-    let seconds = seconds_of("--for", text)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(Moment(now.saturating_add(seconds)))
+/// `--for`: `90s`, `30m`, `2h`, `7d`, as seconds. The controller counts them: its clock ends them.
+pub(super) fn for_seconds(text: Option<&str>) -> Result<Option<String>, Failure> {
+    let seconds = text.map(|text| seconds_of("--for", text)).transpose()?;
+    Ok(seconds.map(|seconds| seconds.to_string()))
 }
 
 /// The seconds of a time that was given with a flag.

@@ -19,6 +19,9 @@ pub(crate) struct ApplyArgs {
     /// Only say what would change
     #[arg(long)]
     dry_run: bool,
+    /// Only if no object changed since this revision: the one in the first line of an export
+    #[arg(long, value_name = "REVISION")]
+    based_on: Option<u64>,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -46,13 +49,13 @@ pub(crate) struct ExportArgs {
 /// Puts all objects of a file, or none.
 pub(crate) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
     let how = [("dry_run", args.dry_run.then_some("true")), ("reason", args.reason.as_deref())];
-    send(&args.ask, &args.file, &how).map(|_| ())
+    send(&args.ask, &args.file, args.based_on, &how).map(|_| ())
 }
 
 /// Says what `apply` would change. Exit status 1 if there is something.
 pub(crate) fn diff(args: &DiffArgs) -> Result<(), Failure> {
-    match send(&args.ask, &args.file, &[("dry_run", Some("true"))])? {
-        Answer::Unchanged => Ok(()),
+    match send(&args.ask, &args.file, None, &[("dry_run", Some("true"))])? {
+        Answer::Unchanged { .. } => Ok(()),
         _ => Err(Failure::Silent),
     }
 }
@@ -64,16 +67,24 @@ pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {
 
 /// Prints all that the controller keeps, for `wireonce control --restore`.
 pub(crate) fn backup(args: &ExportArgs) -> Result<(), Failure> {
-    output::print(&args.ask.client().text("/v1/backup")?)
+    Ok(args.ask.client().copy("/v1/backup", &mut io::stdout().lock())?)
 }
 
-fn send(ask: &Ask, file: &Path, how: &[(&str, Option<&str>)]) -> Result<Answer, Failure> {
+fn send(
+    ask: &Ask,
+    file: &Path,
+    based_on: Option<u64>,
+    how: &[(&str, Option<&str>)],
+) -> Result<Answer, Failure> {
     let text = read(file)?;
     if text.trim().is_empty() {
         let file = file.display();
         return Err(Failure::Input(format!("{file}: is empty; give a file with tables")));
     }
-    ask.change("POST", &query("/v1/apply", how), &[("content-type", "application/toml")], text)
+    let revision = based_on.map(|revision| revision.to_string());
+    let mut headers = vec![("content-type", "application/toml")];
+    headers.extend(revision.iter().map(|revision| ("if-match", revision.as_str())));
+    ask.change("POST", &query("/v1/apply", how), &headers, text)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

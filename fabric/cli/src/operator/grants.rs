@@ -1,7 +1,7 @@
 //! `wireonce grant`: as other objects, and `move`, `end`, `use`.
 
 use super::{
-    ask::{Ask, cell, moment_after, query},
+    ask::{Ask, cell, for_seconds, query},
     objects::{self, ObjectVerb},
 };
 use crate::{failure::Failure, output::Table};
@@ -97,17 +97,19 @@ fn shift(args: &MoveArgs) -> Result<(), Failure> {
         Way::Down => vec!["down"],
         Way::Both => vec!["up", "down"],
     };
-    let mut body = json!({
+    let body = json!({
         "pool": args.pool,
         "from": args.from,
         "to": args.to,
         "rate": args.rate,
         "directions": directions,
     });
-    if let Some(duration) = &args.duration {
-        body["until"] = Value::from(moment_after(duration)?.to_string());
-    }
-    let how = [("dry_run", args.dry_run.then_some("true")), ("reason", args.reason.as_deref())];
+    let for_s = for_seconds(args.duration.as_deref())?;
+    let how = [
+        ("dry_run", args.dry_run.then_some("true")),
+        ("reason", args.reason.as_deref()),
+        ("for_s", for_s.as_deref()),
+    ];
     let headers = [("content-type", "application/json")];
     let path = query("/v1/grants/move", &how);
     args.ask.change("POST", &path, &headers, body.to_string())?;

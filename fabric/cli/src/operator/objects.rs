@@ -1,6 +1,6 @@
 //! `wireonce vnic list`, `show`, `set`, `rm`, and the same for all other kinds.
 
-use super::ask::{Ask, cell, escape, query};
+use super::ask::{Ask, cell, escape, for_seconds, query};
 use crate::{failure::Failure, output::Table};
 use clap::Subcommand;
 use serde_json::{Map, Value};
@@ -28,6 +28,9 @@ pub(crate) enum ObjectVerb {
         /// Keys and values, such as `home=east-2` or `up.limit=1Gbit`; lists as `a,b`
         #[arg(required = true, value_name = "KEY=VALUE")]
         keys: Vec<String>,
+        /// Of a grant: what was before comes back after this time, such as 90s, 30m, 2h or 7d
+        #[arg(long = "for", value_name = "TIME")]
+        duration: Option<String>,
         /// Only say what would change
         #[arg(long)]
         dry_run: bool,
@@ -73,8 +76,13 @@ pub(crate) fn run(kind: Kind, verb: &ObjectVerb) -> Result<(), Failure> {
     match verb {
         ObjectVerb::List { ask } => list(kind, ask),
         ObjectVerb::Show { name, ask } => show(kind, name, ask),
-        ObjectVerb::Set { name, keys, dry_run, reason, ask } => {
-            let how = [("dry_run", dry_run.then_some("true")), ("reason", reason.as_deref())];
+        ObjectVerb::Set { name, keys, duration, dry_run, reason, ask } => {
+            let for_s = for_seconds(duration.as_deref())?;
+            let how = [
+                ("dry_run", dry_run.then_some("true")),
+                ("reason", reason.as_deref()),
+                ("for_s", for_s.as_deref()),
+            ];
             set(kind, name, keys, &how, ask)
         }
         ObjectVerb::Rm { name, dry_run, reason, ask } => {

@@ -1,13 +1,17 @@
 //! `wireonce request`: what waits for the network team.
 
 use super::{
-    ask::{Ask, cell, moment_after},
+    ask::{Ask, cell, query, seconds_of},
     grants::pools_table,
 };
-use crate::{failure::Failure, output::Table};
+use crate::{
+    failure::Failure,
+    output::{Table, duration, scaled},
+};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use wireonce_control::change::Request;
+use wireonce_control::change::{Request, ServerUse};
+use wireonce_desired::Rate;
 
 /// What can be done with requests.
 #[derive(Debug, Subcommand)]
@@ -31,7 +35,7 @@ pub(crate) enum RequestVerb {
     Approve {
         /// Its number
         number: u64,
-        /// No grant that it raises may reserve more than this
+        /// No grant that it raises may reserve more than this, or have a higher limit
         #[arg(long, value_name = "RATE")]
         ceiling: Option<String>,
         /// Its grants end after this time, such as 2h
@@ -40,6 +44,16 @@ pub(crate) enum RequestVerb {
         /// What to say to it
         #[arg(long, value_name = "TEXT")]
         word: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Take back one of your own
+    Withdraw {
+        /// Its number
+        number: u64,
+        /// Why, for the audit trail
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
         #[command(flatten)]
         ask: Ask,
     },
@@ -65,10 +79,16 @@ pub(crate) fn run(verb: &RequestVerb) -> Result<(), Failure> {
             ask.show(&request, || text(&request))
         }
         RequestVerb::Approve { number, ceiling, duration, word, ask } => {
-            let end = duration.as_deref().map(moment_after).transpose()?;
-            let end = end.map(|end| end.to_string());
-            let verdict = json!({"approve": true, "ceiling": ceiling, "end": end, "word": word});
+            let for_s = duration.as_deref().map(|text| seconds_of("--for", text)).transpose()?;
+            let verdict =
+                json!({"approve": true, "ceiling": ceiling, "for_s": for_s, "word": word});
             answer(*number, &verdict, ask)
+        }
+        RequestVerb::Withdraw { number, reason, ask } => {
+            let path = format!("/v1/requests/{number}/withdraw");
+            let path = query(&path, &[("reason", reason.as_deref())]);
+            ask.change("POST", &path, &[], String::new())?;
+            Ok(())
         }
         RequestVerb::Deny { number, word, ask } => {
             answer(*number, &json!({"approve": false, "word": word}), ask)
@@ -107,9 +127,13 @@ fn state(request: &Request) -> String {
 
 fn text(request: &Request) -> String {
     let evidence = serde_json::to_value(&request.evidence).unwrap_or_default();
+    let lasts = match request.change.for_s {
+        Some(seconds) => format!("for {} from the approval on\n", duration(seconds)),
+        None => String::new(),
+    };
     format!(
-        "request {} ({}) by {} at {}\nreason: {}\nwhy it is a request: {}\n\n{}\nthe pools when it \
-         was asked:\n{}",
+        "request {} ({}) by {} at {}\nreason: {}\nwhy it is a request: {}\n{lasts}\n{}\nthe pools \
+         when it was asked:\n{}{}",
         request.number,
         state(request),
         request.by,
@@ -118,5 +142,24 @@ fn text(request: &Request) -> String {
         request.why,
         request.difference,
         pools_table(&evidence),
+        measured(&request.measured),
     )
+}
+
+/// What servers used and wanted, upwards, when it was asked.
+fn measured(servers: &[ServerUse]) -> String {
+    let mut table = Table::new(["POOL", "SERVER", "RESERVED UP", "USED", "WANTED", "HEARD"]);
+    let rate = |rate: Option<Rate>| rate.map_or("-".to_owned(), |rate| scaled(rate.bps(), "b/s"));
+    for it in servers {
+        table.row([
+            it.pool.clone(),
+            it.server.clone(),
+            it.reserved.to_string(),
+            rate(it.used),
+            rate(it.wanted) + if it.more { " or more" } else { "" },
+            it.heard_s.map_or("never".to_owned(), |s| format!("{} before", duration(s))),
+        ]);
+    }
+    let text = table.render();
+    if text.is_empty() { text } else { format!("\nwhat servers did with them then:\n{text}") }
 }

@@ -39,6 +39,7 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let place = Self { directory, control: None };
+        fs::create_dir(place.path("sockets")).unwrap();
         let text = format!(
             "[control]\nstore = {:?}\nsocket = {:?}\nhttps = \"127.0.0.1:{port}\"\n",
             place.path("store"),
@@ -132,7 +133,7 @@ impl Place {
             text += &format!(
                 "[[vnic]]\nid = {id}\nname = \"v{id}\"\nhost = \"server-a\"\nnetwork = \"blue\"\n\
                  mac = \"52:54:00:00:00:0{id}\"\nsocket = {:?}\n",
-                self.path(&format!("v{id}.sock"))
+                self.path("sockets").join(format!("v{id}.sock"))
             );
         }
         fs::write(self.path("house.toml"), text).unwrap();
@@ -213,7 +214,7 @@ fn hosts_join_by_one_command_take_their_texts_and_need_nobody_to_go_on() {
     }
     place.furnish(&[1]);
     place.until("v1 is served", || place.vnics("server-a") == ["v1"]);
-    assert!(place.path("v1.sock").exists());
+    assert!(place.path("sockets/v1.sock").exists());
     let report = || {
         let output = place.ask(&["host", "list", "--json"]);
         output.status.success() && {
@@ -248,7 +249,14 @@ fn hosts_join_by_one_command_take_their_texts_and_need_nobody_to_go_on() {
     // Without a controller it starts with what it took last.
     drop(place.control.take());
     drop(backend);
+    // What it needs may come after it, as interfaces do at boot.
+    fs::rename(place.path("sockets"), place.path("not yet")).unwrap();
     let backend = place.daemon("backend", "server-a");
+    let refused =
+        || place.status("server-a").is_some_and(|s| s["configuration"]["refused"].is_string());
+    place.until("it cannot serve its text", refused);
+    assert!(place.vnics("server-a").is_empty());
+    fs::rename(place.path("not yet"), place.path("sockets")).unwrap();
     place.until("v1 and v2 are served", || place.vnics("server-a").len() == 2);
     let checked = wireonce(&["check", &file]);
     let checked = String::from_utf8(checked.stdout).unwrap();

@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -330,9 +333,19 @@ fn a_backup_is_restored_and_nothing_is_overwritten() {
     fs::write(control.path("backup"), &backup[..backup.len() / 2]).unwrap();
     assert_eq!(restore(&control).status.code(), Some(2));
     fs::write(control.path("backup"), &backup).unwrap();
+    // Root restores, and the service's user opens: what is made belongs to who owns the directory.
+    chown(control.directory.path(), Some(65_534), Some(65_534)).unwrap();
     assert!(restore(&control).status.success());
+    let made = fs::metadata(control.path("store")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (65_534, 65_534, 0o600));
     control.run_daemon();
-    assert_eq!(control.said(&["export"]), before);
+    // The first line names the revision, and none comes again.
+    let after = control.said(&["export"]);
+    assert_eq!(after.split_once('\n').unwrap().1, before.split_once('\n').unwrap().1);
+    assert_ne!(after, before);
+    let trail = control.said(&["audit", "--limit", "1"]);
+    assert!(trail.contains("restored") && trail.contains("root"), "{trail}");
+    assert!(trail.contains("from a backup of revision 1"), "{trail}");
 }
 
 #[test]

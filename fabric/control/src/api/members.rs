@@ -112,7 +112,7 @@ pub(super) async fn forget(
     Who(caller): Who,
     Path(id): Path<String>,
 ) -> Result<Json<()>, Failed> {
-    let done = move || shared.controller.commit(|state| plan_forget(state, &caller, &id));
+    let done = move || shared.controller.commit(|state| plan_forget(state, &caller, &id, now()));
     Ok(Json(blocking(done).await?))
 }
 
@@ -213,7 +213,7 @@ pub(super) async fn hosts(
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
     /// For the audit trail.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// From now on a host's certificates count no more; admin.

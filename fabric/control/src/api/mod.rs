@@ -11,10 +11,10 @@ mod answers;
 mod changes;
 mod members;
 mod objects;
-mod openapi;
 mod placing;
 mod reports;
 mod requests;
+mod routes;
 mod server;
 mod sight;
 mod texts;
@@ -27,11 +27,6 @@ pub use members::{HostItem, Made};
 pub use server::{Running, start};
 
 use crate::{Controller, refusal::Refusal, settings::Settings, store::Revision};
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{delete, get, post},
-};
 use std::{
     sync::{Arc, OnceLock},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -41,7 +36,6 @@ use tokio::{
     task,
 };
 use wireonce_desired::Moment;
-use wireonce_member::messages::JOIN_LEN_MAX;
 
 /// Largest body of a request, bytes: some 100,000 vNICs.
 const BODY_LEN_MAX: usize = 64 << 20;
@@ -68,54 +62,6 @@ struct Shared {
     /// Without `https` nobody gets a certificate.
     gatehouse: Option<Arc<members::Gatehouse>>,
     tags: sight::Tags,
-}
-
-/// All paths.
-fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/v1/openapi.json", get(openapi::description))
-        .route("/v1/whoami", get(who::whoami))
-        .route("/v1/apply", post(changes::apply))
-        .route("/v1/export", get(changes::export))
-        .route("/v1/hosts/{host}/report", reports::route())
-        .route("/v1/hosts", get(members::hosts))
-        .route("/v1/hosts/{host}/text", get(texts::host_text))
-        .route("/v1/hosts/{host}/certificate", post(members::renew))
-        .route("/v1/hosts/{host}/revoke", post(members::revoke))
-        .route("/v1/join", post(members::join).layer(DefaultBodyLimit::max(JOIN_LEN_MAX)))
-        .route("/v1/tokens", get(members::invitations).post(members::invite))
-        .route("/v1/tokens/{id}", delete(members::forget))
-        .route("/v1/users", get(members::people).post(members::person))
-        .route("/v1/users/{name}/revoke", post(members::revoke_person))
-        .route("/v1/grants/move", post(changes::shift))
-        .route("/v1/grants/end", post(changes::end))
-        .route("/v1/now", get(sight::now))
-        .route("/v1/advice", get(sight::advice))
-        .route("/v1/vnics/{name}/explanation", get(sight::explanation))
-        .route("/v1/pools/use", get(changes::pool_use))
-        .route("/v1/pools/{pool}/rebalance", get(placing::plan).post(placing::carry_out))
-        .route("/v1/vnics/{vnic}/move", post(placing::rehome))
-        .route(
-            "/v1/uplinks/{uplink}/drain",
-            get(placing::uplink_progress).post(placing::drain_uplink),
-        )
-        .route("/v1/uplinks/{uplink}/undrain", post(placing::undrain_uplink))
-        .route(
-            "/v1/gateways/{gateway}/drain",
-            get(placing::gateway_progress).post(placing::drain_gateway),
-        )
-        .route("/v1/gateways/{gateway}/undrain", post(placing::undrain_gateway))
-        .route("/v1/servers/{server}/drain", post(placing::drain_server))
-        .route("/v1/requests", get(requests::list))
-        .route("/v1/requests/{number}", get(requests::show).post(requests::answer))
-        .route("/v1/audit", get(trail::audit))
-        .route("/v1/watch", get(trail::watch))
-        .route("/v1/backup", get(trail::backup))
-        .route("/v1/{kind}", get(objects::list))
-        .route("/v1/{kind}/{*name}", get(objects::show).put(objects::put).delete(objects::remove))
-        .fallback(answers::no_such_path)
-        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
-        .with_state(shared)
 }
 
 /// Runs what may wait for the disk where waiting disturbs nobody.

@@ -47,6 +47,20 @@ pub(super) struct How {
     pub(super) reason: Option<String>,
 }
 
+/// The same for changes of grants, which may end by themselves.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowLong {
+    /// Only say what would change.
+    #[serde(default)]
+    pub(super) dry_run: bool,
+    /// Why, for the audit trail.
+    pub(super) reason: Option<String>,
+    /// Of grants only: what was before comes back so many seconds after this was carried out, by the
+    /// controller's clock.
+    pub(super) for_s: Option<u64>,
+}
+
 /// All objects of a kind.
 #[utoipa::path(get, path = "/v1/{kind}", params(("kind" = String, Path, description =
     "servers, gateways, pools, uplinks, networks, policies, vnics, budgets or grants")),
@@ -64,8 +78,8 @@ pub(super) async fn list(
 
 /// One object; its ETag is its version.
 #[utoipa::path(get, path = "/v1/{kind}/{name}", params(("kind" = String, Path), ("name" = String,
-    Path, description = "POOL/SERVER for a grant")),
-    responses((status = 200, body = Item), (status = 404, body = super::answers::ErrorBody)))]
+    Path, description = "POOL/SERVER for a grant")), responses((status = 200, body = Item, headers(
+    ("ETag" = String, description = "its version"))), (status = 404, body = super::answers::ErrorBody)))]
 pub(super) async fn show(
     State(shared): State<Shared>,
     Who(_): Who,
@@ -81,14 +95,16 @@ pub(super) async fn show(
 /// Makes an object or takes the place of the one with its name. `If-Match` names the
 /// version that it is based on, `If-None-Match: *` that there is none.
 #[utoipa::path(put, path = "/v1/{kind}/{name}", params(("kind" = String, Path), ("name" = String,
-    Path), How), request_body = Object,
+    Path), HowLong, ("If-Match" = Option<String>, Header, description = "the version that it is based \
+    on"), ("If-None-Match" = Option<String>, Header, description = "`*`: there is none yet")),
+    request_body = Object,
     responses((status = 200, body = Answer), (status = 202, body = Answer, description =
     "beyond the budget: it became a request"), (status = "4XX", body = super::answers::ErrorBody)))]
 pub(super) async fn put(
     State(shared): State<Shared>,
     Who(caller): Who,
     Path((kind, name)): Path<(String, String)>,
-    Query(how): Query<How>,
+    Query(how): Query<HowLong>,
     headers: HeaderMap,
     Body(mut value): Body<Value>,
 ) -> Result<Answer, Failed> {
@@ -101,15 +117,17 @@ pub(super) async fn put(
         let remedy = "give the same name in both, or leave it out of the body";
         return Err(Refusal::new(Gate::Text, title, problem, remedy).into());
     }
-    let change = Change::one(Edit::Put(object, base(&headers)?)).because(how.reason);
+    let change = Change::one(Edit::Put(object, base(&headers)?));
+    let change = change.because(how.reason).lasting(how.for_s);
     let done = move || shared.controller.change(&caller, &change, how.dry_run, now());
     Ok(blocking(done).await?)
 }
 
 /// Removes an object that nothing refers to any more.
 #[utoipa::path(delete, path = "/v1/{kind}/{name}", params(("kind" = String, Path), ("name" =
-    String, Path), How), responses((status = 200, body = Answer), (status = "4XX", body =
-    super::answers::ErrorBody)))]
+    String, Path), How, ("If-Match" = Option<String>, Header, description = "the version that it is \
+    based on"), ("If-None-Match" = Option<String>, Header, description = "`*`: there is none yet")),
+    responses((status = 200, body = Answer), (status = "4XX", body = super::answers::ErrorBody)))]
 pub(super) async fn remove(
     State(shared): State<Shared>,
     Who(caller): Who,

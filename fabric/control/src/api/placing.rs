@@ -177,7 +177,7 @@ pub(super) async fn carry_out(
 ) -> Result<Answer, Failed> {
     let since = Edit::Since(revision);
     let edits = std::iter::once(since).chain(moves.into_iter().map(Edit::Rehome)).collect();
-    let change = Change { edits, reason: how.reason };
+    let change = Change { edits, ..Change::default() }.because(how.reason);
     let done = move || {
         shared.controller.state()?.find(Kind::Pool, &pool)?;
         shared.controller.change(&caller, &change, how.dry_run, now())

@@ -14,9 +14,8 @@ use crate::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    extract::{Path, State, rejection::BytesRejection},
     http::StatusCode,
-    routing::{MethodRouter, get},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,11 +42,6 @@ pub(super) struct Reported {
     /// What it said: tag, refusal, certificate's end, and the daemon's status.
     #[schema(value_type = Value)]
     report: Value,
-}
-
-/// Both ways of the path. A report has a bound of its own.
-pub(super) fn route() -> MethodRouter<Shared> {
-    get(show).put(put).layer(DefaultBodyLimit::max(REPORT_LEN_MAX))
 }
 
 /// Takes what a host says of itself, at most 4 MiB; fields that this version does not know are

@@ -3,7 +3,9 @@
 use super::{
     Shared,
     answers::{Body, Failed},
-    blocking, now,
+    blocking,
+    members::Why,
+    now,
     who::Who,
 };
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
 };
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
 };
 
 /// All requests that are kept, the newest first.
@@ -51,6 +53,20 @@ pub(super) async fn answer(
 ) -> Result<Answer, Failed> {
     let number = numbered(&number)?;
     Ok(blocking(move || shared.controller.decide(&caller, number, &verdict, now())).await?)
+}
+
+/// Takes a request back; only who made it can.
+#[utoipa::path(post, path = "/v1/requests/{number}/withdraw", params(("number" = u64, Path), Why),
+    responses((status = 200, body = Answer), (status = "4XX", body = super::answers::ErrorBody)))]
+pub(super) async fn withdraw(
+    State(shared): State<Shared>,
+    Who(caller): Who,
+    Path(number): Path<String>,
+    Query(Why { reason }): Query<Why>,
+) -> Result<Answer, Failed> {
+    let number = numbered(&number)?;
+    let done = move || shared.controller.withdraw(&caller, number, reason.as_deref(), now());
+    Ok(blocking(done).await?)
 }
 
 fn numbered(text: &str) -> Result<u64, Refusal> {

@@ -3,7 +3,8 @@
 use super::{
     RENDERS_MAX, Shared, WAITERS_MAX, WATCHERS_MAX,
     members::Gatehouse,
-    now, router,
+    now,
+    routes::router,
     tls::{Tls, TlsDoor},
     who::{Door, Peer},
 };

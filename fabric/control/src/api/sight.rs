@@ -28,7 +28,7 @@ const FOR_MAX_S: u64 = 60;
 /// Reports come a moment after their hour: so much longer is waited for them.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// The tags of hosts' texts, made once for each house, of those hosts that name theirs.
+/// The tags of hosts' texts, made once for each change of an object, of those hosts that name theirs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tags(Arc<Mutex<(Revision, BTreeMap<String, String>)>>);
 
@@ -39,8 +39,8 @@ impl Tags {
         reports: &BTreeMap<String, HostReports>,
     ) -> BTreeMap<String, String> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != house.house_version {
-            *known = (house.house_version, BTreeMap::new());
+        if known.0 != house.changed() {
+            *known = (house.changed(), BTreeMap::new());
         }
         for (host, said) in reports {
             if said.newest.report.tag.is_some()

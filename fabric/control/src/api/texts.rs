@@ -6,7 +6,10 @@ use super::{
     blocking,
     who::{Anyone, identify},
 };
-use crate::refusal::{Gate, Refusal};
+use crate::{
+    refusal::{Gate, Refusal},
+    store::Revision,
+};
 use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
@@ -47,11 +50,12 @@ pub(super) async fn host_text(
     let known = known.map(|tag| tag.trim_matches('"').to_owned());
     let end = Instant::now() + Duration::from_secs(wait.wait_s.min(WAIT_S_MAX));
     let mut revision = shared.revision.clone();
-    let mut place = None;
+    let (mut place, mut made) = (None, None);
     loop {
         // What changes from here on wakes.
         revision.mark_unchanged();
-        let text = text_of(&shared, &host).await?;
+        let before = made.take();
+        let (_, text) = made.insert(text_of(&shared, &host, before).await?);
         let tag = [(header::ETAG, format!("\"{}\"", text.tag()))];
         if known.as_deref() != Some(text.tag()) {
             if place.is_some() {
@@ -74,15 +78,22 @@ pub(super) async fn host_text(
     }
 }
 
-/// The text of now. Few are made at a time: a change wakes all hosts, and people's requests need
-/// the threads, too.
-async fn text_of(shared: &Shared, host: &str) -> Result<Text, Refusal> {
+/// A text, and the revision of the objects that it was made of.
+type Made = (Revision, Text);
+
+/// The text of now: `before`, if no object has changed since. Few are made at a time: a change wakes all
+/// hosts, and people's requests need the threads, too.
+async fn text_of(shared: &Shared, host: &str, before: Option<Made>) -> Result<Made, Refusal> {
     let place = Arc::clone(&shared.renders).acquire_owned().await;
     let (controller, host) = (shared.controller.clone(), host.to_owned());
     let text = blocking(move || {
         let state = controller.state()?;
+        let changed = state.changed();
+        if let Some(before) = before.filter(|(of, _)| *of == changed) {
+            return Ok(before);
+        }
         match render(&state.house, &host) {
-            Some(text) => Ok(Text::new(text)),
+            Some(text) => Ok((changed, Text::new(text))),
             None => Err(state.find(Kind::Server, &host).err().unwrap_or_else(|| {
                 Refusal::new(Gate::Missing, "the host", "does not exist", "name another")
             })),

@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{self, Sleep},
@@ -50,6 +50,10 @@ const HANDSHAKES_MAX: usize = 256;
 /// Most connections without a certificate at a time, and how long each may last.
 const STRANGERS_MAX: usize = 64;
 const STRANGER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long somebody who was turned away is given to read why.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// Foreign certificates are said in the log once in this time at most.
+const SAID_EACH: Duration = Duration::from_secs(1);
 /// Most connections of one holder of a certificate.
 const CONNECTIONS_MAX: usize = 8;
 /// A connection whose other end is gone is noticed after this long.
@@ -160,6 +164,7 @@ impl TlsDoor {
             acceptor: TlsAcceptor::from(tls.config),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             known: Arc::default(),
+            said: Arc::default(),
         });
         tokio::spawn(accept(listener, greeter, done));
         Ok(Self { greeted, local })
@@ -231,15 +236,40 @@ struct Greeter {
     acceptor: TlsAcceptor,
     strangers: Arc<Semaphore>,
     known: Arc<Mutex<HashMap<Identity, usize>>>,
+    /// When a foreign certificate was last said.
+    said: Arc<Mutex<Option<time::Instant>>>,
 }
 
 impl Greeter {
+    /// Somebody with a certificate that is not ours means us, and wonders why it does not work.
+    fn turned_away(&self, address: SocketAddr, error: &io::Error) {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let Some(rustls::Error::InvalidCertificate(problem)) = inner else { return };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|at| at.elapsed() >= SAID_EACH) {
+            *said = Some(time::Instant::now());
+            tracing::info!(
+                %address,
+                ?problem,
+                "turned away: the certificate is not of this controller's authority, or not of this \
+                 time; a host joins with `wireonce join`, a person with `wireonce user make`"
+            );
+        }
+    }
+
     async fn greet(&self, stream: TcpStream, address: SocketAddr) -> io::Result<(Greeted, Peer)> {
         stream.set_nodelay(true)?;
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
         sockopt::set_tcp_keepintvl(&stream, KEEPALIVE / 6)?;
-        let stream = self.acceptor.accept(stream).await?;
+        let stream = match self.acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                self.turned_away(address, &error);
+                hang_up(stream).await;
+                return Err(error);
+            }
+        };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let Some(certificate) = certificate else {
             let full = || io::Error::other("too many strangers");
@@ -254,6 +284,14 @@ impl Greeter {
         let greeted = Greeted { stream, end: None, _place: Place::Known { _counted: place } };
         Ok((greeted, Peer::Certificate(Arc::new(shown))))
     }
+}
+
+/// The last that was sent says why. A socket that is closed with something unread in it takes that back.
+async fn hang_up(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut rest = [0; 1024];
+    let read = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+    let _ = time::timeout(LAST_PATIENCE, read).await;
 }
 
 /// Whom a certificate names, with its number and end. The handshake has judged it.

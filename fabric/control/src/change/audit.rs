@@ -1,6 +1,11 @@
 //! The audit trail: who changed what, when, why. It is only appended to.
 
-use crate::caller::Caller;
+use super::{Allowed, State, plan::json, state::HOUSE};
+use crate::{
+    caller::Caller,
+    pki::Given,
+    store::{Op, Restored},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -22,12 +27,18 @@ pub enum Action {
     Approved,
     /// A request was denied.
     Denied,
+    /// Who made a request took it back.
+    Withdrawn,
     /// A token for a host was made.
     Invited,
     /// A host got its certificate.
     Joined,
+    /// A token was removed.
+    Uninvited,
     /// A host's certificate is refused from now on.
     Revoked,
+    /// The store was filled from a backup.
+    Restored,
 }
 
 /// One line of the trail.
@@ -44,7 +55,7 @@ pub struct AuditEntry {
     /// The kind of the object, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
-    /// The name of the object, or the number of the request, or the host.
+    /// The name of the object, or the number of the request, or the host, or `store`.
     pub name: String,
     /// The object before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +71,36 @@ pub struct AuditEntry {
     /// The request that it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<u64>,
+}
+
+/// What has to be written so that the trail says that all of it came from a backup: what was done after
+/// that is not in it.
+pub(crate) fn plan_restored(
+    state: &State,
+    by: &Caller,
+    restored: Restored,
+    now: Moment,
+) -> Allowed<Given<()>> {
+    let Restored { keys, revision } = restored;
+    let mut counters = state.counters.clone();
+    let entry = AuditEntry {
+        number: counters.audit,
+        at: now,
+        by: by.clone(),
+        action: Action::Restored,
+        kind: None,
+        name: "store".to_owned(),
+        before: None,
+        after: None,
+        reason: Some(format!("from a backup of revision {revision}, {keys} keys")),
+        request: None,
+    };
+    counters.audit += 1;
+    let ops = vec![
+        Op::put(AuditEntry::key(entry.number), json(&entry)?),
+        Op::put(HOUSE, json(&counters)?),
+    ];
+    Ok((ops, ()))
 }
 
 impl AuditEntry {

@@ -11,6 +11,8 @@
 //! ever taken over two houses.
 
 mod audit;
+mod draft;
+mod heard;
 mod plan;
 mod request;
 mod state;
@@ -19,14 +21,16 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{json, take_counters, unchanged};
+pub(crate) use plan::{check_words, json, take_counters, unchanged};
 pub(crate) use state::HOUSE;
 
+pub(crate) use audit::plan_restored;
 pub use audit::{Action, AuditEntry};
+pub use heard::ServerUse;
 pub use plan::{Answer, Plan, Standing, plan};
-pub use request::{Decision, Request, RequestState, Verdict, decide};
+pub use request::{Decision, Request, RequestState, Verdict, decide, withdraw};
 pub use state::{Counters, State, Timer};
-pub use timers::{next_end, plan_ended};
+pub use timers::{lasting, next_end, plan_ended};
 
 use crate::{refusal::Refusal, store::Revision};
 use serde::{Deserialize, Serialize};
@@ -111,6 +115,13 @@ pub struct Change {
     /// Why, for the audit trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The grants that it puts or moves end so many seconds after it was carried out, by the
+    /// controller's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+    /// The revision whose objects it was made from. A request keeps the versions of its objects instead.
+    #[serde(skip)]
+    pub based_on: Option<Revision>,
 }
 
 impl Change {
@@ -118,19 +129,37 @@ impl Change {
     #[must_use]
     pub fn put_all(objects: Vec<Object>) -> Self {
         let edits = objects.into_iter().map(|object| Edit::Put(object, Base::Any)).collect();
-        Self { edits, reason: None }
+        Self { edits, ..Self::default() }
     }
 
     /// One edit.
     #[must_use]
     pub fn one(edit: Edit) -> Self {
-        Self { edits: vec![edit], reason: None }
+        Self { edits: vec![edit], ..Self::default() }
     }
 
     /// The same, with why.
     #[must_use]
     pub fn because(self, reason: Option<String>) -> Self {
         Self { reason, ..self }
+    }
+
+    /// The same, for the objects of a revision.
+    #[must_use]
+    pub fn based_on(self, based_on: Option<Revision>) -> Self {
+        Self { based_on, ..self }
+    }
+
+    /// Whether another one does the same, for whatever reason.
+    #[must_use]
+    pub fn does_as(&self, other: &Self) -> bool {
+        self.edits == other.edits && self.for_s == other.for_s
+    }
+
+    /// The same, for so many seconds.
+    #[must_use]
+    pub fn lasting(self, for_s: Option<u64>) -> Self {
+        Self { for_s, ..self }
     }
 }
 

@@ -14,6 +14,9 @@ use wireonce_desired::{Grant, House, Kind, Moment, Object, read};
 /// The key that every change rewrites.
 pub(crate) const HOUSE: &str = "house";
 
+/// The key that every change of an object rewrites: its version is the revision of the last one.
+pub(crate) const CHANGED: &str = "changed";
+
 /// Numbers that are never given twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
@@ -54,6 +57,8 @@ pub struct State {
     pub revision: Revision,
     /// The version of the key `house`: the same house has the same.
     pub house_version: Revision,
+    /// The version of the key `changed`; 0 in a store of a version that did not know it.
+    pub(crate) changed: Revision,
     /// The counters.
     pub counters: Counters,
     /// The objects.
@@ -82,8 +87,9 @@ impl State {
     /// # Errors
     /// The store cannot be read, or holds what this version does not understand.
     pub fn read(store: &dyn Store) -> Allowed<Self> {
-        let prefixes =
-            [HOUSE, "object/", "timer/", "request/", "token/", "member/", "moved/", "used/"];
+        let prefixes = [
+            HOUSE, CHANGED, "object/", "timer/", "request/", "token/", "member/", "moved/", "used/",
+        ];
         let (revision, found) = store.ranges(&prefixes.map(Range::all))?;
         let mut state = Self { revision, ..Self::default() };
         for entry in found.into_iter().flatten() {
@@ -141,6 +147,8 @@ impl State {
         if key == HOUSE {
             self.house_version = entry.version;
             self.counters = parse(entry)?;
+        } else if key == CHANGED {
+            self.changed = entry.version;
         } else if let Some(place) = key.strip_prefix("object/") {
             let (word, name) = place.split_once('/').ok_or_else(|| unreadable(key, "no name"))?;
             let kind: Kind = word.parse().map_err(|wrong| unreadable(key, wrong))?;
@@ -165,6 +173,26 @@ impl State {
             self.uplink_ids.insert(id.parse().map_err(|error| unreadable(key, error))?);
         }
         Ok(())
+    }
+
+    /// The revision of the last change of an object: requests, tokens and certificates change the
+    /// house's version, and no object.
+    #[must_use]
+    pub fn changed(&self) -> Revision {
+        if self.changed == 0 { self.house_version } else { self.changed }
+    }
+
+    /// Refuses a change that is based on other objects than those of now.
+    pub(super) fn check_based_on(&self, revision: Revision) -> Allowed<()> {
+        let (changed, newest) = (self.changed(), self.revision.max(self.house_version));
+        if (changed..=newest).contains(&revision) {
+            return Ok(());
+        }
+        let problem = format!(
+            "the change is based on revision {revision}, and the house has revision {changed} now"
+        );
+        let remedy = "look at it with `wireonce export`, and change what is so";
+        Err(Refusal::new(Gate::Conflict, "the document", problem, remedy))
     }
 
     /// The version of an object; 0 if there is none.

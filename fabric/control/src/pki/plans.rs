@@ -5,8 +5,8 @@ use super::{Authority, Credentials, Holder, Identity, Invitation, Issued, Lastin
 use crate::{
     caller::{Caller, Role},
     change::{
-        Action, Allowed, AuditEntry, Base, Change, Counters, Edit, HOUSE, Standing, State, json,
-        plan, take_counters,
+        Action, Allowed, AuditEntry, Base, Change, Counters, Edit, HOUSE, Standing, State,
+        check_words, json, plan, take_counters,
     },
     refusal::{Gate, Refusal},
     store::Op,
@@ -89,10 +89,10 @@ pub fn plan_invite(
 ///
 /// # Errors
 /// Only an admin can; there is none.
-pub fn plan_forget(state: &State, caller: &Caller, id: &str) -> Allowed<Given<()>> {
+pub fn plan_forget(state: &State, caller: &Caller, id: &str, now: Moment) -> Allowed<Given<()>> {
     caller.need_admin("tokens")?;
     let found = state.invitations.iter().find(|(_, invitation)| invitation.id == id);
-    let Some((hash, _)) = found else {
+    let Some((hash, invitation)) = found else {
         let shown: String = id.chars().take(40).collect();
         let remedy = "`wireonce token list` shows those that there are";
         return Err(Refusal::new(
@@ -102,7 +102,11 @@ pub fn plan_forget(state: &State, caller: &Caller, id: &str) -> Allowed<Given<()
             remedy,
         ));
     };
-    let ops = vec![Op::delete(Invitation::key(hash)), Op::put(HOUSE, json(&state.counters)?)];
+    let mut ops = vec![Op::delete(Invitation::key(hash))];
+    let identity = Identity { holder: invitation.holder, name: invitation.name.clone() };
+    let reason = format!("token {id}");
+    let line = Line { action: Action::Uninvited, identity: &identity, by: caller, reason };
+    line.write(&mut ops, state.counters.clone(), now)?;
     Ok((ops, ()))
 }
 
@@ -213,6 +217,7 @@ pub fn plan_revoke(
     now: Moment,
 ) -> Allowed<Given<Vec<Issued>>> {
     caller.need_admin("certificates")?;
+    check_words(&identity.title(), "reason", reason.as_deref())?;
     let Some(known) = state.members.get(identity) else {
         let remedy = "`wireonce host list` shows those that there are";
         let problem = "has not joined";

@@ -184,8 +184,12 @@ fn tokens_are_for_admins_and_their_number_is_bounded() {
     let made = house.controller.commit(|s| plan_invite(s, &house.admin, &asked, "h", later(1)));
     made.expect("those that have ended make room");
     assert_eq!(house.controller.state().unwrap().invitations.len(), 1);
-    house.controller.commit(|s| plan_forget(s, &house.admin, "h")).unwrap();
-    assert!(house.controller.commit(|s| plan_forget(s, &house.admin, "h")).is_err());
+    let forget = |s: &_| plan_forget(s, &house.admin, "h", NOW);
+    house.controller.commit(forget).unwrap();
+    let last = house.controller.recent_audit(1).unwrap().remove(0);
+    assert_eq!((last.action, last.name.as_str()), (Action::Uninvited, "g"));
+    assert_eq!(last.reason.as_deref(), Some("token h"));
+    assert!(house.controller.commit(forget).is_err());
 }
 
 #[test]

@@ -64,6 +64,6 @@ impl Auto {
             format!("rebalance: it gains {} up and {} down at {}", it.gain.up, it.gain.down, it.to);
         let rehome = Edit::Rehome(Rehome { vnic: it.vnic, to: it.to });
         let edits = vec![Edit::Since(state.house_version), rehome];
-        Some(Change { edits, reason: Some(reason) })
+        Some(Change { edits, ..Change::default() }.because(Some(reason)))
     }
 }

@@ -49,7 +49,7 @@ impl Said {
     }
 }
 
-/// The tags of hosts' texts, made once for each house.
+/// The tags of hosts' texts, made once for each change of an object.
 #[derive(Debug, Default)]
 pub(crate) struct Tags {
     version: Revision,
@@ -59,8 +59,8 @@ pub(crate) struct Tags {
 impl Tags {
     /// The tag of the text of `host`.
     fn of(&mut self, state: &State, host: &str) -> Option<String> {
-        if self.version != state.house_version {
-            self.version = state.house_version;
+        if self.version != state.changed() {
+            self.version = state.changed();
             self.known.clear();
         }
         let known = self.known.entry(host.to_owned());

@@ -27,6 +27,10 @@ struct Foot {
     sha256: String,
 }
 
+/// A restored store goes on so many revisions after that of its backup: what was changed after the backup
+/// had some of these, and whoever remembers one must not meet something else by that number.
+const GAP: Revision = 1_000_000;
+
 /// Keys that are not worth keeping: who is there now is found out anew.
 const PASSING: &[&str] = &["status/"];
 
@@ -36,6 +40,7 @@ const PASSING: &[&str] = &["status/"];
 /// The store cannot be read.
 pub fn backup(store: &dyn Store) -> Result<String, StoreError> {
     let (revision, ranges) = store.ranges(&[Range::all("")])?;
+    // Each entry is let go of when its line is written: a house is in memory once, not twice.
     let mut text = line(&Head { format: FORMAT.to_owned(), revision });
     let mut keys = 0;
     for entry in ranges.into_iter().flatten() {
@@ -51,21 +56,31 @@ pub fn backup(store: &dyn Store) -> Result<String, StoreError> {
     Ok(text)
 }
 
-/// Fills an empty store from a backup, and returns how many keys it had.
+/// What came from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// So many keys.
+    pub keys: usize,
+    /// The revision of the store that it was made of.
+    pub revision: Revision,
+}
+
+/// Fills an empty store from a backup.
 ///
 /// # Errors
 /// The backup is no backup, or not all of one; or the store is not empty, or cannot be
 /// written. Nothing was changed.
-pub fn restore(store: &dyn Store, text: &str) -> Result<usize, StoreError> {
+pub fn restore(store: &dyn Store, text: &str) -> Result<Restored, StoreError> {
     let no =
         |problem: &str, remedy| Err(StoreError::Backup { problem: problem.to_owned(), remedy });
     let whole = "take a backup that is whole: its last line has the count and checksum";
     let Some((head, rest)) = text.split_once('\n') else {
         return no("it is empty or cut short", whole);
     };
-    if !serde_json::from_str::<Head>(head).is_ok_and(|head| head.format == FORMAT) {
+    let read = serde_json::from_str::<Head>(head).ok().filter(|head| head.format == FORMAT);
+    let Some(Head { revision, .. }) = read else {
         return no("this is no backup", "give a file that `wireonce backup` made");
-    }
+    };
     let (body, foot) = match rest.trim_end_matches('\n').rsplit_once('\n') {
         Some((body, foot)) => (body, foot),
         None => ("", rest.trim_end_matches('\n')),
@@ -91,8 +106,9 @@ pub fn restore(store: &dyn Store, text: &str) -> Result<usize, StoreError> {
     if found.iter().any(|entries| !entries.is_empty()) {
         return no("the store is not empty", "move its file away first");
     }
+    store.begin_after(revision.saturating_add(GAP))?;
     match store.txn(&[Compare { key: "house".to_owned(), version: 0 }], &ops)? {
-        Outcome::Done(_) => Ok(ops.len()),
+        Outcome::Done(_) => Ok(Restored { keys: ops.len(), revision }),
         Outcome::Conflict => no("the store is not empty any more", "stop what writes to it"),
     }
 }

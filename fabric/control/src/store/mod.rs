@@ -17,7 +17,7 @@ mod redb;
 mod tests;
 
 pub use self::redb::RedbStore;
-pub use backup::{backup, restore};
+pub use backup::{Restored, backup, restore};
 
 use std::{fmt::Debug, time::Duration};
 
@@ -199,6 +199,13 @@ pub trait Store: Send + Sync + Debug {
 
     /// Waits until the revision is more than `after`, at most this long, and returns it.
     fn wait(&self, after: Revision, patience: Duration) -> Revision;
+
+    /// Has a store that is empty number its changes from beyond `revision`. A store that numbers by
+    /// itself, as etcd does, cannot: there only an older revision can be told from a newer one.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn begin_after(&self, revision: Revision) -> Result<(), StoreError>;
 
     /// Takes or renews a lease of `ttl_s` seconds, from `now_s` on.
     ///

@@ -274,6 +274,19 @@ impl Store for RedbStore {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    fn begin_after(&self, revision: Revision) -> Result<(), StoreError> {
+        let revision = self.attempt(|database| {
+            let write = database.begin_write()?;
+            let before = write.open_table(META)?.get("revision")?.map_or(0, |v| v.value());
+            write.open_table(META)?.insert("revision", before.max(revision))?;
+            write.commit()?;
+            Ok(before.max(revision))
+        })?;
+        *lock(&self.revision) = revision;
+        self.grown.notify_all();
+        Ok(())
+    }
+
     fn lease(&self, id: LeaseId, ttl_s: u64, now_s: u64) -> Result<(), StoreError> {
         self.attempt(|database| {
             let write = database.begin_write()?;

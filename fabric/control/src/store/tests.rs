@@ -232,14 +232,31 @@ fn a_backup_fills_an_empty_store_and_no_other() {
     put(&store, "status/x", "passing");
     let text = backup(&store).unwrap();
     let fresh = memory();
-    assert_eq!(restore(&fresh, &text).unwrap(), 2);
+    assert_eq!(restore(&fresh, &text).unwrap(), Restored { keys: 2, revision: 3 });
     let pairs = |store: &RedbStore| -> Vec<(String, String)> {
         all(store).into_iter().filter(|e| e.0 != "status/x").map(|e| (e.0, e.1)).collect()
     };
     assert_eq!(pairs(&fresh), pairs(&store));
     let said = restore(&fresh, &text).unwrap_err().to_string();
     assert_eq!(said, "backup: the store is not empty; move its file away first");
-    assert_eq!(restore(&memory(), &backup(&memory()).unwrap()).unwrap(), 0);
+    assert_eq!(restore(&memory(), &backup(&memory()).unwrap()).unwrap().keys, 0);
+}
+
+/// Whoever remembers a revision of the old store, before or after its backup, must not take something
+/// of the new one for it.
+#[test]
+fn no_revision_of_the_old_store_comes_again_in_a_restored_one() {
+    let store = memory();
+    put(&store, "house", "{}");
+    let text = backup(&store).unwrap();
+    let last = put(&store, "a", "after the backup");
+    let fresh = memory();
+    restore(&fresh, &text).unwrap();
+    let versions: Vec<Revision> = all(&fresh).into_iter().map(|entry| entry.2).collect();
+    assert!(versions.iter().all(|version| *version > last + 999_000), "{versions:?}");
+    assert_eq!(put(&fresh, "a", "1"), versions[0] + 1);
+    assert!(matches!(fresh.events("", last), Err(StoreError::Forgotten { .. })));
+    assert_eq!(fresh.wait(0, Duration::ZERO), versions[0] + 1);
 }
 
 #[test]

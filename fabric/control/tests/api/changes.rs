@@ -100,13 +100,9 @@ fn each_host_has_a_text_that_its_daemon_can_read() {
 }
 
 #[test]
-fn the_description_has_every_path() {
-    let bed = Bed::new();
-    let description = bed.get("/v1/openapi.json");
-    let paths = description["paths"].as_object().unwrap();
-    for path in ["/v1/{kind}", "/v1/{kind}/{name}", "/v1/apply", "/v1/grants/move", "/v1/watch"] {
-        assert!(paths.contains_key(path), "{path}");
-    }
+fn the_description_is_served_with_the_objects_that_there_are() {
+    let description = Bed::new().get("/v1/openapi.json");
+    assert!(description["paths"]["/v1/apply"]["post"].is_object());
     assert!(description["components"]["schemas"]["Vnic"]["properties"]["mac"].is_object());
 }
 

@@ -127,6 +127,35 @@ fn a_stale_version() {
 }
 
 #[test]
+fn a_document_of_an_old_export() {
+    let bed = Bed::furnished();
+    let exported = bed.client("viewer").text("/v1/export").unwrap();
+    assert!(exported.starts_with("# revision 1\n"), "{exported}");
+    bed.put("virtualisation", "/v1/grants/east/server-a", &grant("500Mbit"), &[]).unwrap();
+    let apply = |bed: &Bed, base: (&str, &str)| {
+        let headers = [("content-type", "application/toml"), base];
+        let post = "POST".parse().unwrap();
+        bed.client("admin").change(post, "/v1/apply", &headers, exported.clone())
+    };
+    stands(
+        &bed,
+        Gate::Conflict,
+        "the document: the change is based on revision 1, and the house has revision 2 now; look at \
+         it with `wireonce export`, and change what is so",
+        |bed| apply(bed, ("if-match", "\"1\"")),
+    );
+    stands(
+        &bed,
+        Gate::Text,
+        "header If-None-Match: a document is of many objects; send it for one object, or `If-Match` \
+         with the ETag of an export",
+        |bed| apply(bed, ("if-none-match", "*")),
+    );
+    apply(&bed, ("if-match", "2")).unwrap();
+    assert_eq!(bed.reserved("server-a"), "600Mbit");
+}
+
+#[test]
 fn two_writers_at_once() {
     let bed = Bed::furnished();
     let version = bed.get("/v1/grants/east/server-a")["version"].to_string();

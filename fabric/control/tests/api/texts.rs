@@ -169,6 +169,52 @@ fn who_waits_and_is_revoked_meanwhile_gets_no_other_text() {
     assert!(text.contains("was revoked"), "{text}");
 }
 
+/// A person who watches over TLS, as the verbs do.
+fn person(reached: &Reached, name: &str) -> Membership {
+    let key = TlsKey::generate().unwrap();
+    let ask = serde_json::json!({"name": name, "role": "viewer", "tls_key": key.public_text()});
+    let made = reached.bed.post("admin", "/v1/users", &ask).unwrap();
+    wireonce_member::join::admitted(&made.to_string(), key).unwrap()
+}
+
+#[test]
+fn who_watches_and_is_revoked_meanwhile_sees_no_more() {
+    let reached = Reached::new();
+    let client = Client::https(&person(&reached, "nina"), None).unwrap();
+    let (seen, events) = mpsc::channel();
+    let watcher = thread::spawn(move || {
+        client.watch("/v1/watch", |event, data| {
+            seen.send((event.to_owned(), data.to_owned())).unwrap();
+            event == "change"
+        })
+    });
+    let network = |name: &str, vni: u32| {
+        let text = format!("[[network]]\nname = \"{name}\"\nvni = {vni}\n");
+        reached.bed.apply("admin", &text).unwrap();
+    };
+    // The watch begins with the first change after it was let in.
+    let mut vni = 100;
+    let first = loop {
+        network(&format!("n{vni}"), vni);
+        vni += 1;
+        if let Ok(first) = events.recv_timeout(Duration::from_millis(200)) {
+            break first;
+        }
+    };
+    assert_eq!(first.0, "change");
+    reached.bed.post("admin", "/v1/users/nina/revoke", &Value::Null).unwrap();
+    network("secret", 7);
+    let last = events.iter().take_while(|(event, data)| {
+        assert!(!data.contains("secret"), "{data}");
+        event == "change"
+    });
+    last.for_each(drop);
+    let done = watcher.join().unwrap();
+    assert!(done.is_ok(), "it ended by its own closure: {done:?}");
+    let again = Client::https(&person(&reached, "nina"), None).unwrap();
+    assert!(again.get::<Value>("/v1/whoami").is_ok());
+}
+
 #[test]
 fn a_member_renews_with_the_certificate_that_it_has() {
     let reached = Reached::new();
@@ -195,7 +241,16 @@ fn nobody_is_believed_who_is_of_another_authority() {
     // nor the controller by a host of another one,
     let foreign = Membership { ca: there.join("a", 1).ca, ..lured };
     let error = as_member(&foreign).get("/v1/hosts/a/text", &[], LONG).unwrap_err();
-    assert!(matches!(error, AskError::Unreachable(_)), "{error}");
+    assert_eq!(
+        error,
+        AskError::Unreachable(format!(
+            "{}: the controller does not know our certificate, which is of another authority; see \
+             that the address is right, or join again with `wireonce join` and a token of `wireonce \
+             token make`, or as a person with a certificate of `wireonce user make` (the role `admin` \
+             can)",
+            there.https
+        ))
+    );
     // nor is a token.
     let token = Token { addresses: vec![there.https.to_string()], ..here.token("b") };
     let error = join(&token, &host("b", 2), Clock::of_the_machine()).unwrap_err().to_string();

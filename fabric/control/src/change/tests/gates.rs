@@ -63,7 +63,7 @@ fn an_admin_acts_as_another_and_the_trail_has_both_and_nobody_else_does() {
 #[test]
 fn a_document_may_hold_what_others_own_as_long_as_it_is_as_it_is() {
     let controller = controller();
-    assert_eq!(apply(&controller, &virtualisation(), HOUSE).unwrap(), Answer::Unchanged);
+    assert_eq!(apply(&controller, &virtualisation(), HOUSE).unwrap(), Answer::unchanged());
     let text = HOUSE.replace("\"vm-c\"\nhost = \"server-b\"", "\"vm-c\"\nhost = \"server-a\"");
     let answer = apply(&controller, &virtualisation(), &text).unwrap();
     let Answer::Applied { difference, .. } = answer else { panic!("{answer:?}") };
@@ -90,6 +90,45 @@ fn a_stale_version_is_refused_with_the_one_that_is() {
     );
     let absent = Change::one(Edit::Put(objects[0].clone(), Base::Absent));
     assert_eq!(refused(&controller, &virtualisation(), &absent).gate, Gate::Conflict);
+}
+
+/// What somebody exported, edited and applies must not undo what others did meanwhile.
+#[test]
+fn a_document_may_be_based_on_the_objects_of_a_revision() {
+    let controller = controller();
+    let document =
+        |text: &str, based_on| Change::put_all(read::toml(text).unwrap()).based_on(Some(based_on));
+    let first = controller.state().unwrap().changed();
+    // Requests, answers and tokens are no change of an object.
+    let answer =
+        apply(&controller, &virtualisation(), &grant_text("server-a", "1200Mbit")).unwrap();
+    assert!(matches!(answer, Answer::Requested { .. }), "{answer:?}");
+    let state = controller.state().unwrap();
+    assert_eq!((state.changed(), state.house_version), (first, first + 1));
+    let pool = document("[[pool]]\nname = \"west\"\n", first);
+    controller.change(&network(), &pool, false, NOW).unwrap();
+    let second = controller.state().unwrap().changed();
+    let read = crate::change::State::read(&**controller.store()).unwrap();
+    assert_eq!(read.changed(), second, "a restart forgets nothing");
+
+    let edited = HOUSE.replace("600Mbit", "650Mbit");
+    let refusal = refused(&controller, &virtualisation(), &document(&edited, first));
+    assert_eq!(refusal.gate, Gate::Conflict);
+    assert_eq!(
+        refusal.to_string(),
+        format!(
+            "the document: the change is based on revision {first}, and the house has revision \
+             {second} now; look at it with `wireonce export`, and change what is so"
+        )
+    );
+    refused(&controller, &virtualisation(), &document(&edited, second + 1));
+    controller.change(&virtualisation(), &document(&edited, second), false, NOW).unwrap();
+    assert_eq!(reserved(&controller, "server-a"), "650Mbit");
+    // What is removed is a change, too.
+    let third = controller.state().unwrap().changed();
+    let gone = Change::one(Edit::Delete(Kind::Pool, "west".to_owned(), Base::Any));
+    controller.change(&network(), &gone, false, NOW).unwrap();
+    refused(&controller, &virtualisation(), &document(HOUSE, third));
 }
 
 #[test]
@@ -127,7 +166,7 @@ fn an_id_is_given_once_and_never_again() {
     };
     apply(&controller, &admin(), &vnic("new", "")).unwrap();
     let first = id("new");
-    assert_eq!(apply(&controller, &admin(), &vnic("new", "")).unwrap(), Answer::Unchanged);
+    assert_eq!(apply(&controller, &admin(), &vnic("new", "")).unwrap(), Answer::unchanged());
     let gone = Change::one(Edit::Delete(Kind::Vnic, "new".to_owned(), Base::Any));
     controller.change(&admin(), &gone, false, NOW).unwrap();
     apply(&controller, &admin(), &vnic("new", "")).unwrap();

@@ -93,7 +93,7 @@ fn homes_that_are_left_out_are_given_and_stay() {
     let given = vnic(&controller, 1);
     assert_eq!(given.home.as_deref(), Some("east-1"), "on its server's own machine");
     assert_eq!(given.standbys, ["east-2", "east-3"]);
-    assert_eq!(apply(&controller, &virtualisation(), &text).unwrap(), Answer::Unchanged);
+    assert_eq!(apply(&controller, &virtualisation(), &text).unwrap(), Answer::unchanged());
     let text = vnic_text(1, "policy = \"p100\"\ntrunk = true");
     apply(&controller, &virtualisation(), &text).unwrap();
     assert_eq!(home(&controller, 1), "east-1");
@@ -130,7 +130,7 @@ fn a_move_takes_the_old_home_as_standby_and_belongs_to_virtualisation() {
          [\"east-3\",\"east-1\"]\n"
     );
     let again = controller.change(&virtualisation(), &rehome("vm-1", "east-2"), false, NOW);
-    assert_eq!(again.unwrap(), Answer::Unchanged);
+    assert_eq!(again.unwrap(), Answer::unchanged());
 }
 
 #[test]
@@ -383,7 +383,8 @@ fn a_plan_for_another_house_is_stale() {
         Edit::Since(revision),
         Edit::Rehome(Rehome { vnic: "vm-1".to_owned(), to: "east-2".to_owned() }),
     ];
-    let (gate, said) = refused(&controller, &virtualisation(), &Change { edits, reason: None });
+    let (gate, said) =
+        refused(&controller, &virtualisation(), &Change { edits, ..Change::default() });
     assert_eq!(gate, Gate::Conflict);
     assert_eq!(
         said,
