@@ -264,6 +264,7 @@ mod tests {
             limit_packets_per_s: Some(20_000),
             packets_held: true,
             dropped_frames: 12,
+            ..DownStatus::default()
         };
         let idle = DownStatus {
             vnic: "vm-b".to_owned(),
