@@ -103,6 +103,8 @@ fn share_of(it: &DownStatus) -> VnicShareStatus {
         limit_packets_per_s: it.limit_packets_per_s,
         packets_held: it.packets_held,
         packets_held_us: it.packets_held_us,
+        // A gateway does not divide a server's port.
+        ..VnicShareStatus::default()
     }
 }
 
