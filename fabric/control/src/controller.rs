@@ -142,7 +142,9 @@ impl Controller {
     /// # Errors
     /// The store refuses; it is tried again at the next call.
     pub fn tick(&self, now: Moment) -> Allowed<Option<Moment>> {
-        if let Some(answer) = self.carry_out(false, |state| plan_ended(state, now))? {
+        let reports = self.reports.all();
+        let plan = |state: &State| plan_ended(state, Some(view(&state.house, &reports)), now);
+        if let Some(answer) = self.carry_out(false, plan)? {
             tracing::info!(?answer, "timed changes ended");
         }
         self.store.expire(now.0)?;

@@ -41,19 +41,27 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<(), Failure> {
         let mut table = Table::new(["NUMBER", "AT", "BY", "DID", "WHAT", "REQUEST", "REASON"]);
         for line in &lines {
             let did = serde_json::to_value(line.action).unwrap_or_default();
-            let kind = line.kind.map_or("request".to_owned(), |kind| kind.to_string());
             table.row([
                 line.number.to_string(),
                 line.at.to_string(),
                 line.by.to_string(),
                 cell(&did),
-                format!("{kind} {}", line.name),
+                what(line),
                 line.request.map_or("-".to_owned(), |request| request.to_string()),
                 line.reason.clone().unwrap_or_else(|| "-".to_owned()),
             ]);
         }
         if lines.is_empty() { "nothing was changed yet\n".to_owned() } else { table.render() }
     })
+}
+
+/// What a line is about: an object, a request, or somebody or something without a kind.
+fn what(line: &AuditEntry) -> String {
+    match (line.kind, line.request) {
+        (Some(kind), _) => format!("{kind} {}", line.name),
+        (None, Some(_)) => format!("request {}", line.name),
+        (None, None) => line.name.replacen('/', " ", 1),
+    }
 }
 
 /// Shows changes as they happen, until interrupted.

@@ -7,6 +7,7 @@ use crate::{
 };
 use std::{borrow::Cow, collections::BTreeMap, convert::Infallible};
 use wireonce_desired::{Direction, House, Kind, Moment, Object, Rate, Wrong, bandwidth};
+use wireonce_sight::View;
 
 /// When the next change ends by itself.
 #[must_use]
@@ -20,7 +21,7 @@ pub fn next_end(state: &State) -> Option<Moment> {
 /// # Errors
 /// What was before does not fit any more. That cannot be as long as only this code
 /// writes: every change is checked against the house after each end.
-pub fn plan_ended(state: &State, now: Moment) -> Allowed<Option<Plan>> {
+pub fn plan_ended(state: &State, view: Option<View<'_>>, now: Moment) -> Allowed<Option<Plan>> {
     let due: Vec<(&String, &Timer)> =
         state.timers.iter().filter(|(_, timer)| timer.until <= now).collect();
     if due.is_empty() {
@@ -28,7 +29,8 @@ pub fn plan_ended(state: &State, now: Moment) -> Allowed<Option<Plan>> {
     }
     let edits = due.iter().map(|(name, _)| Edit::End((*name).clone())).collect();
     let change = Change { edits, ..Change::default() };
-    plan(state, &Caller::control(), &change, Standing::default(), now).map(Some)
+    let standing = Standing { view, ..Standing::default() };
+    plan(state, &Caller::control(), &change, standing, now).map(Some)
 }
 
 /// The edits of a change, with the end of its grants if it is for a time.
