@@ -301,8 +301,11 @@ impl Shares {
     /// What this server has of each shaped uplink.
     pub(crate) fn status(&self, server: &str, now_us: u64) -> Vec<ShareStatus> {
         let homes = lock(&self.homes);
+        let port = lock(&self.port);
         let status = |home: &Home| {
             let (lease_bps, starter_bps, demand) = home.standing(now_us);
+            // As it is reported.
+            let demand = port.as_ref().map_or(demand, |port| port.cap(demand));
             ShareStatus {
                 uplink: home.uplink.name.clone(),
                 server: server.to_owned(),
