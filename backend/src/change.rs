@@ -76,8 +76,7 @@ impl Backend {
 
     fn use_tables(&mut self, config: &Config, numbers: &PeerNumbers) {
         let directory = Arc::new(Directory::numbered(config, numbers));
-        self.shares.change(config, numbers, &self.homes.in_use(), self.now_us());
-        self.homes.change(config, numbers, &self.shares);
+        self.homes.change(config, numbers, &mut self.shares);
         let (homes, workers) = (&self.homes.cells, self.workers.count());
         let tables = NewTables::for_workers(&directory, &self.shares, homes, workers);
         let mut tables = tables.into_iter();

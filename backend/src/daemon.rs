@@ -91,7 +91,7 @@ impl Backend {
         if let Some(refusal) = homes.refusal(config) {
             return Err(BackendError::State(refusal));
         }
-        homes.change(config, &numbers, &shares);
+        homes.start(config, &numbers, &shares);
         let count = config.host.workers.max(1);
         let mut tables =
             NewTables::for_workers(&directory, &shares, &homes.cells, count.into()).into_iter();
@@ -129,11 +129,6 @@ impl Backend {
             backend.connect(vnic.id, Supervisor::prepare(device_config(vnic))?)?;
         }
         Ok(backend)
-    }
-
-    /// This process's clock.
-    pub(crate) fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Which uplink a vNIC of this host uses.

@@ -298,6 +298,74 @@ fn a_server_that_obeys_nobody_is_policed_and_takes_nothing_from_the_other() {
     run().unwrap();
 }
 
+/// Where a server's first vNIC is.
+fn home(bed: &Bed) -> Result<String> {
+    Ok(bed.cluster.status(0)?.vnics[0]["home"]["now"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_throttled_vm_that_leaves_an_uplink_for_good_keeps_its_rate_and_loses_nothing() {
+    const RATE_BPS: u64 = 20 * MBIT / 100 * 99;
+    // Two servers, then the gateways.
+    const GATEWAYS: [usize; 3] = [2, 3, 4];
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("shamov", |plan| {
+            (plan.up, plan.gateways) = (Some("20Mbit"), 3);
+            plan.vms[0].standbys = vec![1];
+        })?;
+        bed.send(0, Load::Udp(60))?;
+        wait_until("a guest that waits", LIMIT, || {
+            let share = &bed.cluster.status(0)?.vnics[0]["share"];
+            Ok((share["held"] == true).then_some(()))
+        })?;
+        let goes = |home: usize, standby: usize| {
+            move |plan: &mut Plan| (plan.vms[0].home, plan.vms[0].standbys) = (home, vec![standby])
+        };
+        // One look at what left through an uplink while this happened, and what it may carry.
+        let keeps =
+            |bed: &mut Bed, at: usize, least: bool, change: &dyn Fn(&mut Bed) -> Result<()>| {
+                let before = bed.cluster.status(GATEWAYS[at])?;
+                change(bed)?;
+                sleep(Duration::from_millis(1_000));
+                let span = Span { before, after: bed.cluster.status(GATEWAYS[at])? };
+                let bits = span.bits("vm-a");
+                println!("uplink-{}: {bits} of {} bits", at + 1, span.at(RATE_BPS));
+                span.must_keep(bits, RATE_BPS, 1);
+                assert!(!least || bits >= span.at(RATE_BPS) / 3, "it goes on");
+                Ok::<_, Error>(())
+            };
+        let dropped = |bed: &Bed| -> Result<Vec<_>> {
+            let hosts = [0].iter().chain(&GATEWAYS);
+            hosts.map(|host| Ok(drops(&bed.cluster.status(*host)?, "vm-a"))).collect()
+        };
+        // What came before the VM's end was there.
+        let before = dropped(&bed)?;
+        let none_lost = |bed: &Bed| -> Result<()> {
+            assert_eq!(dropped(bed)?, before, "{}", bed.cluster.all_logs());
+            Ok(())
+        };
+
+        // The gateways forget that it was ever wanted at the first; its server has not heard of that.
+        keeps(&mut bed, 0, true, &|bed| bed.cluster.change(&GATEWAYS, goes(1, 2)))?;
+        none_lost(&bed)?;
+        keeps(&mut bed, 0, false, &|bed| bed.cluster.change(&[0, 1], |_| {}))?;
+        assert_eq!(home(&bed)?, "uplink-2");
+        keeps(&mut bed, 1, true, &|_| Ok(()))?;
+        none_lost(&bed)?;
+
+        // The server goes back to the first, which has not heard that it may come.
+        keeps(&mut bed, 1, false, &|bed| bed.cluster.change(&[0, 1], goes(0, 2)))?;
+        assert_eq!(home(&bed)?, "uplink-1");
+        keeps(&mut bed, 0, true, &|_| Ok(()))?;
+        keeps(&mut bed, 0, true, &|bed| bed.cluster.change(&GATEWAYS, |_| {}))?;
+        none_lost(&bed)?;
+        let share = &bed.cluster.status(0)?.vnics[0]["share"];
+        assert_eq!(share["held"], true, "{share}");
+        Ok(())
+    };
+    run().unwrap();
+}
+
 /// What a gateway says of a vNIC's way down.
 fn down<'s>(status: &'s Status, vnic: &str) -> &'s serde_json::Value {
     let found = status.down.iter().find(|it| it["vnic"] == vnic);

@@ -113,10 +113,36 @@ impl Homes {
         self.trouble.clone().filter(|_| any)
     }
 
-    /// Another configuration. A vNIC whose home is another than before goes there, make before break.
-    /// Workers are to use [`Self::cells`] from now on.
-    pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, shares: &Shares) {
+    /// The homes and their bandwidth by the tables that the process starts with.
+    pub(crate) fn start(&mut self, config: &Config, numbers: &PeerNumbers, shares: &Shares) {
         let mut book = self.lock();
+        let cells = self.take_tables(&mut book, config, numbers, shares);
+        drop(book);
+        self.cells = cells;
+        self.look();
+    }
+
+    /// Another configuration. A vNIC whose home is another than before goes there, make before break; until
+    /// it has, `shares` keeps what holds it back where it is. Nobody moves meanwhile.
+    /// Workers are to use [`Self::cells`] from now on.
+    pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, shares: &mut Shares) {
+        let mut book = self.lock();
+        let at = |id: &VnicId| Some((*id, book.server.standing(*id)?.at?.uplink));
+        let in_use: FxHashMap<VnicId, UplinkId> = book.cells.keys().filter_map(at).collect();
+        shares.change(config, numbers, &in_use, micros(self.shared.clock));
+        let cells = self.take_tables(&mut book, config, numbers, shares);
+        drop(book);
+        self.cells = cells;
+        self.look();
+    }
+
+    fn take_tables(
+        &self,
+        book: &mut Book,
+        config: &Config,
+        numbers: &PeerNumbers,
+        shares: &Shares,
+    ) -> Arc<FxHashMap<VnicId, Arc<HomeCell>>> {
         let before = Arc::clone(&book.cells);
         let mut cells = FxHashMap::default();
         book.wanted.clear();
@@ -140,11 +166,8 @@ impl Homes {
         book.cells = Arc::new(cells);
         book.shares = shares.clone();
         let needed = book.server.needed();
-        self.urge(&mut book, needed);
-        let cells = Arc::clone(&book.cells);
-        drop(book);
-        self.cells = cells;
-        self.look();
+        self.urge(book, needed);
+        Arc::clone(&book.cells)
     }
 
     /// The operator wants all vNICs at their homes.
@@ -182,13 +205,6 @@ impl Homes {
     /// How often a look at the clock came so late that all waiting began anew.
     pub(crate) fn stalls(&self) -> u64 {
         self.lock().server.stalls()
-    }
-
-    /// The uplinks that vNICs use now; those that are attached nowhere are not there.
-    pub(crate) fn in_use(&self) -> FxHashMap<VnicId, UplinkId> {
-        let book = self.lock();
-        let at = |id: &VnicId| Some((*id, book.server.standing(*id)?.at?.uplink));
-        book.cells.keys().filter_map(at).collect()
     }
 
     /// Hellos are frequent with those gateways that vNICs may be attached to.

@@ -7,11 +7,12 @@
 
 use super::vnic::{Allowance, Meter, VnicShare};
 use std::sync::Arc;
-use wireonce_config::Uplink;
+use wireonce_config::{GrantSplit, Uplink};
 use wireonce_link::PeerId;
 use wireonce_shares::{
     Demand, GrantNode, LeaseMessage, LeaseTiming, Lessee, ReportMessage, Terms, VnicNode, share_out,
 };
+use wireonce_wire::VnicId;
 
 /// Time between two reports of a server that sends.
 pub(super) const TICK_US: u64 = 5_000;
@@ -22,14 +23,18 @@ const IDLE_AFTER_US: u64 = 100_000;
 /// Shorter times than this say little of a rate.
 const METER_MIN_US: u64 = 1_000;
 
-/// An uplink that is the home of vNICs of this server.
+/// An uplink that vNICs of this server use, or may have to.
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) uplink: Arc<Uplink>,
     pub(super) gateway: PeerId,
     life: u64,
-    /// What this server may use of it.
+    /// What this server has of the pool.
+    grant: Option<Arc<GrantSplit>>,
+    /// What those of its vNICs that are here bring of it: what it may use.
     terms: Terms,
+    /// The tables name it for a vNIC. Else it is there until the last one has left it.
+    wanted: bool,
     vnics: Vec<HomeVnic>,
     lessee: Lessee,
     /// When the meters were read last.
@@ -43,6 +48,7 @@ pub(super) struct Home {
 /// One vNIC with this home.
 #[derive(Debug)]
 pub(super) struct HomeVnic {
+    id: VnicId,
     terms: Terms,
     share: Arc<VnicShare>,
     seen: Meter,
@@ -50,10 +56,10 @@ pub(super) struct HomeVnic {
 }
 
 impl HomeVnic {
-    pub(super) fn new(terms: Terms, share: Arc<VnicShare>) -> Self {
+    pub(super) fn new(id: VnicId, terms: Terms, share: Arc<VnicShare>) -> Self {
         // What it has counted before is not this home's.
         let seen = share.read();
-        Self { terms, share, seen, demand: Demand::Bps(0) }
+        Self { id, terms, share, seen, demand: Demand::Bps(0) }
     }
 
     /// Reads its meter after `passed_us`. Returns what it sent since.
@@ -85,56 +91,65 @@ impl HomeVnic {
     }
 }
 
+/// What the tables say of a home.
+#[derive(Debug)]
+pub(super) struct Tabled {
+    pub(super) uplink: Arc<Uplink>,
+    pub(super) grant: Option<Arc<GrantSplit>>,
+    pub(super) starter_bps: u64,
+    /// They name it for a vNIC.
+    pub(super) wanted: bool,
+}
+
 impl Home {
-    pub(super) fn new(
-        uplink: Arc<Uplink>,
-        gateway: PeerId,
-        life: u64,
-        terms: Terms,
-        starter_bps: u64,
-        vnics: Vec<HomeVnic>,
-    ) -> Self {
-        let lessee = Lessee::new(starter_bps, LeaseTiming::default());
-        let home = Self {
+    /// A home that nobody uses yet.
+    pub(super) fn new(gateway: PeerId, life: u64, tabled: Tabled) -> Self {
+        let Tabled { uplink, grant, starter_bps, wanted } = tabled;
+        Self {
             uplink,
             gateway,
             life,
-            terms,
-            vnics,
-            lessee,
+            grant,
+            terms: Terms::default(),
+            wanted,
+            vnics: Vec::new(),
+            lessee: Lessee::new(starter_bps, LeaseTiming::default()),
             read_us: 0,
             reported_us: None,
             busy_us: None,
             served_bits: 0,
             packets: 0,
-        };
-        home.split(0);
-        home
+        }
     }
 
-    /// Another configuration. The lease stays, and so does what is known of vNICs that stay.
-    pub(super) fn change(
-        &mut self,
-        uplink: Arc<Uplink>,
-        terms: Terms,
-        starter_bps: u64,
-        vnics: Vec<(Terms, Arc<VnicShare>)>,
-        now_us: u64,
-    ) {
+    /// Another configuration, and the vNICs that use it now. The lease stays, and so does what is known of
+    /// vNICs that stay.
+    pub(super) fn change(&mut self, tabled: Tabled, vnics: Vec<HomeVnic>, now_us: u64) {
+        let Tabled { uplink, grant, starter_bps, wanted } = tabled;
         // A larger one is for the gateway to give.
         self.lessee.set_starter(starter_bps.min(self.lessee.starter_bps()));
         let mut before = std::mem::take(&mut self.vnics);
-        let vnic = |(terms, share): (Terms, Arc<VnicShare>)| match before
-            .iter()
-            .position(|it| Arc::ptr_eq(&it.share, &share))
-        {
-            Some(at) => HomeVnic { terms, ..before.swap_remove(at) },
-            None => HomeVnic::new(terms, share),
+        let vnic = |vnic: HomeVnic| {
+            let same = |it: &HomeVnic| Arc::ptr_eq(&it.share, &vnic.share);
+            match before.iter().position(same) {
+                Some(at) => HomeVnic { terms: vnic.terms, ..before.swap_remove(at) },
+                None => vnic,
+            }
         };
         self.vnics = vnics.into_iter().map(vnic).collect();
-        (self.uplink, self.terms) = (uplink, terms);
-        self.hurry();
-        self.split(now_us);
+        (self.uplink, self.grant, self.wanted) = (uplink, grant, wanted);
+        self.others_are_here(now_us);
+    }
+
+    /// As if the server had that here, whoever is here.
+    #[cfg(test)]
+    pub(super) fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    /// Whether anybody uses it, or may have to.
+    pub(super) fn is_needed(&self) -> bool {
+        self.wanted || !self.vnics.is_empty()
     }
 
     /// Whether a vNIC with this share uses it.
@@ -147,14 +162,20 @@ impl Home {
         if self.has(share) {
             share.port.reserve(0);
             self.vnics.retain(|vnic| !Arc::ptr_eq(&vnic.share, share));
-            self.hurry();
-            self.split(now_us);
+            self.others_are_here(now_us);
         }
     }
 
     /// A vNIC uses this one now.
-    pub(super) fn join(&mut self, terms: Terms, share: Arc<VnicShare>, now_us: u64) {
-        self.vnics.push(HomeVnic::new(terms, share));
+    pub(super) fn join(&mut self, vnic: HomeVnic, now_us: u64) {
+        self.vnics.push(vnic);
+        self.others_are_here(now_us);
+    }
+
+    /// Terms follow who is here, and the gateway hears soon what they want.
+    fn others_are_here(&mut self, now_us: u64) {
+        let here = self.vnics.iter().map(|vnic| vnic.id);
+        self.terms = self.grant.as_ref().map_or_else(Terms::default, |grant| grant.of(here));
         self.hurry();
         self.split(now_us);
     }

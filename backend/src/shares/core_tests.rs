@@ -20,13 +20,22 @@ fn uplink() -> Arc<Uplink> {
     Arc::clone(&config.uplinks[0])
 }
 
+fn tabled() -> Tabled {
+    Tabled { uplink: uplink(), grant: None, starter_bps: 10 * MBIT, wanted: true }
+}
+
 /// A home with vNICs of these terms, and what their workers have of them.
 fn home(terms: &[Terms]) -> (Home, Vec<Arc<VnicShare>>) {
     let shares: Vec<Arc<VnicShare>> = terms.iter().map(|_| Arc::default()).collect();
-    let vnics =
-        terms.iter().zip(&shares).map(|(terms, share)| HomeVnic::new(*terms, Arc::clone(share)));
-    let vnics = vnics.collect();
-    (Home::new(uplink(), PeerId(0), 99, Terms::default(), 10 * MBIT, vnics), shares)
+    let mut home = Home::new(PeerId(0), 99, tabled());
+    for (id, (terms, share)) in (1..).zip(terms.iter().zip(&shares)) {
+        home.join(vnic(id, *terms, share), 0);
+    }
+    (home, shares)
+}
+
+fn vnic(id: u64, terms: Terms, share: &Arc<VnicShare>) -> HomeVnic {
+    HomeVnic::new(VnicId::new(id).unwrap(), terms, Arc::clone(share))
 }
 
 fn serve(share: &VnicShare, bytes: u64) {
@@ -104,13 +113,7 @@ fn who_waits_for_packets_wants_what_it_sends_and_is_counted_apart() {
     let in_use = shares[0].in_use(20_000);
     assert_eq!((in_use.held_us, in_use.packets_held_us), (20_000, 20_000));
     assert_eq!((in_use.served_packets, in_use.limit_packets_per_s), (4, Some(1_000)));
-    home.change(
-        uplink(),
-        Terms::default(),
-        10 * MBIT,
-        vec![(Terms::default(), shares[0].clone())],
-        0,
-    );
+    home.change(tabled(), vec![vnic(1, Terms::default(), &shares[0])], 0);
     assert_eq!(shares[0].limit_packets(), 0, "another policy");
     assert_eq!(home.tick(25_000).unwrap().demand, Demand::Unbounded, "it waits for the rate now");
 }

@@ -26,7 +26,7 @@ pub(crate) use vnic::{Allowance, VnicShare, VnicUse, WaitsFor};
 pub(crate) use wireonce_host::Waker;
 
 use self::{
-    core::{Home, IDLE_US},
+    core::{Home, HomeVnic, IDLE_US, Tabled},
     port::Port,
     receiving::Receiving,
 };
@@ -37,7 +37,9 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use wireonce_config::{Config, Direction, FabricPort, Holder, Uplink, UplinkPlace, Vnic};
+use wireonce_config::{
+    Config, Direction, FabricPort, GrantSplit, Holder, Uplink, UplinkPlace, Vnic,
+};
 use wireonce_directory::PeerNumbers;
 use wireonce_host::{BANDWIDTH_CHANNEL, SessionListener};
 use wireonce_ledger::status::{FabricPortStatus, ShareStatus};
@@ -157,24 +159,27 @@ impl Shares {
         let mut homes = lock(&self.homes);
         let mut before = std::mem::take(&mut *homes);
         let mut vnics = FxHashMap::default();
+        let mut grants = Grants::default();
         for uplink in &config.uplinks {
             let Some((gateway, usable_bps)) = shaped_by(uplink, numbers) else { continue };
-            if !config.local_vnics().any(|(vnic, _)| vnic.may_attach(uplink)) {
+            let wanted = config.local_vnics().any(|(vnic, _)| vnic.may_attach(uplink));
+            // Who is still there sends at what it may until it has left.
+            if !wanted && !in_use.values().any(|used| *used == uplink.id) {
                 continue;
             }
             let at_home = home_vnics(config, uplink, in_use, &self.vnics, &mut vnics);
-            let terms = config.terms_on(uplink, &Holder::Local, Direction::Up);
-            let starter_bps = starter_bps(usable_bps, config.servers_on(uplink).len());
-            let uplink = Arc::clone(uplink);
+            let mut tabled = || Tabled {
+                uplink: Arc::clone(uplink),
+                grant: grants.of(config, &uplink.pool),
+                starter_bps: starter_bps(usable_bps, config.servers_on(uplink).len()),
+                wanted,
+            };
             let stays = |home: &Home| home.uplink.id == uplink.id && home.gateway == gateway;
             let mut home = match before.iter().position(stays) {
                 Some(at) => before.swap_remove(at),
-                None => {
-                    let uplink = Arc::clone(&uplink);
-                    Home::new(uplink, gateway, self.life, terms, starter_bps, Vec::new())
-                }
+                None => Home::new(gateway, self.life, tabled()),
             };
-            home.change(uplink, terms, starter_bps, at_home, now_us);
+            home.change(tabled(), at_home, now_us);
             homes.push(home);
         }
         *self.gateways.write().unwrap_or_else(PoisonError::into_inner) =
@@ -224,9 +229,10 @@ impl Shares {
         }
         homes.iter_mut().for_each(|home| home.leave(share, now_us));
         match homes.iter_mut().find(|home| home.uplink.id == uplink) {
-            Some(home) => home.join(terms, Arc::clone(share), now_us),
+            Some(home) => home.join(HomeVnic::new(vnic, terms, Arc::clone(share)), now_us),
             None => share.allow(WIDE, 0),
         }
+        homes.retain(Home::is_needed);
         drop(homes);
         self.waker.unpark();
     }
@@ -346,7 +352,7 @@ fn home_vnics(
     in_use: &FxHashMap<VnicId, UplinkId>,
     before: &FxHashMap<VnicId, Arc<VnicShare>>,
     shares: &mut FxHashMap<VnicId, Arc<VnicShare>>,
-) -> Vec<(Terms, Arc<VnicShare>)> {
+) -> Vec<HomeVnic> {
     let at_home = config.local_vnics().map(|(vnic, _)| vnic).filter(|vnic| {
         let home = vnic.home.as_ref().map(|home| home.id);
         in_use.get(&vnic.id).copied().or(home) == Some(uplink.id)
@@ -355,9 +361,20 @@ fn home_vnics(
         let share = before.get(&vnic.id).filter(|share| !share.is_open()).cloned();
         let share = share.unwrap_or_default();
         shares.insert(vnic.id, Arc::clone(&share));
-        (vnic.terms(Direction::Up), share)
+        HomeVnic::new(vnic.id, vnic.terms(Direction::Up), share)
     };
     at_home.map(home_vnic).collect()
+}
+
+/// What this server has of each pool, divided among its vNICs when it is asked for first.
+#[derive(Debug, Default)]
+struct Grants<'c>(FxHashMap<&'c str, Option<Arc<GrantSplit>>>);
+
+impl<'c> Grants<'c> {
+    fn of(&mut self, config: &Config, pool: &'c str) -> Option<Arc<GrantSplit>> {
+        let split = || config.grant_split(pool, &Holder::Local, Direction::Up).map(Arc::new);
+        self.0.entry(pool).or_insert_with(split).clone()
+    }
 }
 
 /// A vNIC whose home was shaped and is not any more keeps its share, which is to be opened, until
@@ -528,9 +545,19 @@ mod tests {
         ]";
 
     fn change(shares: &mut Shares, from: &str, to: &str) {
-        assert!(FILE.contains(from), "{from}");
-        let config = Config::parse(&FILE.replace(from, to), "a.toml").unwrap();
-        let in_use = FxHashMap::default();
+        change_while(shares, &[(from, to)], &[]);
+    }
+
+    /// The file with these edits, while vNICs use these uplinks, or else their tables' homes.
+    fn change_while(shares: &mut Shares, edits: &[(&str, &str)], in_use: &[(u64, u32)]) {
+        let mut file = FILE.to_owned();
+        for (from, to) in edits {
+            assert!(file.contains(from), "{from}");
+            file = file.replace(from, to);
+        }
+        let config = Config::parse(&file, "a.toml").unwrap();
+        let at = |(vnic, uplink): &(u64, u32)| (VnicId::new(*vnic).unwrap(), UplinkId(*uplink));
+        let in_use = in_use.iter().map(at).collect();
         shares.change(&config, &PeerNumbers::in_order(&config), &in_use, 1_000);
     }
 
@@ -576,6 +603,44 @@ mod tests {
         shares.rehome(one, u, 3_000);
         assert_eq!(before.allowed_bps(3_000), starter_bps);
         assert!(lock(&shares.homes)[0].next_us() == 0, "it reports at once");
+    }
+
+    #[test]
+    fn a_vnic_that_the_tables_want_elsewhere_keeps_its_share_until_it_has_left() {
+        let mut shares = shares();
+        let (one, one_share) = (VnicId::new(1).unwrap(), share(&shares, 1).unwrap());
+        let rate_bps = one_share.allowed_bps(2_000);
+        // Neither home nor standby any more, of anybody, in this configuration and the next.
+        for _ in 0..2 {
+            change_while(&mut shares, &[("home = 'u', socket", "home = 'w', socket")], &[(1, 7)]);
+            shares.tables_are_taken();
+            shares.rehome(one, UplinkId(7), 2_000);
+            assert_eq!(one_share.allowed_bps(2_000), rate_bps, "it may not flood what it leaves");
+            assert!(shares.gateways.read().unwrap().contains(&PeerId(0)), "its leases count");
+            assert_eq!(lock(&shares.homes).len(), 1);
+        }
+        shares.rehome(one, UplinkId(8), 3_000);
+        assert_eq!(one_share.allowed_bps(3_000), u64::MAX - 1);
+        assert!(lock(&shares.homes).is_empty(), "and nobody reports for it any more");
+    }
+
+    #[test]
+    fn a_limit_of_the_server_goes_with_its_vnics() {
+        let mut shares = shares();
+        let grant = "]\n        grant = [{ pool = 'p', server = 'a', up = { limit = '2Mbit' } }]\n        vnic = [";
+        let edits = [
+            ("]\n        vnic = [", grant),
+            (
+                "name = 'w', host = 'h', pool = 'p'",
+                "name = 'w', host = 'h', pool = 'p', up = '1Gbit'",
+            ),
+            ("home = 'u', socket", "home = 'u', standbys = ['w'], socket"),
+        ];
+        change_while(&mut shares, &edits, &[]);
+        let allowed = || [1, 2].map(|id| share(&shares, id).unwrap().allowed_bps(2_000));
+        assert_eq!(allowed(), [1_000_000; 2], "its starter there is larger");
+        shares.rehome(VnicId::new(1).unwrap(), UplinkId(8), 2_000);
+        assert_eq!(allowed(), [1_000_000; 2], "both have one uplink, and the whole of the limit");
     }
 
     #[test]

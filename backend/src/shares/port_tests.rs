@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        core::{Home, HomeVnic},
+        core::{Home, HomeVnic, Tabled},
         port_share::Toward,
         vnic::{Allowance, WaitsFor},
     },
@@ -14,6 +14,7 @@ use wireonce_frame::segment::WireCost;
 use wireonce_link::PeerId;
 use wireonce_queue::burst_bits;
 use wireonce_shares::{Bucket, Lease, LeaseMessage};
+use wireonce_wire::VnicId;
 
 const MBIT: u64 = 1_000_000;
 /// As much as there is.
@@ -118,12 +119,16 @@ impl Server {
     /// `homes` are what gateways have and the server's terms there; `vnics` their homes and terms.
     fn new(usable_bps: u64, homes: &[(u64, Terms)], vnics: &[(usize, Terms)]) -> Self {
         let shares: Vec<Arc<VnicShare>> = vnics.iter().map(|_| Arc::default()).collect();
-        let mine = |at: usize| {
-            let mine = vnics.iter().zip(&shares).filter(move |((home, _), _)| *home == at);
-            mine.map(|((_, terms), share)| HomeVnic::new(*terms, Arc::clone(share))).collect()
-        };
         let home = |(at, (has_bps, terms)): (usize, &(u64, Terms))| {
-            (Home::new(uplink(), PeerId(0), 9, *terms, MBIT, mine(at)), *has_bps)
+            let tabled = Tabled { uplink: uplink(), grant: None, starter_bps: MBIT, wanted: true };
+            let mut home = Home::new(PeerId(0), 9, tabled);
+            let mine = (1..).zip(vnics.iter().zip(&shares)).filter(|(_, ((it, _), _))| *it == at);
+            for (id, ((_, terms), share)) in mine {
+                let id = VnicId::new(id).unwrap();
+                home.join(HomeVnic::new(id, *terms, Arc::clone(share)), 0);
+            }
+            home.set_terms(*terms);
+            (home, *has_bps)
         };
         let members = vnics.iter().zip(&shares).map(|((_, terms), it)| (*terms, Arc::clone(it)));
         Self {

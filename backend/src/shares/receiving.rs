@@ -18,7 +18,7 @@ use super::{
     inflow::{Inflow, Inflows},
 };
 use std::sync::Arc;
-use wireonce_config::{Config, Direction, Holder, Uplink, UplinkPlace};
+use wireonce_config::{Config, Direction, GrantSplit, Holder, Uplink, UplinkPlace};
 use wireonce_directory::PeerNumbers;
 use wireonce_host::Waker;
 use wireonce_link::PeerId;
@@ -53,8 +53,8 @@ struct Source {
     uplink: UplinkId,
     name: String,
     gateway: PeerId,
-    /// What the server has reserved there by its grant.
-    reserved_bps: u64,
+    /// What the server has of its pool: here, what those of its vNICs bring that are here.
+    grant: Option<GrantSplit>,
     meter: Meter,
     /// Bits on the uplink's wire for bits on the fabric's.
     ratio: (u64, u64),
@@ -87,13 +87,12 @@ impl Receiving {
         let inflows = Inflows::new(uplinks().map(|(it, _)| it.id), counted, waker);
         let source = |(uplink, gateway): (&Arc<Uplink>, PeerId)| {
             let inflow = inflows.uplink(uplink.id).cloned().unwrap_or_default();
-            let terms = config.terms_on(uplink, &Holder::Local, Direction::Down);
             let known = before.and_then(|it| it.sources.iter().find(|it| it.uplink == uplink.id));
             Source {
                 uplink: uplink.id,
                 name: uplink.name.clone(),
                 gateway,
-                reserved_bps: terms.reservation_bps,
+                grant: config.grant_split(&uplink.pool, &Holder::Local, Direction::Down),
                 meter: Meter::new(inflow),
                 ratio: (12, 13),
                 told_bps: known.map_or(u64::MAX, |it| it.told_bps),
@@ -207,7 +206,9 @@ impl Source {
         let here = || vnics.iter().filter(|(_, at, _)| *at == Some(self.uplink));
         let shares = here().map(|(.., terms)| terms.shares).fold(0, u32::saturating_add);
         let reserved = here().map(|(.., terms)| terms.reservation_bps);
-        let reserved_bps = reserved.fold(0, u64::saturating_add).max(self.reserved_bps);
+        let granted = self.grant.as_ref().map(|grant| grant.of(here().map(|(id, ..)| *id)));
+        let granted_bps = granted.map_or(0, |terms| terms.reservation_bps);
+        let reserved_bps = reserved.fold(0, u64::saturating_add).max(granted_bps);
         let (wire, fabric) = self.ratio;
         let reservation_bps = scaled(reserved_bps, (fabric, wire)).max(starter_bps);
         let at_most_bps = scaled(self.told_bps, (fabric, wire));

@@ -211,39 +211,16 @@ impl Config {
         let peers = peers.map(|(peer, _)| Holder::Peer(Arc::clone(peer)));
         here.then_some(Holder::Local).into_iter().chain(peers).collect()
     }
-
-    /// What a server may use of one uplink. Its grant in the pool is divided by capacity among
-    /// those uplinks that are homes of its vNICs: reservation and limit, not the shares.
-    #[must_use]
-    pub fn terms_on(&self, uplink: &Uplink, server: &Holder, direction: Direction) -> Terms {
-        let same = |grant: &&Arc<Grant>| grant.pool == uplink.pool && grant.server == *server;
-        let Some(grant) = self.grants.iter().find(same) else { return Terms::default() };
-        let terms = match direction {
-            Direction::Up => grant.up,
-            Direction::Down => grant.down,
-        };
-        let mine = |other: &&Arc<Uplink>| {
-            let home = |vnic: &Arc<Vnic>| vnic.is_home(other) && vnic.server() == *server;
-            other.pool == uplink.pool && self.vnics.iter().any(home)
-        };
-        let usable = |uplink: &Arc<Uplink>| uplink.usable_bps(direction);
-        let all: u128 = self.uplinks.iter().filter(mine).filter_map(usable).map(u128::from).sum();
-        let part = u128::from(uplink.usable_bps(direction).unwrap_or(0));
-        let divide = |bps: u64| {
-            let bps = (u128::from(bps) * part).checked_div(all).unwrap_or(0);
-            u64::try_from(bps).unwrap_or(u64::MAX)
-        };
-        Terms {
-            reservation_bps: divide(terms.reservation_bps),
-            shares: terms.shares,
-            limit_bps: terms.limit_bps.map(divide),
-            // Grants have none.
-            limit_packets_per_s: None,
-        }
-    }
 }
 
 impl Vnic {
+    /// Whether its network meets the outside where the uplink does, so that it may be attached there,
+    /// wanted or not.
+    #[must_use]
+    pub fn is_in_pool(&self, uplink: &Uplink) -> bool {
+        self.network.outside.as_ref().is_some_and(|outside| outside.pool == uplink.pool)
+    }
+
     fn is_home(&self, uplink: &Uplink) -> bool {
         self.home.as_ref().is_some_and(|home| home.id == uplink.id)
     }

@@ -25,6 +25,7 @@ mod nearest;
 mod reader;
 mod resolve;
 pub mod schema;
+mod split;
 mod unique;
 mod values;
 mod vnics;
@@ -44,6 +45,7 @@ pub use model::{
     VhostSocket, Vnic, VnicPlace,
 };
 pub use nearest::nearest;
+pub use split::GrantSplit;
 
 use error::Fault;
 use reader::File;

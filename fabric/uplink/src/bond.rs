@@ -1,7 +1,8 @@
 //! What of a kernel bond is alive, from the text of sysfs. Pure, but for [`read`].
 //!
 //! A bond is one uplink. What the operator wrote as its `up` and `down` is what all its members carry
-//! together; while some have no link, the others carry their part of it.
+//! together; while some have no link, the others carry their part of it. A member counts by its speed. A port
+//! without a link does not say one, so what it has said before is remembered.
 
 use std::{fs, path::Path};
 
@@ -17,6 +18,8 @@ pub struct Member {
     pub carrier: bool,
     /// In Mbit/s, if the port says so.
     pub speed_mbps: Option<u64>,
+    /// The highest speed that it has ever said.
+    pub full_mbps: Option<u64>,
 }
 
 /// A bond as it is now.
@@ -32,9 +35,9 @@ pub struct Bond {
 /// Which part of an uplink's capacity is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// So many of
+    /// So much (in Mbit/s of ports, or any other measure) of
     pub live: u64,
-    /// so many; not zero.
+    /// so much; not zero.
     pub all: u64,
 }
 
@@ -60,11 +63,9 @@ impl Bond {
             let number = |file| read(name, file).and_then(|text| text.trim().parse::<i64>().ok());
             // A port without a link says -1, or nothing at all while it is down.
             let speed_mbps = number("speed").and_then(|mbps| u64::try_from(mbps).ok());
-            Member {
-                name: name.to_owned(),
-                carrier: number("carrier") == Some(1),
-                speed_mbps: speed_mbps.filter(|mbps| *mbps > 0 && *mbps < u64::from(u32::MAX)),
-            }
+            let speed_mbps = speed_mbps.filter(|mbps| *mbps > 0 && *mbps < u64::from(u32::MAX));
+            let carrier = number("carrier") == Some(1);
+            Member { name: name.to_owned(), carrier, speed_mbps, full_mbps: speed_mbps }
         };
         let word = mode.split_whitespace().next();
         Self {
@@ -73,12 +74,24 @@ impl Bond {
         }
     }
 
-    /// What of its capacity is there. If nothing is, the bond has no carrier, which is another
+    /// What its members have said `before` is known of them still.
+    pub fn remember(&mut self, before: &Self) {
+        for member in &mut self.members {
+            let known = before.members.iter().find(|it| it.name == member.name);
+            member.full_mbps = member.full_mbps.max(known.and_then(|it| it.full_mbps));
+        }
+    }
+
+    /// What of its capacity is there, by the speeds of its members; one whose speed nobody knows counts as
+    /// the fastest that is known. If nothing is, the bond has no carrier, which is another
     /// matter: what is promised then makes no difference.
     #[must_use]
     pub fn part(&self) -> Part {
-        let live = self.members.iter().filter(|member| member.carrier).count() as u64;
-        let all = self.members.len() as u64;
+        let fastest_mbps = self.members.iter().filter_map(|it| it.full_mbps).max().unwrap_or(1);
+        let full_mbps = |member: &Member| member.full_mbps.unwrap_or(fastest_mbps);
+        let live = self.members.iter().filter(|member| member.carrier);
+        let live = live.map(|it| it.speed_mbps.unwrap_or_else(|| full_mbps(it))).sum();
+        let all = self.members.iter().map(full_mbps).sum();
         if live == 0 || self.redundant { Part::WHOLE } else { Part { live, all } }
     }
 }
@@ -116,8 +129,46 @@ mod tests {
         let alive: Vec<_> = bond.members.iter().map(|it| (it.carrier, it.speed_mbps)).collect();
         let ten = Some(10_000);
         assert_eq!(alive, [(true, ten), (false, None), (false, None), (true, ten)]);
-        assert_eq!(bond.part(), Part { live: 2, all: 4 });
+        // Of the others nobody knows the speed.
+        assert_eq!(bond.part(), Part { live: 20_000, all: 40_000 });
         assert_eq!(bond.part().of(40_000_000_000), 20_000_000_000);
+    }
+
+    #[test]
+    fn members_count_by_their_speeds_and_one_without_a_link_by_the_speed_that_it_had() {
+        let port = |carriers: [bool; 2]| {
+            move |name: &str, file: &str| {
+                let (at, mbps) = if name == "eth1" { (0, "1000") } else { (1, "10000") };
+                let text = match (file, carriers[at]) {
+                    ("carrier", carrier) => {
+                        if carrier {
+                            "1"
+                        } else {
+                            "0"
+                        }
+                    }
+                    (_, true) => mbps,
+                    (_, false) => "-1",
+                };
+                Some(text.to_owned())
+            }
+        };
+        let bond = |carriers| Bond::parse("eth1 eth2", "802.3ad 4", port(carriers));
+        let both = bond([true, true]);
+        assert_eq!(both.part().of(11_000), 11_000);
+        for (carriers, mbps) in [([true, false], 1_000), ([false, true], 10_000)] {
+            let mut now = bond(carriers);
+            now.remember(&both);
+            assert_eq!(now.part().of(11_000), mbps);
+            // And that is remembered for as long as it takes.
+            let mut later = bond(carriers);
+            later.remember(&now);
+            assert_eq!((later.part(), later.members.clone()), (now.part(), now.members));
+            assert!(later.members.iter().all(|it| it.carrier == it.speed_mbps.is_some()));
+        }
+        let mut slower = bond([true, true]);
+        slower.members[1].speed_mbps = Some(1_000);
+        assert_eq!(slower.part().of(11_000), 2_000, "a link that came up at a lower speed");
     }
 
     #[test]
@@ -145,6 +196,8 @@ mod tests {
         write("eth1/carrier", "1\n");
         write("eth2/carrier", "0\n");
         assert_eq!(read(sys.path(), "bond0").unwrap().part(), Part { live: 1, all: 2 });
+        write("eth1/speed", "10000\n");
+        assert_eq!(read(sys.path(), "bond0").unwrap().part().of(20_000), 10_000);
         assert_eq!(read(sys.path(), "eth1"), None, "no bond");
     }
 

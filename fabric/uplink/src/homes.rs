@@ -4,14 +4,19 @@
 //!   agent thread ── echoes, claims, its clock ──▶ wireonce_home::Gateway ──▶ cells, fences ──▶ workers
 //!   health ─────── changes ─────────────────────▶        │
 //!   main ───────── tables ──────────────────────▶        ├──▶ answers, states ──▶ servers
-//!                                                        └──▶ announcements ───▶ worker 0
+//!                                                        ├──▶ announcements ───▶ worker 0
+//!                                                        └──▶ who is here ──────▶ those who divide bandwidth
 //! ```
 //! The machine runs on the agent's thread, after the socket was read. What it takes away it takes away
 //! before the fence is raised, on one thread.
 
 use crate::{
     attached::{Attached, Cell, Fence},
+    bond::Part,
+    down::Desks,
     health::{Health, HealthState},
+    presence::{Move, Presence},
+    shares::Shares,
     worker::{Command, Worker},
 };
 use rustc_hash::FxHashMap;
@@ -25,7 +30,7 @@ use wireonce_config::{Config, VnicPlace};
 use wireonce_directory::PeerNumbers;
 use wireonce_home::{
     ATTACHMENT_CHANNEL, Claims, Gateway, GatewayOutput, State, StateReport, Tabled,
-    UPLINK_STATE_CHANNEL,
+    UPLINK_STATE_CHANNEL, Word,
 };
 use wireonce_host::{SessionListener, workers::Mailbox};
 use wireonce_link::{AgentHandle, PeerId, SessionEvent};
@@ -40,6 +45,32 @@ const LOOK_US: u64 = 5_000;
 pub(crate) struct Homes {
     shared: Arc<Shared>,
     health: Health,
+    bandwidth: Bandwidth,
+}
+
+/// Those whose terms follow who is attached.
+#[derive(Debug, Clone)]
+pub(crate) struct Bandwidth {
+    pub(crate) presence: Presence,
+    pub(crate) shares: Shares,
+    pub(crate) desks: Desks,
+}
+
+impl Bandwidth {
+    /// Only a part of what an uplink carries is there, or another one, or all of it again.
+    pub(crate) fn part_changed(&self, uplink: UplinkId, part: Part) {
+        self.presence.set_part(uplink, part);
+        self.shares.part_changed(uplink, part);
+        self.desks.part_changed(uplink, part);
+    }
+
+    fn moved(&self, moves: &[Move], now_us: u64) {
+        if !moves.is_empty() {
+            self.presence.note(moves);
+            self.shares.moved(moves, now_us);
+            self.desks.moved(moves);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -70,7 +101,7 @@ pub(crate) struct Ears<L> {
 
 impl Homes {
     /// Nothing is attached yet.
-    pub(crate) fn new(health: &Health, clock: Instant) -> Self {
+    pub(crate) fn new(health: &Health, bandwidth: Bandwidth, clock: Instant) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
         let book = Book {
@@ -86,7 +117,7 @@ impl Homes {
             announcer: OnceLock::new(),
             clock,
         };
-        let homes = Self { shared: Arc::new(shared), health: health.clone() };
+        let homes = Self { shared: Arc::new(shared), health: health.clone(), bandwidth };
         let told = homes.clone();
         health.listen(move |_| told.tell_health());
         homes
@@ -175,17 +206,21 @@ impl Homes {
             }
         };
         let mut attached: BTreeMap<UplinkId, (VnicId, u64)> = BTreeMap::new();
+        let mut moves = Vec::new();
         while let Some(output) = book.gateway.poll_output() {
             match output {
                 GatewayOutput::Show(vnic, uplink, word) => {
                     if let Some(cell) = book.attached.cell(vnic, uplink) {
                         cell.show(word);
                     }
+                    moves.push(Move { vnic, uplink, here: word != Word::default() });
                 }
                 GatewayOutput::Fence(peer, until_us) => {
                     book.fences.entry(peer).or_default().set(until_us);
                 }
                 GatewayOutput::Answer(peer, answers) => {
+                    // Before the server hears that it may send here, its meters know of it.
+                    self.bandwidth.moved(&std::mem::take(&mut moves), self.now_us());
                     send(peer, ATTACHMENT_CHANNEL, answers.emit());
                 }
                 GatewayOutput::Tell(peer, states) => {
@@ -199,6 +234,7 @@ impl Homes {
                 }
             }
         }
+        self.bandwidth.moved(&moves, self.now_us());
         // One line for all that come together: theirs would cost more than what is done for them.
         for (uplink, (first, vnics)) in attached {
             match vnics {

@@ -12,6 +12,7 @@ pub mod health;
 mod homes;
 pub mod link_control;
 pub mod next_hop;
+mod presence;
 pub mod probe;
 pub mod reflection;
 #[cfg(test)]

@@ -74,6 +74,15 @@ fn bandwidth_arrives_in_bits_a_second() {
     assert!(matches!(&grant.server, Holder::Peer(peer) if peer.name == "server-b"));
 }
 
+/// What these of server B's vNICs bring of its grant in pool east, in Mbit/s.
+fn brought(config: &Config, vnics: &[u64]) -> (u64, Option<u64>) {
+    let server = Holder::Peer(Arc::clone(config.peer("server-b").unwrap()));
+    let split = config.grant_split("east", &server, Direction::Up).unwrap();
+    let terms = split.of(vnics.iter().map(|id| VnicId::new(*id).unwrap()));
+    assert_eq!(terms.shares, 50);
+    (terms.reservation_bps / 1_000_000, terms.limit_bps.map(|bps| bps / 1_000_000))
+}
+
 #[test]
 fn a_fabric_port_has_what_it_carries_and_keeps_a_little_back() {
     use crate::{Direction, FabricPort};
@@ -87,33 +96,33 @@ fn a_fabric_port_has_what_it_carries_and_keeps_a_little_back() {
 }
 
 #[test]
-fn a_grant_is_divided_among_the_homes_of_the_servers_vnics() {
+fn a_grant_is_divided_among_the_homes_of_the_servers_vnics_and_goes_where_they_go() {
     // Server B has homes on both uplinks of pool east, of 1 and 3 Gbit/s; server A on one.
-    let config = parse(&edited(&[
-        (
-            "pool = \"east\"\n\n[[uplink]]\nid = 3",
-            "pool = \"east\"\nup = \"1Gbit\"\n\n[[uplink]]\nid = 3",
-        ),
-        ("mtu = 1500", "mtu = 1500\nup = \"3Gbit\""),
-        ("pool = \"west\"\nserver", "pool = \"east\"\nserver"),
-        ("shares = 50", "shares = 50, limit = \"2Gbit\""),
-        ("home = \"east-2\"\npolicy", "home = \"east-1\"\npolicy"),
-    ]))
-    .unwrap();
-    let peer = |name| Holder::Peer(Arc::clone(config.peer(name).unwrap()));
-    let (small, large) = (config.uplink(UplinkId(7)).unwrap(), config.uplink(UplinkId(3)).unwrap());
-    let on = |uplink, server| config.terms_on(uplink, &server, Direction::Up);
-    let part = |reservation: u64, limit: u64| Terms {
-        reservation_bps: reservation * 1_000_000,
-        shares: 50,
-        limit_bps: Some(limit * 1_000_000),
-        ..Terms::default()
-    };
-    assert_eq!(on(small, peer("server-b")), part(150, 500));
-    assert_eq!(on(large, peer("server-b")), part(450, 1500));
-    assert_eq!(on(large, Holder::Local), Terms::default());
-    assert_eq!(config.servers_on(large), [Holder::Local, peer("server-b")]);
-    assert_eq!(config.servers_on(small), [Holder::Local, peer("server-b")], "a standby is there");
+    let small = (
+        "pool = \"east\"\n\n[[uplink]]\nid = 3",
+        "pool = \"east\"\nup = \"1Gbit\"\n\n[[uplink]]\nid = 3",
+    );
+    let large = ("mtu = 1500", "mtu = 1500\nup = \"3Gbit\"");
+    let pool = ("pool = \"west\"\nserver", "pool = \"east\"\nserver");
+    let limit = ("shares = 50", "shares = 50, limit = \"2Gbit\"");
+    let elsewhere = ("home = \"east-2\"\npolicy", "home = \"east-1\"\npolicy");
+    let config = parse(&edited(&[small, large, pool, limit, elsewhere])).unwrap();
+    assert_eq!(brought(&config, &[1001]), (150, Some(500)));
+    assert_eq!(brought(&config, &[1004]), (450, Some(1500)));
+    assert_eq!(brought(&config, &[1001, 1004]), (600, Some(2000)), "one uplink has taken over");
+    assert_eq!(brought(&config, &[]), (0, Some(0)));
+    assert_eq!(config.grant_split("east", &Holder::Local, Direction::Up), None);
+    assert_eq!(config.grant_split("west", &config.grants[0].server, Direction::Up), None);
+    let uplink = |id| config.uplink(UplinkId(id)).unwrap();
+    let peer = Holder::Peer(Arc::clone(config.peer("server-b").unwrap()));
+    assert_eq!(config.servers_on(uplink(3)), [Holder::Local, peer.clone()]);
+    assert_eq!(config.servers_on(uplink(7)), [Holder::Local, peer], "a standby is there");
+    // A home that is not shaped counts as the smallest that is, and where none is, all alike.
+    let config = parse(&edited(&[large, pool, limit, elsewhere])).unwrap();
+    assert_eq!(brought(&config, &[1001]), (300, Some(1000)));
+    let room = ("reservation = \"600Mbit\", ", "");
+    let config = parse(&edited(&[pool, room, limit, elsewhere])).unwrap();
+    assert_eq!(brought(&config, &[1001]), (0, Some(1000)));
 }
 
 #[test]

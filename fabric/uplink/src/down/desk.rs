@@ -7,10 +7,17 @@
 //! What a vNIC wants is what went to it since the last tick and a tenth more, or, if something
 //! had to wait for its rate, more than it may have. The gateway is the sender itself: what it divides
 //! is in force at once, cuts before raises, so that the rates never add up to more than there is.
+//!
+//! Of its grant a server has here what those of its vNICs bring that are here ([`GrantSplit`]).
 
 use super::share::VnicDown;
-use std::{collections::HashMap, sync::Arc};
-use wireonce_config::{Config, Direction, Holder, Uplink, VnicPlace};
+use crate::bond::Part;
+use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+use wireonce_config::{Config, Direction, GrantSplit, Holder, Peer, Uplink, VnicPlace};
 use wireonce_directory::PeerNumbers;
 use wireonce_link::PeerId;
 use wireonce_shares::{Demand, GrantNode, ReceiveMessage, Terms, VnicNode, share_out};
@@ -29,8 +36,12 @@ const IDLE_AFTER_US: u64 = 100_000;
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) uplink: Arc<Uplink>,
+    /// What is usable while all members of a bond are there.
+    whole_bps: u64,
     usable_bps: u64,
     servers: Vec<Server>,
+    /// Which of them has a vNIC.
+    owners: FxHashMap<VnicId, usize>,
     read_us: u64,
     divided_us: u64,
     busy_us: Option<u64>,
@@ -40,6 +51,10 @@ pub(super) struct Desk {
 struct Server {
     name: String,
     peer: Option<PeerId>,
+    grant: Option<GrantSplit>,
+    /// Those of its vNICs that are here.
+    here: BTreeSet<VnicId>,
+    /// What it has by both.
     terms: Terms,
     /// What it said that it can receive.
     receives: Option<Receives>,
@@ -79,18 +94,52 @@ pub(super) struct Standing<'a> {
 }
 
 impl Desk {
-    /// The desk of an uplink that is shaped; `None` for others. `share` says where a vNIC
-    /// is counted.
+    /// The desk of an uplink that is shaped, of which `part` is there, and on which the vNICs `here` are;
+    /// `None` for others. `share` says where a vNIC is counted.
     pub(super) fn new(
         config: &Config,
         numbers: &PeerNumbers,
         uplink: &Arc<Uplink>,
+        part: Part,
+        here: &BTreeSet<VnicId>,
         share: impl FnMut(VnicId) -> Arc<VnicDown>,
     ) -> Option<Self> {
-        let usable_bps = uplink.usable_bps(Direction::Down)?;
-        let servers = servers(config, numbers, uplink, share);
-        let uplink = Arc::clone(uplink);
-        Some(Self { uplink, usable_bps, servers, read_us: 0, divided_us: 0, busy_us: None })
+        let whole_bps = uplink.usable_bps(Direction::Down)?;
+        let servers = servers(config, numbers, uplink, here, share);
+        let vnics = |(at, server): (usize, &Server)| {
+            server.vnics.iter().map(|vnic| (vnic.id, at)).collect::<Vec<_>>()
+        };
+        Some(Self {
+            uplink: Arc::clone(uplink),
+            whole_bps,
+            usable_bps: part.of(whole_bps),
+            owners: servers.iter().enumerate().flat_map(vnics).collect(),
+            servers,
+            read_us: 0,
+            divided_us: 0,
+            busy_us: None,
+        })
+    }
+
+    /// Another part of the capacity is there. Rates follow at the next tick.
+    pub(super) fn set_part(&mut self, part: Part) {
+        self.usable_bps = part.of(self.whole_bps);
+    }
+
+    /// vNICs came here, or have left. Rates follow at the next tick.
+    pub(super) fn move_vnics(&mut self, moves: impl Iterator<Item = (VnicId, bool)>) {
+        let mut touched = BTreeSet::new();
+        for (vnic, here) in moves {
+            let Some(at) = self.owners.get(&vnic) else { continue };
+            let Some(server) = self.servers.get_mut(*at) else { continue };
+            let news = if here { server.here.insert(vnic) } else { server.here.remove(&vnic) };
+            if news {
+                touched.insert(*at);
+            }
+        }
+        for at in touched {
+            self.servers.get_mut(at).into_iter().for_each(Server::set_terms);
+        }
     }
 
     /// Goes on where `before` was: what is known of demands stays. Rates follow at once.
@@ -225,27 +274,25 @@ fn servers(
     config: &Config,
     numbers: &PeerNumbers,
     uplink: &Uplink,
+    here: &BTreeSet<VnicId>,
     mut share: impl FnMut(VnicId) -> Arc<VnicDown>,
 ) -> Vec<Server> {
-    let at_home = config.servers_on(uplink);
-    let mut servers: Vec<Server> = Vec::with_capacity(config.peers.len());
-    for peer in &config.peers {
-        let holder = Holder::Peer(Arc::clone(peer));
-        let mut terms = config.terms_on(uplink, &holder, Direction::Down);
-        if !at_home.contains(&holder) {
-            // What it has reserved is at its homes.
-            terms.reservation_bps = 0;
+    let server = |peer: &Arc<Peer>| Server::new(&peer.name, numbers.get(peer));
+    let mut servers: Vec<Server> = config.peers.iter().map(server).collect();
+    for (holder, grant) in config.grant_splits(&uplink.pool, Direction::Down) {
+        if let Holder::Peer(peer) = &holder
+            && let Some(server) = servers.get_mut(peer.index)
+        {
+            server.grant = Some(grant);
         }
-        let (name, peer) = (peer.name.clone(), numbers.get(peer));
-        servers.push(Server { name, peer, terms, receives: None, vnics: Vec::new() });
     }
     for vnic in &config.vnics {
         let VnicPlace::Peer(peer) = &vnic.place else { continue };
-        let outside = vnic.network.outside.as_ref();
-        if outside.is_none_or(|outside| outside.pool != uplink.pool) {
-            continue;
+        let server = servers.get_mut(peer.index).filter(|_| vnic.is_in_pool(uplink));
+        let Some(server) = server else { continue };
+        if here.contains(&vnic.id) {
+            server.here.insert(vnic.id);
         }
-        let Some(server) = servers.get_mut(peer.index) else { continue };
         server.vnics.push(Member {
             id: vnic.id,
             name: vnic.name.clone(),
@@ -257,10 +304,25 @@ fn servers(
         });
     }
     servers.retain(|server| !server.vnics.is_empty());
+    servers.iter_mut().for_each(Server::set_terms);
     servers
 }
 
 impl Server {
+    fn new(name: &str, peer: Option<PeerId>) -> Self {
+        let (grant, here, terms) = (None, BTreeSet::new(), Terms::default());
+        Self { name: name.to_owned(), peer, grant, here, terms, receives: None, vnics: Vec::new() }
+    }
+
+    fn set_terms(&mut self) {
+        let Some(grant) = &self.grant else { return };
+        self.terms = grant.of(self.here.iter().copied());
+        if self.here.is_empty() {
+            // Nothing comes for it any more, but what waits has to go.
+            self.terms.limit_bps = grant.whole().limit_bps;
+        }
+    }
+
     /// Its grant's terms, within what its port can receive.
     fn terms_at(&self, now_us: u64) -> Terms {
         let fresh = |it: &Receives| now_us.saturating_sub(it.heard_us) < RECEIVES_US;

@@ -68,7 +68,8 @@ impl Bed {
     }
 
     fn change(&mut self, config: &Config) {
-        let mut desk = desk(config, &mut self.vnics).unwrap();
+        let here: Vec<VnicId> = self.desk.servers.iter().flat_map(|it| &it.here).copied().collect();
+        let mut desk = desk_with(config, &here, &mut self.vnics).unwrap();
         desk.go_on(Some(&self.desk), self.now_us);
         self.desk = desk;
     }
@@ -96,14 +97,24 @@ impl Bed {
     }
 }
 
+/// The desk of the first uplink, with the vNICs on it that are at home there.
 fn desk(config: &Config, vnics: &mut HashMap<VnicId, Arc<VnicDown>>) -> Option<Desk> {
+    desk_with(config, &[1, 2, 3].map(id), vnics)
+}
+
+fn desk_with(
+    config: &Config,
+    here: &[VnicId],
+    vnics: &mut HashMap<VnicId, Arc<VnicDown>>,
+) -> Option<Desk> {
     let store = Arc::<Store>::default();
     let share = |id| {
         let new = || Arc::new(VnicDown::new(Arc::clone(&store), 0));
         Arc::clone(vnics.entry(id).or_insert_with(new))
     };
     let uplink = config.uplink(wireonce_wire::UplinkId(7)).unwrap();
-    Desk::new(config, &PeerNumbers::in_order(config), uplink, share)
+    let (numbers, here) = (PeerNumbers::in_order(config), here.iter().copied().collect());
+    Desk::new(config, &numbers, uplink, Part::WHOLE, &here, share)
 }
 
 #[test]
@@ -115,18 +126,36 @@ fn servers_share_by_their_grants_and_their_vnics_by_their_policies() {
 }
 
 #[test]
-fn a_vnic_that_is_at_home_elsewhere_may_get_something_and_its_server_reserves_where_its_homes_are()
-{
-    let grants = "grant = [{ pool = 'p', server = 'b', down = { reservation = '1400Mbit' } }]";
+fn a_server_has_of_its_grant_what_those_of_its_vnics_bring_that_are_here() {
+    let grants = "grant = [
+        { pool = 'p', server = 'b', down = { reservation = '600Mbit', limit = '800Mbit' } },
+    ]";
     let mut bed = Bed::new(grants);
-    // Server b has a home at each of two uplinks: half of its reservation is here.
-    assert_eq!(bed.run(&[1, 4], &[], 2), [260 * MBIT, 0, 0, 700 * MBIT]);
+    // Server b has a home at each of two uplinks: half of its grant is here.
+    assert_eq!(bed.run(&[1, 3], &[], 2), [560 * MBIT, 0, 400 * MBIT, 0]);
+    // The other comes, by a failover or a move: all of it.
+    bed.desk.move_vnics([(id(4), true)].into_iter());
+    assert_eq!(bed.run(&[1, 3, 4], &[], 2), [360 * MBIT, 0, 300 * MBIT, 300 * MBIT]);
+    // The tables want both elsewhere. They are here until they have left.
     let mut moved = config(grants);
     let elsewhere = moved.uplinks.iter().find(|uplink| uplink.id.0 == 8).cloned();
     let vnic = moved.vnics.iter_mut().find(|vnic| vnic.id == id(3)).unwrap();
     Arc::make_mut(vnic).home = elsewhere;
     bed.change(&moved);
-    assert_eq!(bed.run(&[1, 4], &[], 2), [480 * MBIT, 0, 0, 480 * MBIT]);
+    assert_eq!(bed.run(&[1, 3, 4], &[], 2), [360 * MBIT, 0, 300 * MBIT, 300 * MBIT]);
+    bed.desk.move_vnics([(id(3), false), (id(4), false)].into_iter());
+    let [a, _, late, _] = bed.run(&[1, 3], &[], 200);
+    assert!(a >= 480 * MBIT && late > 0, "nothing is reserved, and what waits goes: {a} {late}");
+}
+
+#[test]
+fn what_is_divided_follows_the_part_of_a_bond_that_is_there() {
+    let mut bed = Bed::new("");
+    assert_eq!(bed.run(&[1, 3], &[], 2), [480 * MBIT, 0, 480 * MBIT, 0]);
+    bed.desk.set_part(Part { live: 10_000, all: 40_000 });
+    assert_eq!(bed.run(&[1, 3], &[], 1), [120 * MBIT, 0, 120 * MBIT, 0]);
+    bed.desk.set_part(Part::WHOLE);
+    assert_eq!(bed.run(&[1, 3], &[], 1), [480 * MBIT, 0, 480 * MBIT, 0]);
 }
 
 #[test]

@@ -24,6 +24,10 @@ mod share;
 pub(crate) use share::GATEWAY_BYTES_MAX;
 pub(crate) use share::{Store, VNIC_BYTES_MAX, VnicDown, WaitsFor};
 
+use crate::{
+    bond::Part,
+    presence::{Move, Presence},
+};
 use desk::{Desk, HURRY_US, Standing, TICK_US};
 use rustc_hash::FxHashMap;
 use share::VnicUse;
@@ -37,7 +41,7 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use wireonce_config::Config;
+use wireonce_config::{Config, Uplink};
 use wireonce_directory::PeerNumbers;
 use wireonce_host::Waker;
 use wireonce_ledger::status::DownStatus;
@@ -55,16 +59,21 @@ pub(crate) struct Down {
 /// The uplinks of this gateway that are shaped downwards.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Downwards {
-    desks: Arc<Mutex<Vec<Desk>>>,
+    desks: Desks,
+    presence: Presence,
     uplinks: BTreeMap<UplinkId, Arc<Down>>,
     store: Arc<Store>,
     waker: Arc<Waker>,
 }
 
+/// Where what there is is divided.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Desks(Arc<Mutex<Vec<Desk>>>);
+
 /// Hears what servers can receive.
 #[derive(Debug, Clone)]
 pub(crate) struct Receivers {
-    desks: Arc<Mutex<Vec<Desk>>>,
+    desks: Desks,
     clock: Instant,
 }
 
@@ -72,7 +81,7 @@ impl Receivers {
     /// A server says what it can receive from one uplink. It counts from the next tick on.
     pub(crate) fn hear(&self, server: PeerId, message: &ReceiveMessage) {
         let now_us = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut desks = lock(&self.desks);
+        let mut desks = self.desks.lock();
         if let Some(desk) = desks.iter_mut().find(|desk| desk.uplink.id.0 == message.uplink) {
             desk.hear(server, message, now_us);
         }
@@ -87,8 +96,13 @@ pub(crate) struct DownThread {
 }
 
 impl Downwards {
-    pub(crate) fn new(config: &Config, numbers: &PeerNumbers, now_us: u64) -> Self {
-        let mut downwards = Self::default();
+    pub(crate) fn new(
+        config: &Config,
+        numbers: &PeerNumbers,
+        presence: &Presence,
+        now_us: u64,
+    ) -> Self {
+        let mut downwards = Self { presence: presence.clone(), ..Self::default() };
         downwards.change(config, numbers, now_us);
         downwards
     }
@@ -96,7 +110,7 @@ impl Downwards {
     /// Another configuration. A vNIC keeps its credit, and what is known of it, at each uplink;
     /// what waits for it stays where it is. Workers are to use [`Self::of`] from now on.
     pub(crate) fn change(&mut self, config: &Config, numbers: &PeerNumbers, now_us: u64) {
-        let mut desks = lock(&self.desks);
+        let mut desks = self.desks.lock();
         let before = std::mem::take(&mut *desks);
         let mut uplinks = BTreeMap::new();
         for (uplink, _) in config.local_uplinks() {
@@ -109,7 +123,9 @@ impl Downwards {
                 vnics.insert(id, Arc::clone(&share));
                 share
             };
-            let Some(mut desk) = Desk::new(config, numbers, uplink, share) else { continue };
+            let (part, here) = (self.presence.part(uplink.id), self.presence.vnics(uplink.id));
+            let desk = Desk::new(config, numbers, uplink, part, &here, share);
+            let Some(mut desk) = desk else { continue };
             desk.go_on(before.iter().find(|desk| desk.uplink.id == uplink.id), now_us);
             desks.push(desk);
             let down = Down { vnics, waker: Arc::clone(&self.waker) };
@@ -122,7 +138,7 @@ impl Downwards {
 
     /// For whoever hears of what servers can receive.
     pub(crate) fn receivers(&self, clock: Instant) -> Receivers {
-        Receivers { desks: Arc::clone(&self.desks), clock }
+        Receivers { desks: self.desks.clone(), clock }
     }
 
     /// What frames from an uplink have to wait for; `None` if it is not shaped.
@@ -130,11 +146,21 @@ impl Downwards {
         self.uplinks.get(&uplink).cloned()
     }
 
+    /// For those who know who is attached, and what of a bond is there.
+    pub(crate) fn desks(&self) -> Desks {
+        self.desks.clone()
+    }
+
+    /// What `uplink` carries from the outside now; `None`: it is not shaped.
+    pub(crate) fn down_bps(&self, uplink: &Uplink) -> Option<u64> {
+        uplink.down_bps.map(|bps| self.presence.part(uplink.id).of(bps))
+    }
+
     /// Starts the thread. While no uplink is shaped it sleeps.
     pub(crate) fn start(&self, clock: Instant) -> io::Result<DownThread> {
         let stop = Arc::new(AtomicBool::new(false));
         let worker = Thread {
-            desks: Arc::clone(&self.desks),
+            desks: self.desks.clone(),
             waker: Arc::clone(&self.waker),
             stop: Arc::clone(&stop),
             clock,
@@ -145,7 +171,7 @@ impl Downwards {
 
     /// The vNICs at home at each uplink that is shaped, and those that frames came for.
     pub(crate) fn status(&self) -> Vec<DownStatus> {
-        let desks = lock(&self.desks);
+        let desks = self.desks.lock();
         let mut all = Vec::new();
         for desk in desks.iter() {
             for Standing { id, name, server, at_home, share } in desk.standings() {
@@ -190,9 +216,34 @@ impl Downwards {
     }
 }
 
+impl Desks {
+    /// vNICs came to uplinks, or have left them.
+    pub(crate) fn moved(&self, moves: &[Move]) {
+        for desk in self.lock().iter_mut() {
+            let uplink = desk.uplink.id;
+            let mine = moves.iter().filter(|it| it.uplink == uplink);
+            desk.move_vnics(mine.map(|it| (it.vnic, it.here)));
+        }
+    }
+
+    /// Another part of what an uplink carries is there.
+    pub(crate) fn part_changed(&self, uplink: UplinkId, part: Part) {
+        let mut desks = self.lock();
+        let desk = desks.iter_mut().find(|desk| desk.uplink.id == uplink);
+        if let Some(desk) = desk {
+            desk.set_part(part);
+        }
+    }
+
+    /// Held by the thread for a tick, by the agent's while vNICs move, and by the status server for a look.
+    fn lock(&self) -> MutexGuard<'_, Vec<Desk>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What lives on the thread.
 struct Thread {
-    desks: Arc<Mutex<Vec<Desk>>>,
+    desks: Desks,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     clock: Instant,
@@ -205,7 +256,7 @@ impl Thread {
             if !self.tick(self.now_us()) {
                 self.waker.fall_asleep();
                 // A frame that came in between has not woken us.
-                if !lock(&self.desks).iter().any(Desk::has_news) {
+                if !self.desks.lock().iter().any(Desk::has_news) {
                     thread::park();
                 }
                 continue;
@@ -219,7 +270,7 @@ impl Thread {
     /// Returns whether there is anything to do soon.
     fn tick(&self, now_us: u64) -> bool {
         let mut busy = false;
-        for desk in lock(&self.desks).iter_mut() {
+        for desk in self.desks.lock().iter_mut() {
             desk.tick(now_us);
             busy |= desk.is_busy();
         }
@@ -240,9 +291,4 @@ impl Drop for DownThread {
             let _ = thread.join();
         }
     }
-}
-
-/// Held by the thread for a tick, and by the status server for a look.
-fn lock(desks: &Mutex<Vec<Desk>>) -> MutexGuard<'_, Vec<Desk>> {
-    desks.lock().unwrap_or_else(PoisonError::into_inner)
 }

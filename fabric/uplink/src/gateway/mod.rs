@@ -15,7 +15,8 @@ use crate::{
     down::{DownThread, Downwards},
     driver::DriverError,
     health::{Cause, Health},
-    homes::Homes,
+    homes::{Bandwidth, Homes},
+    presence::Presence,
     probe::{Probes, ProbesThread},
     shares::{Shares, SharesThread},
     storm::OutsideStorm,
@@ -129,11 +130,13 @@ impl Gateway {
         let count = config.host.workers.max(1);
         let started = Instant::now();
         let numbers = PeerNumbers::in_order(config);
-        let shares = Shares::new(config, &numbers, 0);
-        let downwards = Downwards::new(config, &numbers, 0);
+        let presence = Presence::default();
+        let shares = Shares::new(config, &numbers, &presence, 0);
+        let downwards = Downwards::new(config, &numbers, &presence, 0);
         let health = Health::default();
         note_draining(config, &health);
-        let homes = Homes::new(&health, started);
+        let bandwidth = Bandwidth { presence, shares: shares.clone(), desks: downwards.desks() };
+        let homes = Homes::new(&health, bandwidth.clone(), started);
         let key = StaticKey::load(&config.host.private_key_file).map_err(HostError::from)?;
         let (probes, probes_inbox) = Probes::new(config, &numbers, key, &health);
         let local = |(uplink, port): (&Arc<Uplink>, &Port)| LocalUplink {
@@ -168,8 +171,7 @@ impl Gateway {
             let action = "start the thread that divides bandwidth downwards";
             GatewayError::System { action, source }
         })?;
-        let bonds = shares.clone();
-        let part_changed = move |uplink, part| bonds.set_part(uplink, part);
+        let part_changed = move |uplink, part| bandwidth.part_changed(uplink, part);
         let first = workers.mailbox(0).cloned();
         let first = first.ok_or(HostError::Workers(count))?;
         let probes_thread = probes
@@ -257,7 +259,7 @@ impl Gateway {
             designated: self.lets_broadcast_in(uplink),
             inward,
             up_bps: self.shares.up_bps(uplink),
-            down_bps: uplink.down_bps,
+            down_bps: self.downwards.down_bps(uplink),
             outward,
             next_hop,
             members,

@@ -289,8 +289,11 @@ impl Desk {
     }
 
     /// An uplink's bond as it is now; `None` if it is none.
-    pub(crate) fn bond(&mut self, uplink: UplinkId, bond: Option<Bond>) {
+    pub(crate) fn bond(&mut self, uplink: UplinkId, mut bond: Option<Bond>) {
         let Some(own) = self.own_mut(uplink) else { return };
+        if let (Some(now), Some(before)) = (&mut bond, &own.bond) {
+            now.remember(before);
+        }
         let part = |bond: &Option<Bond>| bond.as_ref().map_or(Part::WHOLE, Bond::part);
         let (before, now) = (part(&own.bond), part(&bond));
         let live = |bond: &Bond| bond.members.iter().filter(|member| member.carrier).count();

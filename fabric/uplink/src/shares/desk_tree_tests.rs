@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use wireonce_config::{Config, Direction, Holder};
 use wireonce_directory::PeerNumbers;
 use wireonce_shares::{
-    Demand, GrantNode, Report, ReportMessage, Tree, VnicNode, lease::starter_bps,
+    Demand, GrantNode, Report, ReportMessage, Terms, Tree, VnicNode, lease::starter_bps,
 };
 use wireonce_wire::UplinkId;
 
@@ -87,7 +87,9 @@ fn config(testers: &[Tester]) -> Config {
 /// What each has in the end, if all report for a while.
 fn leased(config: &Config, testers: &[Tester]) -> Vec<u64> {
     let numbers = PeerNumbers::in_order(config);
-    let mut desk = Desk::new(config, &numbers, config.uplink(UPLINK).unwrap(), 1, 0).unwrap();
+    let here = config.vnics.iter().map(|vnic| vnic.id).collect();
+    let uplink = config.uplink(UPLINK).unwrap();
+    let mut desk = Desk::new(config, &numbers, uplink, &here, 1, 0).unwrap();
     let mut leases = vec![(0, 0); testers.len()];
     for tick in 0..20 {
         let now_us = 100_000 + tick * 5_000;
@@ -110,10 +112,10 @@ fn leased(config: &Config, testers: &[Tester]) -> Vec<u64> {
 
 /// The same as a tree.
 fn tree(config: &Config, testers: &[Tester]) -> Tree {
-    let uplink = config.uplink(UPLINK).unwrap();
     let grant = |(at, tester): (usize, &Tester)| {
         let holder = Holder::Peer(std::sync::Arc::clone(&config.peers[at]));
-        let terms = config.terms_on(uplink, &holder, Direction::Up);
+        let grant = config.grant_split("p", &holder, Direction::Up);
+        let terms = grant.map_or_else(Terms::default, |grant| grant.whole());
         let starter_bps = terms.limited(starter_bps(USABLE_BPS, testers.len()));
         let vnics = vec![VnicNode { terms: Default::default(), demand: tester.demand() }];
         GrantNode { terms, starter_bps, vnics }

@@ -14,10 +14,13 @@ mod police;
 
 pub(crate) use police::Police;
 
-use crate::{bond::Part, down::Receivers};
+use crate::{
+    bond::Part,
+    down::Receivers,
+    presence::{Move, Presence},
+};
 use desk::{Desk, Standing};
 use std::{
-    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
@@ -50,8 +53,8 @@ struct Counter {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shares {
     counters: Arc<Mutex<Vec<Counter>>>,
-    /// Of uplinks of which not all is there: bonds with members that have no link.
-    parts: Arc<Mutex<BTreeMap<UplinkId, Part>>>,
+    /// Who is on them now, and what of them is there.
+    presence: Presence,
 }
 
 /// The running thread. It ends when this is dropped.
@@ -113,8 +116,13 @@ pub(crate) struct Inbox {
 
 impl Shares {
     /// Promises and meters of this host's uplinks, as far as they are shaped.
-    pub(crate) fn new(config: &Config, numbers: &PeerNumbers, now_us: u64) -> Self {
-        let shares = Self::default();
+    pub(crate) fn new(
+        config: &Config,
+        numbers: &PeerNumbers,
+        presence: &Presence,
+        now_us: u64,
+    ) -> Self {
+        let shares = Self { presence: presence.clone(), ..Self::default() };
         shares.change(config, numbers, now_us);
         shares
     }
@@ -125,13 +133,13 @@ impl Shares {
         let mut counters = lock(&self.counters);
         let mut before = std::mem::take(&mut *counters);
         let desk = |uplink: &Arc<Uplink>| {
+            let here = self.presence.vnics(uplink.id);
             let known = before.iter().position(|counter| counter.desk.uplink == uplink.id.0);
             let Some(at) = known.filter(|_| uplink.usable_bps(Direction::Up).is_some()) else {
-                return (Desk::new(config, numbers, uplink, first_epoch, now_us), None);
+                return (Desk::new(config, numbers, uplink, &here, first_epoch, now_us), None);
             };
             let Counter { mut desk, police } = before.swap_remove(at);
-            desk.change(config, numbers, uplink);
-            desk.sweep(now_us);
+            desk.change(config, numbers, uplink, &here);
             (Some(desk), Some(police))
         };
         let desks = config.local_uplinks().map(|(uplink, _)| uplink);
@@ -139,17 +147,17 @@ impl Shares {
         for ((desk, before), (uplink, _)) in desks {
             let Some(desk) = desk else { continue };
             let mut desk = desk;
-            desk.set_part(self.part(uplink.id));
+            desk.set_part(self.presence.part(uplink.id));
             let police = police_of(config, numbers, uplink, &desk, before.as_deref(), now_us);
             let police = Arc::new(police);
+            desk.sweep(now_us);
             counters.push(Counter { desk, police });
         }
     }
 
-    /// Only a part of what `uplink` carries is there, or all of it again. What is promised
-    /// follows at the next report; promises beyond it run out.
-    pub(crate) fn set_part(&self, uplink: UplinkId, part: Part) {
-        lock(&self.parts).insert(uplink, part);
+    /// Another part of what `uplink` carries is there. What is promised follows at the next
+    /// report; promises beyond it run out.
+    pub(crate) fn part_changed(&self, uplink: UplinkId, part: Part) {
         let mut counters = lock(&self.counters);
         let counter = counters.iter_mut().find(|counter| counter.desk.uplink == uplink.0);
         if let Some(counter) = counter {
@@ -157,13 +165,19 @@ impl Shares {
         }
     }
 
-    /// What `uplink` can carry towards the outside now; `None`: it is not shaped.
-    pub(crate) fn up_bps(&self, uplink: &Uplink) -> Option<u64> {
-        uplink.up_bps.map(|bps| self.part(uplink.id).of(bps))
+    /// vNICs came to uplinks, or have left them. Meters have it when this returns.
+    pub(crate) fn moved(&self, moves: &[Move], now_us: u64) {
+        for Counter { desk, police } in lock(&self.counters).iter_mut() {
+            let uplink = desk.uplink;
+            let mine = moves.iter().filter(|it| it.uplink.0 == uplink);
+            let touched = desk.move_vnics(mine.map(|it| (it.vnic, it.here)));
+            set_terms(desk, police, now_us, |peer| touched.contains(&peer));
+        }
     }
 
-    fn part(&self, uplink: UplinkId) -> Part {
-        lock(&self.parts).get(&uplink).copied().unwrap_or(Part::WHOLE)
+    /// What `uplink` can carry towards the outside now; `None`: it is not shaped.
+    pub(crate) fn up_bps(&self, uplink: &Uplink) -> Option<u64> {
+        uplink.up_bps.map(|bps| self.presence.part(uplink.id).of(bps))
     }
 
     /// What frames for an uplink have to pass; `None` if it is not shaped.
@@ -219,7 +233,7 @@ impl Shares {
     }
 }
 
-/// Meters of all vNICs whose home or standby is `uplink`; those from `before` go on.
+/// Meters of all vNICs that may be attached to `uplink`, wanted there or not; those from `before` go on.
 fn police_of(
     config: &Config,
     numbers: &PeerNumbers,
@@ -230,17 +244,23 @@ fn police_of(
 ) -> Police {
     let mut police = Police::default();
     for vnic in &config.vnics {
-        if let (true, VnicPlace::Peer(peer)) = (vnic.may_attach(uplink), &vnic.place)
+        if let (true, VnicPlace::Peer(peer)) = (vnic.is_in_pool(uplink), &vnic.place)
             && let Some(peer) = numbers.get(peer)
         {
             police.add(before, vnic.id, peer, &vnic.terms(Direction::Up));
         }
     }
-    for standing in desk.standings(now_us) {
-        police.reserve(standing.peer, standing.reservation_bps, now_us);
-    }
-    set_rates(desk, &police, now_us);
+    set_terms(desk, &police, now_us, |_| true);
     police
+}
+
+/// What the desk says of some servers holds from now on.
+fn set_terms(desk: &Desk, police: &Police, now_us: u64, whose: impl Fn(PeerId) -> bool) {
+    for standing in desk.standings(now_us).filter(|standing| whose(standing.peer)) {
+        police.set_vnics(standing.peer, standing.vnics);
+        police.reserve(standing.peer, standing.reservation_bps, now_us);
+        police.set_rate(standing.peer, standing.promised_bps, now_us);
+    }
 }
 
 fn set_rates(desk: &Desk, police: &Police, now_us: u64) {
@@ -284,8 +304,9 @@ impl Thread {
             let mut counters = lock(&self.counters);
             let mut busy = false;
             for counter in counters.iter_mut() {
-                counter.desk.sweep(now_us);
+                // Whoever is forgotten has nothing left at its meter.
                 set_rates(&counter.desk, &counter.police, now_us);
+                counter.desk.sweep(now_us);
                 busy |= counter.desk.is_busy(now_us);
             }
             wait = if busy { TICK } else { IDLE };
@@ -298,6 +319,7 @@ impl Thread {
         let counter = counters.iter_mut().find(|counter| counter.desk.uplink == report.uplink);
         let Some(counter) = counter else { return };
         let Some(lease) = counter.desk.report(peer, report, now_us) else { return };
+        counter.desk.note_cost(now_us, self.now_us());
         // Before the server knows of a raise, its meter does.
         counter.police.set_rate(peer, counter.desk.promised_bps(peer, now_us), now_us);
         self.agent.send(peer, BANDWIDTH_CHANNEL, Message::Lease(lease).emit().to_vec());
@@ -331,3 +353,6 @@ impl Drop for SharesThread {
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,9 +66,8 @@ struct Meter {
 }
 
 impl Police {
-    /// A vNIC that `server` has. It adds a frame to what may come at once. Servers without any
-    /// do not pass, and those with one have no rate yet. Meters that `before` has for the same
-    /// are used on: another configuration is no new burst.
+    /// A vNIC that `server` has. Servers without any do not pass, and those with one have no rate yet.
+    /// Meters that `before` has for the same are used on: another configuration is no new burst.
     pub(crate) fn add(
         &mut self,
         before: Option<&Self>,
@@ -77,13 +76,11 @@ impl Police {
         terms: &Terms,
     ) {
         let known = || before.and_then(|before| before.servers.get(&server.0)).cloned();
-        let entry = self.servers.entry(server.0).or_insert_with(|| {
+        self.servers.entry(server.0).or_insert_with(|| {
             let server = known().unwrap_or_default();
-            server.promised.burst.store(0, Relaxed);
             server.reserved.burst.store(BURST_BITS, Relaxed);
             server
         });
-        entry.promised.burst.fetch_add(BURST_BITS, Relaxed);
         let known = before.and_then(|before| before.limits.get(&vnic)).cloned();
         let Limits { bits, packets } = known.unwrap_or_default();
         let bits = terms.limit_bps.map(|bps| Meter::go_on(bits, bps, BURST_BITS));
@@ -93,6 +90,13 @@ impl Police {
         });
         if bits.is_some() || packets.is_some() {
             self.limits.insert(vnic, Limits { bits, packets });
+        }
+    }
+
+    /// So many of `server`'s vNICs are here from now on. Each adds a frame to what may come at once.
+    pub(crate) fn set_vnics(&self, server: PeerId, vnics: u64) {
+        if let Some(server) = self.servers.get(&server.0) {
+            server.promised.burst.store(BURST_BITS.saturating_mul(vnics), Relaxed);
         }
     }
 
@@ -230,6 +234,8 @@ mod tests {
         police.add(None, vnic(1), A, &Terms::default());
         police.add(None, vnic(2), A, &limited(10 * MBIT));
         police.add(None, vnic(3), B, &Terms::default());
+        police.set_vnics(A, 2);
+        police.set_vnics(B, 1);
         police
     }
 
@@ -361,6 +367,7 @@ mod tests {
         let mut after = Police::default();
         after.add(Some(&before), vnic(1), A, &Terms::default());
         after.add(Some(&before), vnic(2), A, &limited(10 * MBIT));
+        after.set_vnics(A, 2);
         after.set_rate(A, 100 * MBIT, 100_000);
         assert!(!admits(&after, A, vnic(1), 12_000, 100_000));
         assert!(!admits(&after, A, vnic(2), 12_000, 100_000));
