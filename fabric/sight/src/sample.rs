@@ -287,6 +287,7 @@ impl Daemon {
             limit_packets_per_s: Some(packets_per_s),
             packets_held: true,
             packets_held_us: 900_000,
+            ..VnicShareStatus::default()
         })
     }
 

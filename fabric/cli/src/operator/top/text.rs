@@ -312,7 +312,7 @@ mod tests {
             ..Downward::default()
         };
         let row = VnicRow { name: "vm-a".to_owned(), down: Some(down), ..VnicRow::default() };
-        let table = vnics(&[row.clone()]);
+        let table = vnics(std::slice::from_ref(&row));
         let second = table.lines().nth(2).unwrap();
         assert!(second.starts_with("  from outside"), "{table}");
         for part in ["> 300 Mb/s", "90 %", "200 kB", "40 marked (ECN)"] {
