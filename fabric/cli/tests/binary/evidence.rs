@@ -158,7 +158,13 @@ fn advice_is_a_sentence_and_a_command_that_cures_it() {
 #[test]
 fn a_server_that_starves_under_a_timed_grant_and_a_silent_host_are_told_without_a_command() {
     let control = starving();
-    control.said(&["grant", "set", "east/server-a", "up.limit=310Mbit", "until=2099-01-01T00:00:00Z"]);
+    control.said(&[
+        "grant",
+        "set",
+        "east/server-a",
+        "up.limit=310Mbit",
+        "until=2099-01-01T00:00:00Z",
+    ]);
     let text = control.said(&["advise"]);
     let first = "server-a wants 800Mbit up of pool east and may use 310Mbit; ";
     assert!(text.starts_with(first), "{text}");

@@ -86,9 +86,7 @@ pub(crate) fn drained(state: &State, kind: Kind, name: &str, draining: bool) -> 
         return Err(Refusal::new(Gate::Conflict, kind.title(name), problem, remedy));
     }
     match state.find(kind, name)?.clone() {
-        Object::Uplink(uplink) => {
-            Ok(Object::Uplink(Uplink { draining, ..uplink }))
-        }
+        Object::Uplink(uplink) => Ok(Object::Uplink(Uplink { draining, ..uplink })),
         Object::Gateway(host) => Ok(Object::Gateway(wireonce_desired::Host { draining, ..host })),
         _ => Err(nothing(kind, name)),
     }
