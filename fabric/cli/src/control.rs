@@ -1,6 +1,7 @@
 //! `wireonce control`: keep the desired state, and serve it.
 
 use crate::{
+    daemon::serve_metrics as serve,
     failure::Failure,
     logging, output,
     sys::{Signal, Signals},
@@ -20,6 +21,7 @@ use wireonce_control::{
     store::{RedbStore, Restored, restore},
 };
 use wireonce_desired::Moment;
+use wireonce_metrics::{Server, render_control};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -45,6 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let controller = Controller::new(Arc::new(store))
         .map_err(|refusal| Failure::Runtime(refusal.to_string()))?;
     let socket = settings.control.socket.clone();
+    let metrics = metrics(&settings, &controller)?;
     let running = api::start(controller, settings)
         .map_err(|error| Failure::Runtime(format!("socket {}: {error}", socket.display())))?;
     notify(&[NotifyState::Ready, NotifyState::Status("control is serving")]);
@@ -60,11 +63,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     };
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    drop(metrics);
     running.stop();
     let signal = signal
         .map_err(|error| Failure::Runtime(format!("signals cannot be waited for: {error}")))?;
     info!(signal, "stopped");
     Ok(())
+}
+
+/// Where Prometheus asks, if somebody wants it to.
+fn metrics(settings: &Settings, controller: &Controller) -> Result<Option<Server>, Failure> {
+    let Some(address) = settings.control.metrics_address else { return Ok(None) };
+    let controller = controller.clone();
+    let page = move || controller.status().ok().map(|status| render_control(&status));
+    serve(address, page).map(Some)
 }
 
 fn open(settings: &Settings) -> Result<RedbStore, Failure> {

@@ -22,6 +22,7 @@ use clap::Parser;
 use sd_notify::NotifyState;
 use std::{
     fs,
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -245,12 +246,21 @@ fn metrics(
     source: impl Fn() -> Option<Status> + Send + Sync + 'static,
 ) -> Result<Option<wireonce_metrics::Server>, Failure> {
     let Some(address) = config.host.metrics_address else { return Ok(None) };
-    let server = wireonce_metrics::Server::start(address, source).map_err(|error| {
+    let page = move || source().map(|status| wireonce_metrics::render(&status));
+    serve_metrics(address, page).map(Some)
+}
+
+/// Serves the pages that `page` makes.
+pub(crate) fn serve_metrics(
+    address: SocketAddr,
+    page: impl Fn() -> Option<String> + Send + Sync + 'static,
+) -> Result<wireonce_metrics::Server, Failure> {
+    let server = wireonce_metrics::Server::start(address, page).map_err(|error| {
         let text = "change `metrics_address`, or end who listens there";
         Failure::Runtime(format!("metrics at {address}: {error}; {text}"))
     })?;
     info!(%address, "metrics are served");
-    Ok(Some(server))
+    Ok(server)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 //! keygen, doctor.
 //!
 //! One file per verb. Exit status: 0 all is well, 1 something failed while it ran,
-//! 2 the command line or the configuration is wrong.
+//! 2 the command line or the configuration is wrong; `diff` alone has others.
 #![deny(unsafe_code)]
 
 mod backend;
@@ -24,7 +24,8 @@ mod status;
 mod status_server;
 mod sys;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use failure::Failure;
 use std::process::ExitCode;
 use wireonce_desired::Kind;
 
@@ -51,7 +52,7 @@ enum Verb {
     /// Print all objects, as `apply` takes them
     Export(operator::ExportArgs),
     /// Print all that the controller keeps, for `control --restore`
-    Backup(operator::ExportArgs),
+    Backup(operator::BackupArgs),
     /// Servers: hosts that run virtual machines
     #[command(subcommand)]
     Server(operator::ObjectVerb),
@@ -117,7 +118,24 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let done = match Command::parse().verb {
+    let read = Command::command().try_get_matches().and_then(|matches| {
+        let command = Command::from_arg_matches(&matches)?;
+        Ok((command.verb, wants_json(&matches)))
+    });
+    match read {
+        Ok((verb, json)) => failure::report(run(verb), json),
+        Err(error) => failure::misread(&error),
+    }
+}
+
+/// Whether `--json` was said, to whichever verb.
+fn wants_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or_default();
+    here || matches.subcommand().is_some_and(|(_, below)| wants_json(below))
+}
+
+fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
         Verb::Backend(args) => backend::run(&args),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Control(args) => control::run(&args),
@@ -150,8 +168,7 @@ fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completion(args) => manual::completion(&args, Command::command()),
         Verb::Manual(args) => manual::manual(&args, Command::command()),
-    };
-    failure::report(done)
+    }
 }
 
 #[cfg(test)]

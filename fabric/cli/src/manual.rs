@@ -92,14 +92,54 @@ mod tests {
         assert!(pages.iter().any(|(name, _)| name == "wireonce.1"));
     }
 
+    /// Each verb, and each below it, as `wireonce-grant-move`, with its options.
+    fn options() -> Vec<(String, Vec<String>)> {
+        let mut command = crate::Command::command().name(NAME).disable_help_subcommand(true);
+        command.build();
+        let (mut found, mut left) = (Vec::new(), vec![(NAME.to_owned(), command)]);
+        while let Some((path, command)) = left.pop() {
+            let shown = command.get_arguments().filter(|it| !it.is_hide_set());
+            let long = shown.filter_map(|it| it.get_long().map(str::to_owned)).collect();
+            let below = command.get_subcommands();
+            left.extend(below.map(|it| (format!("{path}-{}", it.get_name()), it.clone())));
+            found.push((path, long));
+        }
+        found
+    }
+
     #[test]
-    fn each_shell_completes_each_verb() {
+    fn each_option_of_each_verb_below_verbs_is_in_its_page() {
+        let pages = pages(crate::Command::command()).unwrap();
+        let options = options();
+        assert_eq!(options.len(), pages.len());
+        assert!(options.iter().map(|(_, long)| long.len()).sum::<usize>() > 300);
+        for (path, long) in options {
+            let page = pages.iter().find(|(name, _)| name == &format!("{path}.1"));
+            let page = &page.unwrap_or_else(|| panic!("no page of {path}")).1;
+            let page = String::from_utf8_lossy(page);
+            for option in long {
+                let shown = format!("\\-\\-{}", option.replace('-', "\\-"));
+                assert!(page.contains(&shown), "{path}: {option}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_shell_completes_each_verb_and_its_options() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut crate::Command::command(), NAME, &mut script);
             let script = String::from_utf8(script).unwrap();
             for verb in verbs() {
                 assert!(script.contains(&verb), "{shell}: {verb}");
+            }
+            for (path, long) in options() {
+                for option in long {
+                    // fish names options without their dashes.
+                    let is_known = script.contains(&format!("--{option}"))
+                        || script.contains(&format!("-l {option}"));
+                    assert!(is_known, "{shell}: {path} --{option}");
+                }
             }
         }
     }

@@ -22,7 +22,13 @@ pub(crate) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Rows under a header, in columns two spaces apart. Numbers stand to the right.
+/// Text of somebody, as a part of one line: what could end the line, or steer a terminal, is a space.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// Rows under a header, in columns two spaces apart. Numbers stand to the right, and no cell is more
+/// than a part of its line.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -41,12 +47,12 @@ impl Table {
 
     /// Adds a row of as many cells as there are.
     pub(crate) fn cells(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
     }
 
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(Vec::from(cells));
+        self.cells(cells);
     }
 
     /// The lines, or nothing if there are only headers.

@@ -1,7 +1,7 @@
 //! Asking a controller, over its Unix socket or over TLS. Blocking; no runtime.
 
 use crate::{
-    api::{ACTING_AS, ErrorBody},
+    api::{ACTING_AS, EXPLAIN_S_MAX, ErrorBody},
     refusal::Refusal,
 };
 use serde::de::DeserializeOwned;
@@ -23,8 +23,9 @@ use wireonce_member::{
     transport::{Nowhere, Stream, Through},
 };
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer may take: as long as the longest explanation looks, and some time to work it
+/// out on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(EXPLAIN_S_MAX + 30);
 /// Longest answer that is read, bytes.
 const ANSWER_LEN_MAX: u64 = 256 << 20;
 
@@ -137,7 +138,7 @@ impl Client {
     /// Reads server-sent events, line by line, until `each` says that it is enough.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get`]; and the controller ended the watch, which it does when it stops.
     pub fn watch(
         &self,
         path: &str,
@@ -152,7 +153,8 @@ impl Client {
         let mut event = String::new();
         for line in BufReader::new(response.into_body().into_reader()).lines() {
             let line = line.map_err(|error| {
-                ClientError::Unreachable(format!("the watch has ended: {error}; start it again"))
+                let place = &self.place;
+                ClientError::Unreachable(format!("{place}: the watch was cut off: {error}"))
             })?;
             if let Some(name) = line.strip_prefix("event:") {
                 event = name.trim().to_owned();

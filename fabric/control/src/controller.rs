@@ -8,8 +8,8 @@ use crate::{
     api::now_us,
     caller::Caller,
     change::{
-        self, Allowed, Answer, AuditEntry, Change, Plan, Standing, State, Verdict, next_end,
-        plan_ended,
+        self, Allowed, Answer, AuditEntry, AuditFilter, Change, Plan, Standing, State, Verdict,
+        next_end, plan_ended,
     },
     pki::Given,
     placing::{self, Auto, Progress, Proposal, Said, Sight, Tags},
@@ -28,6 +28,8 @@ use wireonce_sight::View;
 
 /// How often a change is planned anew because somebody else was faster.
 const TRIES: usize = 16;
+/// Lines of the audit trail that are read at a time.
+const AUDIT_PAGE_LEN: u64 = 1_000;
 
 /// The desired state, and who may change it how.
 #[derive(Debug, Clone)]
@@ -203,11 +205,7 @@ impl Controller {
     /// # Errors
     /// The store cannot be read.
     pub fn audit(&self, after: u64, limit: usize) -> Allowed<Vec<AuditEntry>> {
-        let key = AuditEntry::key(after);
-        let range = Range { prefix: "audit/", after: Some(&key), limit };
-        let (_, found) = self.store.ranges(&[range])?;
-        let read = |entry: crate::store::Entry| serde_json::from_slice(&entry.value).ok();
-        Ok(found.into_iter().flatten().filter_map(read).collect())
+        self.audit_of(&AuditFilter::default(), Some(after), limit)
     }
 
     /// The last `count` lines of the audit trail.
@@ -215,8 +213,53 @@ impl Controller {
     /// # Errors
     /// The store cannot be read.
     pub fn recent_audit(&self, count: u64) -> Allowed<Vec<AuditEntry>> {
-        let last = self.state()?.counters.audit.saturating_sub(1);
-        self.audit(last.saturating_sub(count), usize::try_from(count).unwrap_or(usize::MAX))
+        let limit = usize::try_from(count).unwrap_or(usize::MAX);
+        self.audit_of(&AuditFilter::default(), None, limit)
+    }
+
+    /// Those lines of the audit trail that `filter` has, the oldest first, at most `limit`: the first
+    /// after the line `after`, or the last ones.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn audit_of(
+        &self,
+        filter: &AuditFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Allowed<Vec<AuditEntry>> {
+        let mut found = Vec::new();
+        if let Some(mut after) = after {
+            // Page by page towards the end.
+            while found.len() < limit {
+                let page = self.audit_page(after)?;
+                let Some(last) = page.last() else { break };
+                after = last.number;
+                found.extend(page.into_iter().filter(|line| filter.has(line)));
+            }
+            found.truncate(limit);
+            return Ok(found);
+        }
+        let mut end = self.state()?.counters.audit;
+        // Page by page towards the beginning.
+        while end > 1 && found.len() < limit {
+            let begin = end.saturating_sub(AUDIT_PAGE_LEN).max(1);
+            let page = self.audit_page(begin.saturating_sub(1))?;
+            let page = page.into_iter().filter(|line| line.number < end && filter.has(line));
+            found = page.chain(found).collect();
+            end = begin;
+        }
+        Ok(found.split_off(found.len().saturating_sub(limit)))
+    }
+
+    /// At most so many lines as a page has, after the line `after`.
+    fn audit_page(&self, after: u64) -> Allowed<Vec<AuditEntry>> {
+        let key = AuditEntry::key(after);
+        let limit = usize::try_from(AUDIT_PAGE_LEN).unwrap_or(usize::MAX);
+        let (_, found) =
+            self.store.ranges(&[Range { prefix: "audit/", after: Some(&key), limit }])?;
+        let read = |entry: crate::store::Entry| serde_json::from_slice(&entry.value).ok();
+        Ok(found.into_iter().flatten().filter_map(read).collect())
     }
 
     /// What changed after a revision, of objects and requests.

@@ -20,6 +20,7 @@ pub mod placing;
 pub mod refusal;
 pub mod reports;
 pub mod settings;
+mod status;
 pub mod store;
 
 pub use caller::{Caller, Role};

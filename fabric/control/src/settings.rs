@@ -44,6 +44,9 @@ pub struct Places {
     /// Where hosts find that: `HOST:PORT`, tried in turn; left out: `https` itself.
     #[serde(default)]
     pub https_addresses: Vec<String>,
+    /// Where Prometheus asks; left out: nowhere.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
 }
 
 impl Places {
@@ -114,7 +117,13 @@ pub enum Account {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { store: store(), socket: socket(), https: None, https_addresses: vec![] }
+        Self {
+            store: store(),
+            socket: socket(),
+            https: None,
+            https_addresses: vec![],
+            metrics_address: None,
+        }
     }
 }
 

@@ -94,25 +94,33 @@ impl ObjectDifference {
             (Some(old), Some(new)) if old == new => return None,
             (Some(_), Some(_)) => ChangeKind::Changed,
         };
-        let (old, new) = (fields(old), fields(new));
-        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let fields = keys
-            .into_iter()
-            .filter(|key| old.get(*key) != new.get(*key))
-            .map(|key| FieldDifference {
-                field: key.clone(),
-                before: old.get(key).cloned(),
-                after: new.get(key).cloned(),
-            })
-            .collect();
+        let json = |object: Option<&Object>| object.and_then(|it| serde_json::to_value(it).ok());
+        let fields = FieldDifference::between(json(old).as_ref(), json(new).as_ref());
         Some(Self { kind, name: name.to_owned(), change, fields })
     }
 }
 
+impl FieldDifference {
+    /// The fields in which two objects differ, as JSON has them.
+    #[must_use]
+    pub fn between(old: Option<&Value>, new: Option<&Value>) -> Vec<Self> {
+        let (old, new) = (fields(old), fields(new));
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        keys.into_iter()
+            .filter(|key| old.get(*key) != new.get(*key))
+            .map(|key| Self {
+                field: key.clone(),
+                before: old.get(key).cloned(),
+                after: new.get(key).cloned(),
+            })
+            .collect()
+    }
+}
+
 /// The fields of an object; those of its tables as `table.field`.
-fn fields(object: Option<&Object>) -> Map<String, Value> {
+fn fields(object: Option<&Value>) -> Map<String, Value> {
     let mut flat = Map::new();
-    if let Some(Ok(Value::Object(fields))) = object.map(serde_json::to_value) {
+    if let Some(Value::Object(fields)) = object.cloned() {
         for (key, value) in fields {
             match value {
                 Value::Object(inner) => {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+pub mod control;
 mod reason;
 pub mod report;
 pub mod status;

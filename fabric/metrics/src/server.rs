@@ -13,9 +13,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
-use wireonce_ledger::Status;
-
-use crate::render;
 
 /// The media type of OpenMetrics text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,8 +24,8 @@ const HEADERS_MAX: usize = 64;
 /// For a whole request, and for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whoever knows the status; `None` while there is no daemon.
-type Source = dyn Fn() -> Option<Status> + Send + Sync;
+/// Whoever makes the page; `None` while there is no daemon.
+type Source = dyn Fn() -> Option<String> + Send + Sync;
 
 /// The listener; it goes when this is dropped.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl Server {
     /// The address is not ours or taken, or no thread can be started.
     pub fn start(
         address: SocketAddr,
-        source: impl Fn() -> Option<Status> + Send + Sync + 'static,
+        source: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
@@ -93,7 +90,7 @@ fn accept(listener: &TcpListener, stopping: &AtomicBool, source: &Source) {
 fn serve(mut stream: TcpStream, source: &Source) -> io::Result<()> {
     let answer = match read_request(&mut stream)? {
         Ask::Metrics => match source() {
-            Some(status) => answer("200 OK", CONTENT_TYPE, &render(&status)),
+            Some(page) => answer("200 OK", CONTENT_TYPE, &page),
             None => plain("503 Service Unavailable", "the daemon is starting or stopping\n"),
         },
         Ask::OtherPath => plain("404 Not Found", "there is /metrics only\n"),
@@ -178,9 +175,11 @@ fn answer(status: &str, content_type: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render;
     use std::net::Ipv4Addr;
+    use wireonce_ledger::Status;
 
-    fn server(source: impl Fn() -> Option<Status> + Send + Sync + 'static) -> Server {
+    fn server(source: impl Fn() -> Option<String> + Send + Sync + 'static) -> Server {
         Server::start((Ipv4Addr::LOCALHOST, 0).into(), source).unwrap()
     }
 
@@ -195,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_scraper_gets_the_metrics_and_their_type() {
-        let server = server(|| Some(Status { uptime_s: 5, ..Status::default() }));
+        let status = Status { uptime_s: 5, ..Status::default() };
+        let server = server(move || Some(render(&status)));
         let answer = ask(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");

@@ -3,6 +3,7 @@
 
 use toml::{Table, Value};
 
+use super::metrics::METRICS_ADDRESS;
 use super::{Cluster, Host, Role, UPLINK_INTERFACE, UplinkDriver};
 use crate::error::{Error, Result};
 
@@ -77,13 +78,17 @@ fn text(file: &Table) -> Result<String> {
 }
 
 fn host_table(cluster: &Cluster, host: &Host) -> Value {
-    table([
+    let mut entries = vec![
         ("name", host.name.as_str().into()),
         ("private_key_file", path(&cluster.key_path(&host.name))),
         ("workers", i64::from(cluster.plan.workers).into()),
         ("control_socket", path(&cluster.control_socket(host))),
         ("state_directory", path(cluster.dir())),
-    ])
+    ];
+    if cluster.plan.metrics {
+        entries.push(("metrics_address", METRICS_ADDRESS.into()));
+    }
+    table(entries)
 }
 
 fn fabric_table(cluster: &Cluster, host: &Host) -> Value {

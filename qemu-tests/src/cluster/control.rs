@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::metrics::METRICS_ADDRESS;
 use super::{Cluster, LIMIT, Role, config, ipv4_address, ipv6_address};
 use crate::error::{Context, Error, Result};
 use crate::netns::Netns;
@@ -23,7 +24,7 @@ const PORT: u16 = 7443;
 pub struct Control {
     // Before the namespace, so that the process ends first.
     process: Option<Process>,
-    netns: Netns,
+    pub(super) netns: Netns,
 }
 
 impl Cluster {
@@ -32,12 +33,15 @@ impl Cluster {
         let netns = Netns::new(&self.plan.tag, "control")?;
         let addresses = [ipv4_address(NUMBER), ipv6_address(NUMBER)];
         self.fabric.attach(&netns, self.hosts.len(), &addresses)?;
-        let text = format!(
+        let mut text = format!(
             "[control]\nstore = {:?}\nsocket = {:?}\nhttps = \"{}:{PORT}\"\n",
             self.dir.path().join("control.redb"),
             self.house_socket(),
             ipv4_address(NUMBER),
         );
+        if self.plan.metrics {
+            text += &format!("metrics_address = {METRICS_ADDRESS:?}\n");
+        }
         let path = self.control_file();
         fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
         self.control = Some(Control { process: None, netns });
@@ -140,6 +144,6 @@ impl Cluster {
     }
 }
 
-fn no_controller() -> Error {
+pub(super) fn no_controller() -> Error {
     Error::Unexpected("the plan has no controller".to_owned())
 }

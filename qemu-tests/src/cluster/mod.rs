@@ -16,6 +16,7 @@ mod checks;
 mod config;
 mod control;
 mod daemon;
+mod metrics;
 mod plan;
 mod status;
 

@@ -125,6 +125,8 @@ pub struct Plan {
     pub rogue: Option<usize>,
     /// A controller keeps the house, and hosts are members of it; else each host reads a whole file.
     pub controlled: bool,
+    /// Daemons and the controller answer `GET /metrics`.
+    pub metrics: bool,
     /// How soon a lost home is left: `default` or `fast`.
     pub failover: &'static str,
     /// Daemons run as `nobody` with [`Self::capabilities`] and no others; else as the caller.
@@ -159,6 +161,7 @@ impl Plan {
             shares: Vec::new(),
             rogue: None,
             controlled: false,
+            metrics: false,
             failover: "default",
             unprivileged: false,
         }

@@ -24,7 +24,7 @@ pub(crate) struct Ask {
     /// Act in this role: network, virtualisation, viewer. Only an admin can
     #[arg(long = "as", value_name = "ROLE")]
     role: Option<String>,
-    /// Print the controller's answer as JSON
+    /// Print one JSON document, for scripts; also of what goes wrong, on standard error
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -67,12 +67,31 @@ impl Ask {
         headers: &[(&str, &str)],
         body: String,
     ) -> Result<Answer, Failure> {
+        let answer = self.send(method, path, headers, body)?;
+        self.show_answer(&answer)?;
+        Ok(answer)
+    }
+
+    /// Sends a change.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer, Failure> {
         let method = method
             .parse()
             .map_err(|_| Failure::Runtime("this method does not exist".to_owned()))?;
-        let answer: Answer = self.client().change(method, path, headers, body)?;
-        self.show_answer(&answer)?;
-        Ok(answer)
+        Ok(self.client().change(method, path, headers, body)?)
+    }
+
+    /// Says on standard error what people want to know meanwhile. Scripts find nothing there but a
+    /// failure.
+    pub(super) fn complain(&self, text: &str) {
+        if !self.json {
+            output::complain(text);
+        }
     }
 
     /// Shows what came of a change.

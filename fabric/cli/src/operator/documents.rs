@@ -1,8 +1,11 @@
 //! `wireonce apply`, `diff`, `export`, `backup`: many objects at once.
+//!
+//! What `export --json` prints `apply` takes as well as tables.
 
 use super::ask::{Ask, query};
 use crate::{failure::Failure, output};
 use clap::Parser;
+use serde_json::Value;
 use std::{
     fs,
     io::{self, Read},
@@ -13,7 +16,7 @@ use wireonce_control::change::Answer;
 /// The command line of `apply`.
 #[derive(Debug, Parser)]
 pub(crate) struct ApplyArgs {
-    /// A file of tables, or `-` for standard input. What is not in it stays as it is
+    /// A file of tables or JSON, or `-` for standard input. What is not in it stays as it is
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Only say what would change
@@ -29,19 +32,31 @@ pub(crate) struct ApplyArgs {
     ask: Ask,
 }
 
+/// What `diff`'s exit statuses mean, for `--help`.
+const DIFF_CODES: &str = "Exit status: 0 the same, 1 it differs, 2 it could not be found out";
+
 /// The command line of `diff`.
 #[derive(Debug, Parser)]
+#[command(after_help = DIFF_CODES)]
 pub(crate) struct DiffArgs {
-    /// A file of tables, or `-` for standard input
+    /// A file of tables or JSON, or `-` for standard input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
     ask: Ask,
 }
 
-/// The command line of `export` and `backup`.
+/// The command line of `export`.
 #[derive(Debug, Parser)]
 pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// The command line of `backup`.
+#[derive(Debug, Parser)]
+#[command(after_help = "It is JSON, a document a line, with --json or without")]
+pub(crate) struct BackupArgs {
     #[command(flatten)]
     ask: Ask,
 }
@@ -52,21 +67,29 @@ pub(crate) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
     send(&args.ask, &args.file, args.based_on, &how).map(|_| ())
 }
 
-/// Says what `apply` would change. Exit status 1 if there is something.
+/// Says what `apply` would change. Exit status 1 if there is something, 2 if that is not known.
 pub(crate) fn diff(args: &DiffArgs) -> Result<(), Failure> {
-    match send(&args.ask, &args.file, None, &[("dry_run", Some("true"))])? {
-        Answer::Unchanged { .. } => Ok(()),
-        _ => Err(Failure::Silent),
+    match send(&args.ask, &args.file, None, &[("dry_run", Some("true"))]) {
+        Ok(Answer::Unchanged { .. }) => Ok(()),
+        Ok(_) => Err(Failure::Silent),
+        Err(failure) => Err(Failure::Trouble(Box::new(failure))),
     }
 }
 
 /// Prints the whole house, as `apply` takes it.
 pub(crate) fn export(args: &ExportArgs) -> Result<(), Failure> {
-    output::print(&args.ask.client().text("/v1/export")?)
+    let text = args.ask.client().text("/v1/export")?;
+    if !args.ask.json {
+        return output::print(&text);
+    }
+    let house: Value = toml::from_str(&text).map_err(|error| {
+        Failure::Unreachable(format!("the controller answered what is no house: {error}"))
+    })?;
+    args.ask.show(&house, String::new)
 }
 
-/// Prints all that the controller keeps, for `wireonce control --restore`.
-pub(crate) fn backup(args: &ExportArgs) -> Result<(), Failure> {
+/// Prints all that the controller keeps, for `wireonce control --restore`. It is JSON as it is.
+pub(crate) fn backup(args: &BackupArgs) -> Result<(), Failure> {
     Ok(args.ask.client().copy("/v1/backup", &mut io::stdout().lock())?)
 }
 
@@ -81,8 +104,11 @@ fn send(
         let file = file.display();
         return Err(Failure::Input(format!("{file}: is empty; give a file with tables")));
     }
+    // No line of TOML begins so.
+    let kind = if text.trim_start().starts_with('{') { "json" } else { "toml" };
+    let kind = format!("application/{kind}");
     let revision = based_on.map(|revision| revision.to_string());
-    let mut headers = vec![("content-type", "application/toml")];
+    let mut headers = vec![("content-type", kind.as_str())];
     headers.extend(revision.iter().map(|revision| ("if-match", revision.as_str())));
     ask.change("POST", &query("/v1/apply", how), &headers, text)
 }

@@ -7,6 +7,7 @@ use crate::{
 };
 use clap::Parser;
 use std::fmt::Write;
+use wireonce_control::api::EXPLAIN_S_MAX;
 use wireonce_ledger::Amount;
 use wireonce_sight::{
     Explanation,
@@ -35,12 +36,12 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
 
 /// `2s` or `1m`, at most a minute.
 fn interval(text: &str) -> Result<u64, String> {
-    let wrong = || "write a time such as 2s or 1m, at most 60s".to_owned();
+    let wrong = || format!("write a time such as 2s or 1m, at most {EXPLAIN_S_MAX}s");
     let seconds = match text.strip_suffix('m') {
         Some(minutes) => minutes.parse::<u64>().ok().and_then(|n| n.checked_mul(60)),
         None => text.strip_suffix('s').and_then(|seconds| seconds.parse().ok()),
     };
-    seconds.filter(|seconds| *seconds <= 60).ok_or_else(wrong)
+    seconds.filter(|seconds| *seconds <= EXPLAIN_S_MAX).ok_or_else(wrong)
 }
 
 fn text(it: &Explanation) -> String {

@@ -1,10 +1,7 @@
 //! `wireonce token`, `wireonce host` and `wireonce user`: who is let in, and who no more.
 
 use super::ask::{Ask, escape, query, seconds_of};
-use crate::{
-    failure::Failure,
-    output::{self, Table},
-};
+use crate::{failure::Failure, output::Table};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -246,10 +243,13 @@ fn make_user(name: &str, role: &str, directory: &Directory, ask: &Ask) -> Result
     directory.keep(&membership).map_err(|error| failed(&error))?;
     let shown = directory.path().display();
     let until = Moment(membership.facts.until_s);
-    output::print(&format!(
-        "{shown}: certificate for {name} as {role}, until {until}. It is a secret; give it to them, \
-         for `wireonce VERB --identity {shown}`\n"
-    ))
+    let made = json!({"name": name, "role": role, "directory": directory.path(), "until": until});
+    ask.show(&made, || {
+        format!(
+            "{shown}: certificate for {name} as {role}, until {until}. It is a secret; give it to \
+             them, for `wireonce VERB --identity {shown}`\n"
+        )
+    })
 }
 
 fn method<M: std::str::FromStr>(word: &str) -> Result<M, Failure> {

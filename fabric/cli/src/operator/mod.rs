@@ -1,7 +1,7 @@
 //! The operator's verbs: they ask the controller, and show what it says.
 //!
-//! Tables for people; `--json` is the controller's answer as it is, for scripts. A refusal
-//! is one line on standard error and exit status 1.
+//! Tables for people; `--json` is the controller's answer as it is, for scripts: one document on
+//! standard output, and nothing else. A refusal is one line on standard error and exit status 1.
 
 mod advise;
 mod ask;
@@ -16,7 +16,9 @@ mod top;
 mod trail;
 
 pub(crate) use advise::{AdviseArgs, advise};
-pub(crate) use documents::{ApplyArgs, DiffArgs, ExportArgs, apply, backup, diff, export};
+pub(crate) use documents::{
+    ApplyArgs, BackupArgs, DiffArgs, ExportArgs, apply, backup, diff, export,
+};
 pub(crate) use explain::{ExplainArgs, explain};
 pub(crate) use grants::GrantVerb;
 pub(crate) use members::{TokenVerb, UserVerb, token, user};

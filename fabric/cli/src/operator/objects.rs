@@ -69,6 +69,7 @@ const NUMBERS: &[&str] = &[
     "shares",
     "limit_packets_per_s",
     "fail_back_s",
+    "next_hop_vlan",
 ];
 
 /// Does it.

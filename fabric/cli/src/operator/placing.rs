@@ -18,8 +18,6 @@ use std::{
 };
 use wireonce_control::{
     Gate,
-    change::Answer,
-    client::ClientError,
     placing::{Progress, Proposal, Way},
 };
 use wireonce_desired::Kind;
@@ -169,58 +167,84 @@ pub(crate) fn pool(verb: &PoolVerb) -> Result<(), Failure> {
 
 fn drain(kind: Kind, args: &DrainArgs, draining: bool) -> Result<(), Failure> {
     let timeout = Duration::from_secs(seconds_of("--timeout", &args.timeout)?);
+    let ask = &args.ask;
     let place = format!("/v1/{}/{}", kind.plural(), escape(&args.name));
     // A server is refused the one as the other.
     let verb = if draining || kind == Kind::Server { "drain" } else { "undrain" };
-    args.ask.change("POST", &args.how.path(&format!("{place}/{verb}")), &[], String::new())?;
+    let path = args.how.path(&format!("{place}/{verb}"));
+    let answer = ask.send("POST", &path, &[], String::new())?;
     if !args.wait {
-        return Ok(());
+        return ask.show_answer(&answer);
     }
-    let title = kind.title(&args.name);
-    wait(&args.ask, &format!("{place}/drain"), (&title, verb), draining, timeout)
+    // People read what came of it at once; scripts read one document, when it is over.
+    if !ask.json {
+        ask.show_answer(&answer)?;
+    }
+    let (progress, end) =
+        wait(ask, &format!("{place}/drain"), (kind, &args.name), draining, timeout);
+    if ask.json {
+        ask.show(&json!({"answer": answer, "progress": progress}), String::new)?;
+    } else if end.is_ok() {
+        output::print(match draining {
+            true => "done: every host has taken it, and nobody is there any more\n",
+            false => "done: every host has taken it\n",
+        })?;
+    }
+    end
 }
 
-/// Asks until it is done, and says what it waits for whenever that changes.
+/// Asks until it is done, and says what it waits for whenever that changes. Returns what was heard
+/// last, and how it ended.
 fn wait(
     ask: &Ask,
     path: &str,
-    (title, verb): (&str, &str),
+    (kind, name): (Kind, &str),
     draining: bool,
     timeout: Duration,
-) -> Result<(), Failure> {
+) -> (Option<Progress>, Result<(), Failure>) {
+    let title = kind.title(name);
     let end = Instant::now() + timeout;
-    let mut shown = Vec::new();
+    let (mut heard, mut shown) = (None, Vec::new());
     loop {
-        let progress: Progress = ask.client().get(path)?;
+        let progress: Progress = match ask.client().get(path) {
+            Ok(progress) => progress,
+            Err(error) => return (heard, Err(error.into())),
+        };
         if progress.draining != draining {
             let now = if progress.draining { "drains" } else { "does not drain" };
             let problem = format!("{title}: {now} any more or again: somebody else changed it");
-            return Err(Failure::Runtime(format!("{problem}; `wireonce audit` shows who")));
+            let failure = Failure::Runtime(format!("{problem}; `wireonce audit` shows who"));
+            return (Some(progress), Err(failure));
         }
         if progress.done {
-            return ask.show(&progress, || match draining {
-                true => "done: every host has taken it, and nobody is there any more\n".to_owned(),
-                false => "done: every host has taken it\n".to_owned(),
-            });
+            return (Some(progress), Ok(()));
         }
         let waits: Vec<String> =
             progress.waits_for.iter().map(|it| format!("{}: {}", it.host, it.why)).collect();
+        heard = Some(progress);
         if waits != shown {
-            output::complain(
-                &waits.iter().map(|it| format!("waiting for {it}\n")).collect::<String>(),
-            );
+            ask.complain(&waits.iter().map(|it| format!("waiting for {it}\n")).collect::<String>());
             shown = waits;
         }
         if Instant::now() >= end {
-            return Err(Failure::Runtime(format!(
+            let failure = Failure::Runtime(format!(
                 "{title}: after {} s it still waits for {}; it goes on by itself: look again with \
-                 `{verb} --wait`",
+                 `{}`",
                 timeout.as_secs(),
-                first(&shown)
-            )));
+                first(&shown),
+                look_again(kind, name, draining)
+            ));
+            return (heard, Err(failure));
         }
         thread::sleep(LOOK);
     }
+}
+
+/// The command that waits on.
+fn look_again(kind: Kind, name: &str, draining: bool) -> String {
+    let thing = if kind == Kind::Uplink { "uplink" } else { "host" };
+    let verb = if draining { "drain" } else { "undrain" };
+    format!("wireonce {thing} {verb} {name} --wait")
 }
 
 /// The first of some, and how many more there are.
@@ -249,13 +273,11 @@ fn rebalance(pool: &str, yes: bool, how: &How, ask: &Ask) -> Result<(), Failure>
             plan.moves.iter().map(|it| json!({"vnic": it.vnic, "to": it.to})).collect();
         let body = json!({"revision": plan.revision, "moves": moves}).to_string();
         let headers = [("content-type", "application/json")];
-        let method = "POST".parse().map_err(|_| Failure::Silent)?;
-        let done: Result<Answer, _> = ask.client().change(method, &how.path(&path), &headers, body);
-        match done {
-            Err(ClientError::Refused(refusal))
+        match ask.send("POST", &how.path(&path), &headers, body) {
+            Err(Failure::Refused(refusal))
                 if refusal.gate == Gate::Conflict && &*refusal.thing == "the plan" =>
             {
-                output::complain("the house changed meanwhile: the plan is made again\n");
+                ask.complain("the house changed meanwhile: the plan is made again\n");
             }
             done => return ask.show_answer(&done?),
         }
@@ -268,7 +290,7 @@ fn rebalance(pool: &str, yes: bool, how: &How, ask: &Ask) -> Result<(), Failure>
 /// Whether somebody at a terminal says yes.
 fn agreed(plan: &Proposal, ask: &Ask) -> Result<bool, Failure> {
     if ask.json || !io::stdin().is_terminal() {
-        output::complain("nothing was changed; to make these moves, say --yes\n");
+        ask.complain("nothing was changed; to make these moves, say --yes\n");
         return Ok(false);
     }
     let moves = if plan.moves.len() == 1 { "this move" } else { "these moves" };
@@ -355,6 +377,22 @@ mod tests {
         );
         let none = Proposal { moves: vec![], kept: vec![], notes: vec![], ..plan };
         assert!(text(&none).starts_with("nothing to move"));
+    }
+
+    #[test]
+    fn the_command_that_waits_on_exists() {
+        use clap::Parser as _;
+        for (kind, draining) in [
+            (Kind::Uplink, true),
+            (Kind::Uplink, false),
+            (Kind::Gateway, true),
+            (Kind::Gateway, false),
+        ] {
+            let line = look_again(kind, "x", draining);
+            let parsed = crate::Command::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        assert_eq!(look_again(Kind::Gateway, "a", false), "wireonce host undrain a --wait");
     }
 
     #[test]

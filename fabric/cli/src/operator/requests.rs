@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    output::{Table, duration, scaled},
+    output::{Table, duration, one_line, scaled},
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ fn text(request: &Request) -> String {
         state(request),
         request.by,
         request.at,
-        request.reason.as_deref().unwrap_or("-"),
+        one_line(request.reason.as_deref().unwrap_or("-")),
         request.why,
         request.difference,
         pools_table(&evidence),

@@ -23,9 +23,15 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn start() -> Self {
+        Self::with("")
+    }
+
+    /// One with more lines in its `[control]` table.
+    pub(crate) fn with(lines: &str) -> Self {
         let mut control = Self { directory: tempfile::tempdir().unwrap(), process: None };
         let text = format!(
-            "[control]\nstore = {:?}\nsocket = {:?}\n[[role]]\nname = \"viewer\"\nusers = [1]\n",
+            "[control]\nstore = {:?}\nsocket = {:?}\n{lines}[[role]]\nname = \"viewer\"\nusers = \
+             [1]\n",
             control.path("store"),
             control.path("socket"),
         );
@@ -39,7 +45,7 @@ impl Control {
         self.directory.path().join(name)
     }
 
-    fn run_daemon(&mut self) {
+    pub(crate) fn run_daemon(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wireonce"));
         command.arg("control").arg("--config").arg(self.path("control.toml"));
         self.process = Some(command.stderr(Stdio::null()).spawn().unwrap());
@@ -53,14 +59,14 @@ impl Control {
         panic!("the controller does not answer");
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
         }
     }
 
-    fn ask(&self, args: &[&str]) -> Output {
+    pub(crate) fn ask(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wireonce"));
         command.args(args).arg("--socket").arg(self.path("socket")).output().unwrap()
     }
@@ -252,7 +258,7 @@ fn a_pool_is_rebalanced_by_hand_or_by_itself() {
 
 #[test]
 fn a_difference_is_told_by_the_exit_status() {
-    let control = Control::start();
+    let mut control = Control::start();
     control.furnish();
     let house = control.path("house.toml");
     let house = house.to_str().unwrap();
@@ -264,6 +270,16 @@ fn a_difference_is_told_by_the_exit_status() {
     assert!(said.contains("up.shares: 200 -> 300"), "{said}");
     control.said(&["apply", "-f", house, "--dry-run"]);
     assert!(control.said(&["policy", "show", "gold"]).contains("shares=200"));
+    // What cannot be found out is no difference.
+    fs::write(house, "[[policy]]\nname = 7\n").unwrap();
+    assert_eq!(control.ask(&["diff", "-f", house]).status.code(), Some(2));
+    assert_eq!(control.ask(&["diff", "-f", "/nowhere"]).status.code(), Some(2));
+    control.kill();
+    fs::write(house, HOUSE).unwrap();
+    let output = control.ask(&["diff", "-f", house]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("the controller cannot be reached"), "{error}");
 }
 
 #[test]

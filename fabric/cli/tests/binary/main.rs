@@ -11,8 +11,14 @@ mod evidence;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod logging;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod scripts;

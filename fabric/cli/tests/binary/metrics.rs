@@ -1,11 +1,13 @@
-//! A live scrape, and what documents expect of one.
+//! Live scrapes. What dashboard and alert rules expect of them is tested with a whole cluster, in
+//! `bench/tests/metrics.rs`.
 
+use crate::control::Control;
 use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -46,8 +48,8 @@ fn start(directory: &Path, metrics: &str, port: u16) -> Daemon {
     Daemon(command.spawn().unwrap())
 }
 
-fn scrape() -> Option<String> {
-    let mut stream = TcpStream::connect(METRICS).ok()?;
+fn scrape(address: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -61,7 +63,7 @@ fn a_running_daemon_can_be_scraped() {
     let _daemon = start(directory.path(), METRICS, 15_990);
     let deadline = Instant::now() + LIMIT;
     let page = loop {
-        match scrape() {
+        match scrape(METRICS) {
             Some(page) => break page,
             None => assert!(Instant::now() < deadline, "no metrics"),
         }
@@ -74,27 +76,33 @@ fn a_running_daemon_can_be_scraped() {
     ] {
         assert!(page.lines().any(|it| it == line), "{line}\nis not in\n{page}");
     }
-    // What documents use is there, but for what needs an uplink, an answering peer, a drop or a
-    // link with which something is wrong.
-    let absent_here = [
-        "wireonce_uplink_",
-        "wireonce_outside_",
-        "wireonce_link_round_trip_",
-        "wireonce_link_trouble",
-        "wireonce_dropped_",
-        "wireonce_down_",
-    ];
-    for document in ["docs/grafana/wireonce.json", "docs/prometheus/alerts.yaml"] {
-        let names = names(document);
-        assert!(names.len() > 5, "{document} names {names:?}");
-        for name in names {
-            let known = page.contains(&format!("\n{name}"));
-            assert!(
-                known || absent_here.iter().any(|it| name.starts_with(it)),
-                "{document}: {name}"
-            );
-        }
+}
+
+#[test]
+fn a_controller_can_be_scraped_too() {
+    let metrics = "127.0.0.1:15965";
+    let control = Control::with(&format!("metrics_address = \"{metrics}\"\n"));
+    control.furnish();
+    control.said(&[
+        "grant",
+        "set",
+        "east/server-a",
+        "up.reservation=1200Mbit",
+        "--as",
+        "virtualisation",
+    ]);
+    let page = scrape(metrics).unwrap();
+    for line in [
+        "wireonce_control_revision 2.0",
+        "wireonce_control_requests_open 1.0",
+        "wireonce_control_objects{kind=\"vnic\"} 3.0",
+        "wireonce_control_host_heard{host=\"server-a\",kind=\"server\"} 0.0",
+        "wireonce_control_host_text_refused{host=\"gateway-b\",kind=\"gateway\"} 0.0",
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line}\nis not in\n{page}");
     }
+    let lines = control.said(&["audit", "--limit", "10000"]).lines().count() - 1;
+    assert!(page.contains(&format!("wireonce_control_audit_lines_total {lines}\n")), "{page}");
 }
 
 #[test]
@@ -109,13 +117,4 @@ fn an_address_that_is_taken_is_one_clear_error() {
     assert!(said.contains(&format!("metrics at {address}")), "{said}");
     assert!(said.contains("metrics_address"), "{said}");
     assert!(!directory.path().join("a.sock").exists(), "the control socket is left behind");
-}
-
-/// The metrics that a document uses.
-fn names(document: &str) -> Vec<String> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let text = fs::read_to_string(root.join(document)).unwrap();
-    let part = |c: char| c.is_ascii_lowercase() || c == '_';
-    let words = text.split(|c| !part(c)).filter(|word| word.starts_with("wireonce_"));
-    words.map(str::to_owned).collect()
 }

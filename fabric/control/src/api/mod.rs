@@ -25,6 +25,7 @@ mod who;
 pub(crate) use answers::ErrorBody;
 pub use members::{HostItem, Made};
 pub use server::{Running, start};
+pub use sight::EXPLAIN_S_MAX;
 
 use crate::{Controller, refusal::Refusal, settings::Settings, store::Revision};
 use std::{

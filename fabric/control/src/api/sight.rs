@@ -23,8 +23,8 @@ use wireonce_ledger::report::HostReports;
 use wireonce_member::Text;
 use wireonce_sight::{AdviceLine, Explanation, Now, Numbered, Sight, View};
 
-/// Longest interval of an explanation, in seconds.
-const FOR_MAX_S: u64 = 60;
+/// Longest interval of an explanation, in seconds. Who asks has to wait for longer than that.
+pub const EXPLAIN_S_MAX: u64 = 60;
 /// Reports come a moment after their hour: so much longer is waited for them.
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -105,8 +105,8 @@ pub(super) async fn explanation(
     Path(name): Path<String>,
     Query(For { for_s }): Query<For>,
 ) -> Result<Json<Explanation>, Failed> {
-    if for_s > FOR_MAX_S {
-        let remedy = format!("ask for at most {FOR_MAX_S}, several times if need be");
+    if for_s > EXPLAIN_S_MAX {
+        let remedy = format!("ask for at most {EXPLAIN_S_MAX}, several times if need be");
         let problem = format!("{for_s} seconds is longer than an answer may take");
         return Err(Refusal::new(Gate::Text, "for_s", problem, remedy).into());
     }

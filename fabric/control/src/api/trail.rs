@@ -7,7 +7,7 @@ use super::{
     who::{Anyone, Peer, Who, identify},
 };
 use crate::{
-    change::AuditEntry,
+    change::{AuditEntry, AuditFilter},
     refusal::{Gate, Refusal},
     store::{self, Revision},
 };
@@ -38,6 +38,10 @@ pub(super) struct Lines {
     after: Option<u64>,
     /// At most so many; 100 if left out.
     limit: Option<usize>,
+    /// Only those about this: `KIND/NAME`, or a name of any kind.
+    object: Option<String>,
+    /// Only what this person did.
+    by: Option<String>,
 }
 
 /// The audit trail, the oldest line first.
@@ -49,10 +53,8 @@ pub(super) async fn audit(
     Query(lines): Query<Lines>,
 ) -> Result<Json<Vec<AuditEntry>>, Failed> {
     let limit = lines.limit.unwrap_or(100).min(AUDIT_MAX);
-    let found = move || match lines.after {
-        Some(after) => shared.controller.audit(after, limit),
-        None => shared.controller.recent_audit(limit.try_into().unwrap_or(u64::MAX)),
-    };
+    let filter = AuditFilter { object: lines.object, by: lines.by };
+    let found = move || shared.controller.audit_of(&filter, lines.after, limit);
     Ok(Json(blocking(found).await?))
 }
 

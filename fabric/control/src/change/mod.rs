@@ -25,7 +25,7 @@ pub(crate) use plan::{check_words, json, take_counters, unchanged};
 pub(crate) use state::HOUSE;
 
 pub(crate) use audit::plan_restored;
-pub use audit::{Action, AuditEntry};
+pub use audit::{Action, AuditEntry, AuditFilter};
 pub use heard::ServerUse;
 pub use plan::{Answer, Plan, Standing, plan};
 pub use request::{Decision, Request, RequestState, Verdict, decide, withdraw};

@@ -1,13 +1,17 @@
 //! Single keys of a terminal.
 
-use super::Shown;
+use super::{Shown, text};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::read,
     stdio::{stdin, stdout},
     termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr},
 };
-use std::{thread, time::Duration};
+use std::{
+    io::Read,
+    os::{fd::AsFd, unix::net::UnixStream},
+    time::Duration,
+};
 
 /// What was pressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +44,22 @@ impl Keys {
         Self { before }
     }
 
-    /// Waits for a key, at most so long.
-    pub(super) fn wait(&mut self, patience: Duration) -> Key {
-        if self.before.is_none() {
-            thread::sleep(patience);
-            return Key::None;
-        }
+    /// Waits for a key or for the bell, at most so long.
+    pub(super) fn wait(&mut self, mut bell: &UnixStream, patience: Duration) -> Key {
         let standard_input = stdin();
-        let mut fds = [PollFd::new(&standard_input, PollFlags::IN)];
+        let bell_fd = bell.as_fd();
+        let mut fds = vec![PollFd::new(&bell_fd, PollFlags::IN)];
+        if self.before.is_some() {
+            fds.push(PollFd::new(&standard_input, PollFlags::IN));
+        }
         let patience = Timespec::try_from(patience).ok();
         if !matches!(poll(&mut fds, patience.as_ref()), Ok(1..)) {
+            return Key::None;
+        }
+        let is_pressed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        // However often it was rung, it is heard once.
+        let _ = bell.read(&mut [0; 64]);
+        if !is_pressed {
             return Key::None;
         }
         let mut byte = [0];
@@ -60,13 +70,15 @@ impl Keys {
         }
     }
 
-    /// As many lines as there is room for.
+    /// As many lines and columns as there is room for, and below them what keys do. Without a terminal
+    /// there is room for all, and there are no keys.
     pub(super) fn fit(&self, page: &str) -> String {
-        let size = self.before.as_ref().and_then(|_| tcgetwinsize(stdout()).ok());
-        match size.map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 1) {
-            Some(rows) => page.lines().take(rows - 1).map(|line| format!("{line}\n")).collect(),
-            None => page.to_owned(),
+        if self.before.is_none() {
+            return page.to_owned();
         }
+        let size = tcgetwinsize(stdout()).map(|size| (size.ws_row.into(), size.ws_col.into()));
+        let (rows, columns) = size.unwrap_or_default();
+        fit(page, text::KEYS, rows, columns)
     }
 }
 
@@ -76,6 +88,16 @@ impl Drop for Keys {
             let _ = tcsetattr(stdin(), OptionalActions::Now, before);
         }
     }
+}
+
+/// A page of at most `columns` and, with `below` at its end, fewer lines than `rows`: the last is left
+/// for the cursor. 0 is a terminal that does not say.
+fn fit(page: &str, below: &str, rows: usize, columns: usize) -> String {
+    let rows = if rows == 0 { usize::MAX } else { rows };
+    let columns = if columns == 0 { usize::MAX } else { columns };
+    let room = rows.saturating_sub(1 + below.lines().count());
+    let lines = page.lines().take(room).chain(below.lines().take(rows.saturating_sub(1)));
+    lines.map(|line| line.chars().take(columns).chain(['\n']).collect::<String>()).collect()
 }
 
 fn key(byte: u8) -> Key {
@@ -94,6 +116,15 @@ fn key(byte: u8) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_cut_to_the_terminal_and_keys_stay_below_it() {
+        let page = "VNIC  SERVER\nvm-a  s\u{e9}rver-a\nvm-b  server-b\n";
+        assert_eq!(fit(page, "\n[q] quit\n", 5, 8), "VNIC  SE\nvm-a  s\u{e9}\n\n[q] quit\n");
+        assert_eq!(fit(page, "[q]\n", 0, 0), format!("{page}[q]\n"));
+        assert_eq!(fit(page, "[q]\n", 1, 80), "", "one line is the cursor's");
+        assert_eq!(fit(page, "[q]\n", 2, 80), "[q]\n");
+    }
 
     #[test]
     fn keys_switch_tables_and_do_nothing_else() {

@@ -1,7 +1,7 @@
 //! The view as tables.
 
 use super::Shown;
-use crate::output::{Table, scaled};
+use crate::output::{Table, one_line, scaled};
 use std::fmt::Write;
 use wireonce_sight::{
     Note, Now,
@@ -99,7 +99,8 @@ fn hosts(rows: &[HostRow]) -> String {
             row.full_percent().map_or("-".to_owned(), |percent| format!("{percent} %")),
         ]);
         if let Some(why) = &row.why {
-            let _ = writeln!(below, "  {} REFUSED its newest configuration: {why}", row.name);
+            let (name, why) = (&row.name, one_line(why));
+            let _ = writeln!(below, "  {name} REFUSED its newest configuration: {why}");
         }
     }
     table.render() + &below
