@@ -248,6 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_waits_for_its_own_port_without_any_limit_is_told_so() {
+        let mut bed = heard();
+        bed.host("server-a", |host| {
+            host.port_up = Some(wireonce_desired::Rate::from_bps(100 * MBIT));
+        });
+        bed.server_a(|it| it.sends(98 * MBIT).at_port(98 * MBIT));
+        let told = lines(&bed);
+        assert_eq!(told.len(), 1, "{told:?}");
+        let said = "server-a wants 800Mbit up of pool east; its own fabric port carries 100Mbit";
+        assert!(told[0].evidence.starts_with(said), "{told:?}");
+        assert!(told[0].evidence.contains("borrowing cannot help"), "{told:?}");
+    }
+
+    #[test]
     fn what_crosses_a_port_to_neighbours_leaves_less_to_borrow() {
         let mut bed = heard();
         limit(&mut bed, "east/server-a", 300, None);

@@ -182,6 +182,10 @@ pub struct VnicRow {
     pub held_percent: Option<u64>,
     /// Of that, it is its limit in packets that holds it back.
     pub packets_held: bool,
+    /// Something of it waited for its server's fabric port in so many percent of the interval.
+    pub port_held_percent: Option<u64>,
+    /// It is that port that holds it back.
+    pub port_held: bool,
     /// Bytes that wait.
     pub backlog_bytes: u64,
     /// What comes for it from outside, if gateways shape that.
@@ -378,6 +382,16 @@ mod tests {
         let now = now(&bed.view());
         let vnic = now.vnics.iter().find(|row| row.name == "vm-a").unwrap();
         assert_eq!((vnic.held, vnic.packets_held, vnic.held_percent), (false, true, Some(90)));
+        assert!(now.pools[0].starved.is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_its_servers_port_is_marked_and_not_starved() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(100 * MBIT).at_port(100 * MBIT));
+        let now = now(&bed.view());
+        let vnic = now.vnics.iter().find(|row| row.name == "vm-a").unwrap();
+        assert_eq!((vnic.held, vnic.port_held, vnic.port_held_percent), (false, true, Some(90)));
         assert!(now.pools[0].starved.is_empty());
     }
 

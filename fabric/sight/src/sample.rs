@@ -7,8 +7,9 @@ use wireonce_ledger::{
     Amount, DropReason, Stage, Status,
     report::{Arrival, HostReport, HostReports},
     status::{
-        DownStatus, LedgerRow, LinkGrayStatus, LinkState, LinkStatus, OutsidePairStatus,
-        ShareStatus, UplinkStatus, VnicHomeStatus, VnicShareStatus, VnicState, VnicStatus,
+        DownStatus, FabricPortStatus, LedgerRow, LinkGrayStatus, LinkState, LinkStatus,
+        OutsidePairStatus, ShareStatus, UplinkStatus, VnicHomeStatus, VnicShareStatus, VnicState,
+        VnicStatus,
     },
 };
 
@@ -289,6 +290,27 @@ impl Daemon {
             packets_held_us: 900_000,
             ..VnicShareStatus::default()
         })
+    }
+
+    /// Its first vNIC waited for its server's fabric port for nine tenths of the last second.
+    pub(crate) fn at_port(self, sends_bps: u64) -> Self {
+        self.shared(VnicShareStatus {
+            rate_bps: 800 * MBIT,
+            demand_bps: Some(sends_bps / 10 * 11),
+            queued_bytes: 64_000,
+            served_bits: sends_bps,
+            port_rate_bps: Some(sends_bps),
+            port_held: true,
+            port_held_us: 900_000,
+            ..VnicShareStatus::default()
+        })
+    }
+
+    /// An uplink was told what it may send to this server, whose port receives no more.
+    pub(crate) fn told(mut self, uplink: &str, bps: u64) -> Self {
+        let told_bps = [(uplink.to_owned(), bps)].into();
+        self.now.fabric_port = Some(FabricPortStatus { told_bps, ..FabricPortStatus::default() });
+        self
     }
 
     pub(crate) fn shared(mut self, share: VnicShareStatus) -> Self {

@@ -158,6 +158,10 @@ fn wanted(
     if is_short(look, share, before) {
         return Wants { bps: used_bps.max(share.rate_bps), more: true };
     }
+    if is_at_port(look, share, before) {
+        // What the port lets through is for neighbours, too: its part of that says nothing of uplinks.
+        return Wants { bps: used_bps, more: true };
+    }
     // What is asked for at this moment may be less than what was used in the interval.
     Wants { bps: share.demand_bps.unwrap_or(0).max(used_bps), more: false }
 }
@@ -183,7 +187,8 @@ fn used_bps(
 
 fn up_held(look: &Look<'_>, vnic: &Vnic) -> Option<u64> {
     let (now, before) = look.vnic(&vnic.name)?;
-    held_percent(look, now.share?, before?.share)
+    let (share, before) = (now.share?, before?.share);
+    held_percent(look, share, before).max(port_held_percent(look, share, before))
 }
 
 /// What comes from outside for a vNIC, where gateways shape that.
@@ -281,6 +286,26 @@ pub fn is_at_packet_limit(
     match packets_held_percent(look, now, before) {
         Some(percent) => percent >= SHORT_PERCENT,
         None => now.packets_held,
+    }
+}
+
+/// For how many percent of the interval something of a vNIC waited for its server's fabric port.
+#[must_use]
+pub fn port_held_percent(
+    look: &Look<'_>,
+    now: VnicShareStatus,
+    before: Option<VnicShareStatus>,
+) -> Option<u64> {
+    let held_us = now.port_held_us.saturating_sub(before?.port_held_us);
+    look.percent(held_us).filter(|_| now.port_held_us > 0 || !now.port_held)
+}
+
+/// Whether it is its server's own fabric port that holds a vNIC back: borrowing would be of no use.
+#[must_use]
+pub fn is_at_port(look: &Look<'_>, now: VnicShareStatus, before: Option<VnicShareStatus>) -> bool {
+    match port_held_percent(look, now, before) {
+        Some(percent) => percent >= SHORT_PERCENT,
+        None => now.port_held,
     }
 }
 
@@ -392,6 +417,19 @@ mod tests {
         bed.wait_s(10);
         let sight = Sight::of(&bed.view());
         assert!(sight.wants.is_empty() && sight.dead.is_empty(), "what is old is not of now");
+    }
+
+    #[test]
+    fn who_waits_for_its_servers_port_wants_more_and_is_not_short_of_uplinks() {
+        let mut bed = Bed::new();
+        bed.server_a(|it| it.sends(120 * MBIT).at_port(120 * MBIT));
+        let view = bed.view();
+        let (look, vnic) = (view.look("server-a").unwrap(), view.house.vnic("vm-a").unwrap());
+        assert_eq!(wants(&look, vnic).unwrap(), Wants { bps: 120 * MBIT, more: true });
+        let (now, before) = look.vnic("vm-a").unwrap();
+        let (share, before) = (now.share.unwrap(), before.unwrap().share);
+        assert!(!is_short(&look, share, before) && is_at_port(&look, share, before));
+        assert!(is_at_port(&look, share, None), "at the moment, too");
     }
 
     #[test]

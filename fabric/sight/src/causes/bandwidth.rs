@@ -12,7 +12,7 @@ use crate::{
     explain::Case,
     look::minus,
     notes::{Limit, is_at, of_percent, up_limit},
-    sight::{held_percent, is_short},
+    sight::{held_percent, is_at_port, is_short, port_held_percent},
     text::{enough, rate},
 };
 use wireonce_desired::{Direction, Uplink, bandwidth};
@@ -113,6 +113,16 @@ pub(super) fn server_lease(case: &Case<'_>) -> Option<Found> {
 
 /// The fabric port of its server is full.
 pub(super) fn port_full(case: &Case<'_>) -> Option<Found> {
+    if let Some((share, how_long)) = at_port(case) {
+        let server = &case.vnic.host;
+        let mut what = format!("held back {how_long} by {server}'s own fabric port");
+        if let Some(port_bps) = share.port_rate_bps {
+            what += &format!(", through which it may send {}", rate(port_bps));
+        }
+        what += ": borrowing another uplink cannot help";
+        let place = format!("fabric port of {server}");
+        return Some(Found::proved(place, what, Who::Virtualisation));
+    }
     let ways = [("sends", Direction::Up), ("receives", Direction::Down)];
     let full = ways.into_iter().find_map(|(word, way)| Some((word, full_port(case, way)?)));
     let (word, (used_bps, port_bps)) = full?;
@@ -124,6 +134,18 @@ pub(super) fn port_full(case: &Case<'_>) -> Option<Found> {
     );
     let test = "compare with the counters of the switch's port, which see other traffic, too";
     Some(Found::likely(format!("fabric port of {server}"), what, Who::Virtualisation, test))
+}
+
+/// The share of a vNIC that waited for its server's fabric port, and for how long.
+fn at_port(case: &Case<'_>) -> Option<(VnicShareStatus, String)> {
+    let look = case.server.as_ref()?;
+    let (now, before) = look.vnic(&case.vnic.name)?;
+    let (share, old) = (now.share?, before.and_then(|old| old.share));
+    let how_long = match port_held_percent(look, share, old) {
+        Some(percent) => format!("{percent} % of the time"),
+        None => "now".to_owned(),
+    };
+    is_at_port(look, share, old).then_some((share, how_long))
 }
 
 /// What crosses the fabric port of its server in a direction, and what that carries, if it is full.
@@ -205,7 +227,7 @@ pub(super) fn gateway_queue(case: &Case<'_>) -> Option<Found> {
 
 /// Whether the vNIC was held back on its way out.
 pub(super) fn is_held(case: &Case<'_>) -> bool {
-    held(case).is_some() || packet_limit(case).is_some()
+    held(case).is_some() || packet_limit(case).is_some() || at_port(case).is_some()
 }
 
 /// The share of a vNIC that was short of bandwidth in the interval, and for how long.

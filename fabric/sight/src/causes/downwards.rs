@@ -64,10 +64,25 @@ pub(super) fn grant_limit(case: &Case<'_>) -> Option<Found> {
     Some(raising(case, Direction::Down, found, &command))
 }
 
+/// Its server's own fabric port: gateways were told what that receives.
+pub(super) fn port(case: &Case<'_>) -> Option<Found> {
+    let waits = Waits::of(case).filter(|waits| waits.limit(case).is_none())?;
+    let told_bps = at_port(case).filter(|_| at_grant_limit(case).is_none())?;
+    let server = &case.vnic.host;
+    let what = format!(
+        "{}: more came for {server} than its own fabric port receives, of which {} has {}: borrowing \
+         another uplink cannot help",
+        waits.said(),
+        case.home?.name,
+        rate(told_bps)
+    );
+    Some(Found::proved(waits.place(), what, Who::Virtualisation))
+}
+
 /// Its share of what its home brings in.
 pub(super) fn share(case: &Case<'_>) -> Option<Found> {
     let waits = Waits::of(case).filter(|waits| waits.limit(case).is_none())?;
-    if at_grant_limit(case).is_some() {
+    if at_grant_limit(case).is_some() || at_port(case).is_some() {
         return None;
     }
     let mut what = format!("{}: more came than its share downwards", waits.said());
@@ -162,6 +177,16 @@ fn at_grant_limit(case: &Case<'_>) -> Option<u64> {
     is_at(rates.fold(0, u64::saturating_add), limit_bps).then_some(limit_bps)
 }
 
+/// What its home may send to its server, as that said, if what its vNICs get there is at it.
+fn at_port(case: &Case<'_>) -> Option<u64> {
+    let home = &case.home?.name;
+    let told_bps = *case.server.as_ref()?.now.fabric_port.as_ref()?.told_bps.get(home)?;
+    let downs = case.gateway()?.now.down.iter();
+    let here = downs.filter(|it| it.server == case.vnic.host && it.uplink == *home);
+    let rates = here.map(|it| it.rate_bps).fold(0, u64::saturating_add);
+    is_at(rates, told_bps).then_some(told_bps)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::found, *};
@@ -245,6 +270,24 @@ mod tests {
         limited(&mut bed, 300);
         assert_eq!(found(&bed, "vm-a", grant_limit), None);
         assert!(found(&bed, "vm-a", share).is_some());
+    }
+
+    #[test]
+    fn a_port_of_its_server_that_receives_no_more_is_found() {
+        let mut bed = waits(300, 900);
+        bed.server_a(|it| it.told("east-1", 300 * MBIT));
+        let it = found(&bed, "vm-a", port).unwrap();
+        assert!(it.what.contains("for server-a than its own fabric port receives"), "{}", it.what);
+        assert_eq!(it.command, None);
+        assert_eq!(found(&bed, "vm-a", share), None);
+    }
+
+    #[test]
+    fn a_port_that_would_receive_more_is_not_it() {
+        let mut bed = waits(300, 900);
+        assert_eq!(found(&bed, "vm-a", port), None, "its port is not divided");
+        bed.server_a(|it| it.told("east-1", 400 * MBIT));
+        assert_eq!(found(&bed, "vm-a", port), None);
     }
 
     #[test]

@@ -105,6 +105,7 @@ const ALL: &[(&str, Cause)] = &[
     ("down-limit", downwards::own_limit),
     ("down-packet-limit", downwards::packet_limit),
     ("down-grant-limit", downwards::grant_limit),
+    ("down-port", downwards::port),
     ("down-share", downwards::share),
     ("over-lease", bandwidth::over_lease),
     ("over-packet-limit", bandwidth::over_packet_limit),

@@ -15,7 +15,7 @@ use super::{Case, Station};
 use crate::{
     causes::reasons::{Family, grown},
     look::{Flow, minus},
-    sight::{Downward, held_percent, is_at_packet_limit},
+    sight::{Downward, held_percent, is_at_packet_limit, port_held_percent},
     text,
 };
 use wireonce_ledger::{Amount, Stage};
@@ -165,6 +165,10 @@ fn shaping(case: &Case<'_>) -> (Option<String>, Option<String>) {
         if is_at_packet_limit(look, share, old) {
             note += " by packets per second";
         }
+    }
+    let port = port_held_percent(look, share, old).filter(|percent| *percent > 0);
+    if let Some(percent) = port {
+        note += &format!(", waits for the server's fabric port {percent} % of the time");
     }
     (waits, Some(note))
 }

@@ -5,7 +5,10 @@ use super::{
 };
 use crate::{
     look::{Both, Look, minus},
-    sight::{Downward, Wants, held_percent, is_at_packet_limit, is_short, wants},
+    sight::{
+        Downward, Wants, held_percent, is_at_packet_limit, is_at_port, is_short, port_held_percent,
+        wants,
+    },
     view::View,
 };
 use std::{cmp::Reverse, collections::BTreeSet};
@@ -52,6 +55,8 @@ pub(super) fn vnic_row(
         row.held = is_short(look, share, old);
         row.held_percent = held_percent(look, share, old);
         row.packets_held = is_at_packet_limit(look, share, old);
+        row.port_held_percent = port_held_percent(look, share, old);
+        row.port_held = is_at_port(look, share, old);
         row.backlog_bytes = share.queued_bytes;
     }
     row

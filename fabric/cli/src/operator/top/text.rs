@@ -204,6 +204,10 @@ fn limit_of(bps: Option<u64>, packets_per_s: Option<u32>) -> String {
 }
 
 fn held(row: &VnicRow) -> String {
+    if row.port_held {
+        let percent = row.port_held_percent.map_or("yes".to_owned(), |it| format!("{it} %"));
+        return format!("{percent} by port");
+    }
     held_by(row.held_percent, row.held, row.packets_held)
 }
 
@@ -363,6 +367,8 @@ mod tests {
         let row = VnicRow { limit_packets_per_s: Some(20_000), packets_held: true, ..row };
         assert_eq!(limit(&row), "800 Mb/s, 20000 packets/s");
         assert_eq!(held(&row), "90 % by packets");
+        let by_port = VnicRow { port_held: true, port_held_percent: Some(80), ..row.clone() };
+        assert_eq!(held(&by_port), "80 % by port");
         let row = VnicRow { limit: Both::default(), held_percent: None, ..row };
         assert_eq!((limit(&row), held(&row)), ("20000 packets/s".into(), "yes by packets".into()));
         assert_eq!(

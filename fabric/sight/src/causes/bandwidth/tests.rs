@@ -178,6 +178,24 @@ fn a_full_fabric_port_is_likely_and_names_the_test() {
 }
 
 #[test]
+fn a_server_that_divides_its_port_proves_that_it_holds_back() {
+    let mut bed = Bed::new();
+    bed.server_a(|it| it.sends(100 * MBIT).at_port(100 * MBIT));
+    bed.gateway_a(|it| gateway(it, 800, 100));
+    let it = found(&bed, "vm-a", port_full).unwrap();
+    assert_eq!((it.sure, it.command), (super::super::Sure::Proved, None));
+    assert_eq!(
+        it.what,
+        "held back 90 % of the time by server-a's own fabric port, through which it may send 100Mbit: \
+         borrowing another uplink cannot help"
+    );
+    for other in [own_limit, packet_limit, grant_limit, uplink_full, server_lease] {
+        assert_eq!(found(&bed, "vm-a", other), None);
+    }
+    assert!(is_held(&Case::new(&bed.view(), None, "vm-a").unwrap()));
+}
+
+#[test]
 fn a_port_with_room_or_of_unknown_size_is_not_full() {
     let mut bed = Bed::new();
     bed.server_a(|it| it.datagrams("gateway-a", 80_000, 0));
