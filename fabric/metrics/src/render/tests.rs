@@ -101,8 +101,8 @@ fn status() -> Status {
             server: "server-a".to_owned(),
             lease_bps: Some(300_000_000),
             starter_bps: 1_000_000,
-            demand_bps: None,
             served_bits: 8_000,
+            ..ShareStatus::default()
         }],
         down: vec![DownStatus {
             uplink: "east-1".to_owned(),
