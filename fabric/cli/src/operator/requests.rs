@@ -146,13 +146,14 @@ fn text(request: &Request) -> String {
     )
 }
 
-/// What servers used and wanted, upwards, when it was asked.
+/// What servers used and wanted when it was asked.
 fn measured(servers: &[ServerUse]) -> String {
-    let mut table = Table::new(["POOL", "SERVER", "RESERVED UP", "USED", "WANTED", "HEARD"]);
+    let mut table = Table::new(["POOL", "WAY", "SERVER", "RESERVED", "USED", "WANTED", "HEARD"]);
     let rate = |rate: Option<Rate>| rate.map_or("-".to_owned(), |rate| scaled(rate.bps(), "b/s"));
     for it in servers {
         table.row([
             it.pool.clone(),
+            it.direction.word().to_owned(),
             it.server.clone(),
             it.reserved.to_string(),
             rate(it.used),

@@ -7,8 +7,12 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
-use wireonce_desired::{House, Rate, render};
-use wireonce_sight::{View, view::Text};
+use wireonce_desired::{Direction, House, Rate, render};
+use wireonce_sight::{
+    View,
+    now::{GrantRow, HostRow},
+    view::Text,
+};
 
 /// Most hosts that are named; of the rest it is said that there are more.
 const NAMED_MAX: usize = 8;
@@ -17,19 +21,21 @@ const LOOKED_AT_MAX: usize = 64;
 /// Longest reason of a host that is shown, characters.
 const WHY_LEN_MAX: usize = 300;
 
-/// What a server did with a pool when more was asked for: upwards, where leases say it.
+/// What a server did with a pool, one way, when more was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerUse {
     /// The pool.
     pub pool: String,
     /// The server.
     pub server: String,
+    /// Towards the outside, or from it.
+    pub direction: Direction,
     /// What its grant reserves.
     pub reserved: Rate,
-    /// What it sent; left out if nobody said so.
+    /// What it sent or got; left out if nobody said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Rate>,
-    /// What it would have sent; left out if it did not say.
+    /// What it would have sent or got; left out if nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Rate>,
     /// And more: it was held back, and nobody can know how much it would have sent.
@@ -42,23 +48,30 @@ pub struct ServerUse {
 
 /// What each server with a part in these pools used and wanted, as the reports say.
 pub(super) fn measured(view: &View<'_>, pools: &BTreeSet<&str>) -> Vec<ServerUse> {
-    let rate = |bps: Option<u64>| bps.map(Rate::from_bps);
     let now = wireonce_sight::now(view);
     let grants = now.hosts.iter().flat_map(|host| host.grants.iter().map(move |it| (host, it)));
     let in_pools = grants.filter(|(_, grant)| pools.contains(grant.pool.as_str()));
-    let mut found: Vec<ServerUse> = in_pools
-        .map(|(host, grant)| ServerUse {
-            pool: grant.pool.clone(),
-            server: host.name.clone(),
-            reserved: Rate::from_bps(grant.reservation.up_bps.unwrap_or(0)),
-            used: rate(grant.used_bps),
-            wanted: rate(grant.wants.map(|wants| wants.bps)),
-            more: grant.wants.is_some_and(|wants| wants.more),
-            heard_s: host.heard.silent_ms.map(|ms| ms / 1_000),
-        })
-        .collect();
-    found.sort_by(|a, b| (&a.pool, &a.server).cmp(&(&b.pool, &b.server)));
+    let both = |(host, grant)| Direction::BOTH.map(|direction| one_way(host, grant, direction));
+    let mut found: Vec<ServerUse> = in_pools.flat_map(both).collect();
+    found.sort_by(|a, b| (&a.pool, a.direction, &a.server).cmp(&(&b.pool, b.direction, &b.server)));
     found
+}
+
+fn one_way(host: &HostRow, grant: &GrantRow, direction: Direction) -> ServerUse {
+    let (reserved, used, wants) = match direction {
+        Direction::Up => (grant.reservation.up_bps, grant.used_bps, grant.wants),
+        Direction::Down => (grant.reservation.down_bps, grant.down.used_bps, grant.down.wants),
+    };
+    ServerUse {
+        pool: grant.pool.clone(),
+        server: host.name.clone(),
+        direction,
+        reserved: Rate::from_bps(reserved.unwrap_or(0)),
+        used: used.map(Rate::from_bps),
+        wanted: wants.map(|wants| Rate::from_bps(wants.bps)),
+        more: wants.is_some_and(|wants| wants.more),
+        heard_s: host.heard.silent_ms.map(|ms| ms / 1_000),
+    }
 }
 
 /// A note for each host that a change concerns, and that will not take it: it refused its newest text.

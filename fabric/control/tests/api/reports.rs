@@ -111,7 +111,9 @@ fn a_request_has_what_servers_used_and_wanted_when_it_was_asked() {
     let request = bed.get("/v1/requests/1");
     let measured = request["measured"].as_array().unwrap();
     let names: Vec<_> = measured.iter().map(|it| it["server"].as_str().unwrap()).collect();
-    assert_eq!(names, ["server-a", "server-b"]);
+    assert_eq!(names, ["server-a", "server-b", "server-a", "server-b"]);
+    let ways: Vec<_> = measured.iter().map(|it| it["direction"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["up", "up", "down", "down"]);
     let bps =
         |text: &Value| text.as_str().unwrap().parse::<wireonce_desired::Rate>().unwrap().bps();
     let (used, wanted) = (bps(&measured[0]["used"]), bps(&measured[0]["wanted"]));
