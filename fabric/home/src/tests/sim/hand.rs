@@ -111,12 +111,12 @@ impl House {
         self.gateways[at].worker_stalls_until_us = until_us;
     }
 
-    /// One thread after the other stalls for `us`, about a hundred a second, some of them together.
+    /// One thread after the other stalls for `us`, about fifty a second, never two at a time.
     /// Returns how many.
     pub(in crate::tests) fn stall_somebody_until(&mut self, until_us: u64, us: u64) -> u64 {
         let mut stalls = 0;
         while self.now_us < until_us {
-            let gap_us = self.random.below(20_000);
+            let gap_us = us + self.random.below(30_000);
             self.pass_time(gap_us);
             let stalls_until_us = self.now_us + us;
             let server = usize::try_from(self.random.below(self.servers.len() as u64)).unwrap();
