@@ -52,7 +52,7 @@ fn sample(kind: Kind) -> (&'static str, Vec<Key>) {
                 ("up", "1Gbit", json!("1Gbit")),
                 ("down", "2Gbit", json!("2Gbit")),
                 ("draining", "true", json!(true)),
-                ("fail_back_s", "30", json!(30)),
+                ("fail_back_s", "600", json!(600)),
                 ("next_hop", "192.0.2.254", json!("192.0.2.254")),
                 ("next_hop_vlan", "20", json!(20)),
                 ("outside_probes", "true", json!(true)),
