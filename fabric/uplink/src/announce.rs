@@ -7,8 +7,9 @@
 //! request, which at least moves its MAC in the switches' tables.
 //!
 //! Frames get lost, so each announcement is made three times: at once, 10 ms and a second later, as long as
-//! the vNIC is attached here: a round for one that has left would bring its frames back. They are paced, because a gateway may be home for thousands of vNICs: a burst, then
-//! two frames a millisecond. The scheduler is pure; the clock is an argument.
+//! the vNIC is attached here: a round for one that has left would bring its frames back. They are paced,
+//! because a gateway may be home for thousands of vNICs: a burst, then two frames a millisecond. The
+//! scheduler is pure; the clock is an argument.
 
 use std::{
     cmp::Reverse,
