@@ -193,18 +193,14 @@ pub(crate) fn meaning(reason: R) -> Meaning {
             Network,
             "a router of the fabric is congested; a guest that uses ECN slows down without a loss",
         ),
-        R::DestinationMac | R::Reflection => is(
-            F::Outside,
-            Likely,
-            Network,
-            "look where the network outside has learned the vNIC's MAC address",
-        ),
-        R::NotDesignated | R::UnknownVlan | R::UnknownMac => is(
-            F::Outside,
-            Likely,
-            Network,
-            "look where the network outside has learned the vNIC's MAC address",
-        ),
+        R::DestinationMac | R::Reflection | R::NotDesignated | R::UnknownVlan | R::UnknownMac => {
+            is(
+                F::Outside,
+                Likely,
+                Network,
+                "look where the network outside has learned the vNIC's MAC address",
+            )
+        }
         R::OutsideLoop => is(
             F::Inward,
             Likely,
