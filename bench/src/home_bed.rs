@@ -25,14 +25,14 @@ use crate::bench::Bench;
 use crate::numbered::{Beat, Sender, Story};
 use crate::suite::wait_links;
 use crate::tap_bed::Drops;
-use crate::tapend::{TapEnd, make_tap};
+use crate::tapend::TapEnd;
+use crate::vm_end::{VM_TAP, vm_end};
 use crate::{inside, io_error};
 
 /// The server, by its number in the cluster.
 pub const SERVER: usize = 0;
 /// The gateways.
 pub const GATEWAYS: [usize; 2] = [1, 2];
-const TAP: &str = "tap0";
 const VM: &str = "vm-a";
 const PORT: u16 = 5_400;
 /// What is captured: nothing else has this port.
@@ -76,7 +76,6 @@ impl HomeBed {
     pub fn of(plan: Plan, binary: &Path) -> Result<Self> {
         let vm = VmPlan { standbys: vec![1], ..VmPlan::new(VM, 0, 11) };
         let plan = plan.vm(vm.clone());
-        let tag = plan.tag.clone();
         let mut cluster = Cluster::build(plan, binary)?;
         let outside = cluster.outside();
         // Neighbours are known, so that no question of theirs is lost instead of a datagram.
@@ -88,12 +87,8 @@ impl HomeBed {
             cluster.host(gateway)?.netns.set_offloads(UPLINK_INTERFACE, &cut)?;
         }
         cluster.start()?;
-        let netns = Netns::new(&tag, VM)?;
-        make_tap(&netns, TAP, cluster.plan().network_mtu)?;
-        netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-        netns.add_address(TAP, vm.address(), 24)?;
-        set_neighbour(&netns, TAP, cluster.outside_address(), BRIDGE_MAC)?;
-        let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(VM), None)?;
+        let (end, netns) = vm_end(&cluster, &vm, None)?;
+        set_neighbour(&netns, VM_TAP, cluster.outside_address(), BRIDGE_MAC)?;
         let outside = socket(cluster.outside(), cluster.outside_address())?;
         let vm = socket(&netns, vm.address())?;
         let bed = Self { end, vm, outside, netns, cluster };
@@ -169,8 +164,11 @@ impl HomeBed {
             Capture::prompt(self.cluster.dir(), netns, interface, FILTER)
         };
         let outside = self.cluster.outside();
-        let captures =
-            [capture(outside, &port(0))?, capture(outside, &port(1))?, capture(&self.netns, TAP)?];
+        let captures = [
+            capture(outside, &port(0))?,
+            capture(outside, &port(1))?,
+            capture(&self.netns, VM_TAP)?,
+        ];
         let vm = self.cluster.vm_address(VM)?;
         let out = Sender::start(&self.vm, (self.cluster.outside_address(), PORT).into(), beat);
         let inward = Sender::start(&self.outside, SocketAddr::new(vm, PORT), beat);

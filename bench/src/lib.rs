@@ -27,6 +27,7 @@
 //! | [`senders`] | guests that send at a pace, and number their frames |
 //! | [`load`] | testpmd as a front-end that is started and stopped |
 //! | [`tapend`] | a vNIC that the kernel's own TCP drives |
+//! | [`mod@vm_end`] | such an end in a VM's place |
 //! | [`tap_bed`] | our path between such ends |
 //! | [`tcp`] | TCP between two namespaces, with what it cost |
 //! | [`home_bed`] | a server and two gateways, for homes that are lost or move |
@@ -69,6 +70,7 @@ pub mod table;
 pub mod tap_bed;
 pub mod tapend;
 pub mod tcp;
+pub mod vm_end;
 pub mod wire;
 
 use std::io;

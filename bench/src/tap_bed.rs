@@ -20,7 +20,8 @@ use crate::case::Fact;
 use crate::cpu::{processes_us, softirq_threads_us, thread_us};
 use crate::machine::Sides;
 use crate::suite::wait_links;
-use crate::tapend::{TapEnd, make_tap};
+use crate::tapend::TapEnd;
+use crate::vm_end::vm_end;
 
 /// How the path is set up.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +55,6 @@ impl Setup {
 /// The hosts of the cluster.
 const BACKEND: usize = 0;
 const GATEWAY: usize = 1;
-const TAP: &str = "tap0";
 
 /// The path at work.
 #[derive(Debug)]
@@ -95,12 +95,7 @@ impl TapBed {
         }
         let mut ends = Vec::new();
         for vm in &cluster.plan().vms {
-            let netns = Netns::new(tag, &vm.name)?;
-            make_tap(&netns, TAP, cluster.plan().network_mtu)?;
-            netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-            netns.add_address(TAP, vm.address(), 24)?;
-            let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(&vm.name), sides.near)?;
-            ends.push((end, netns));
+            ends.push(vm_end(&cluster, vm, sides.near)?);
         }
         wait_links(&cluster, BACKEND)?;
         Ok(Self { ends, cluster, backend, gateway })

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use wireonce_qemu_tests::cluster::Cluster;
 use wireonce_qemu_tests::iperf::wait_served;
 use wireonce_qemu_tests::netns::Netns;
 use wireonce_qemu_tests::process::{Process, run};
@@ -38,6 +39,30 @@ impl Server {
         wait_served(&mut &*netns, PORT)?;
         Ok(Self { _process: process })
     }
+}
+
+/// An iperf3 in a VM's place that exchanges frames with the outside until both processes are dropped, or for
+/// a minute: `how` are the client's options. No other load of the cluster may have had this port: a server
+/// takes the first frame that comes for its client's, and some of a load that ended may still wait.
+///
+/// # Errors
+/// One of them does not start.
+pub fn keep_sending(
+    cluster: &Cluster,
+    end: &Netns,
+    port: u16,
+    how: &[&str],
+) -> Result<[Process; 2]> {
+    let (dir, mut outside) = (cluster.dir(), cluster.outside());
+    let mut server = outside.command("iperf3");
+    server.args(["-s", "-p", &port.to_string()]);
+    let server = Process::start(&format!("iperf-server-{port}"), dir, &mut server)?;
+    wait_served(&mut outside, port)?;
+    let mut client = end.command("iperf3");
+    client.args(["-c", &cluster.outside_address().to_string(), "-p", &port.to_string()]);
+    client.args(["-t", "60"]).args(how);
+    let client = Process::start(&format!("iperf-client-{port}"), dir, &mut client)?;
+    Ok([client, server])
 }
 
 /// A test.

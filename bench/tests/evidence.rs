@@ -15,7 +15,8 @@ use std::{fs, io::Write, os::unix::net::UnixStream};
 
 use serde_json::{Value, json};
 use wireonce_bench::suite::wait_links;
-use wireonce_bench::tapend::{TapEnd, make_tap};
+use wireonce_bench::tapend::TapEnd;
+use wireonce_bench::vm_end::vm_end;
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, VmPlan, daemon_binary};
 use wireonce_qemu_tests::iperf::wait_served;
 use wireonce_qemu_tests::netns::Netns;
@@ -23,7 +24,6 @@ use wireonce_qemu_tests::process::{Process, run, wait_until};
 use wireonce_qemu_tests::{Error, Result};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const TAP: &str = "tap0";
 const MBIT: u64 = 1_000_000;
 const SERVERS: usize = 2;
 
@@ -69,7 +69,7 @@ impl Bed {
         bed.verb(&["grant", "set", "outside/server-b", "up.limit=40Mbit"])?;
         bed.serve()?;
         bed.cluster.start()?;
-        bed.attach(tag)?;
+        bed.attach()?;
         bed.report();
         Ok(bed)
     }
@@ -118,14 +118,9 @@ impl Bed {
         Ok(())
     }
 
-    fn attach(&mut self, tag: &str) -> Result<()> {
+    fn attach(&mut self) -> Result<()> {
         for vm in &self.cluster.plan().vms {
-            let netns = Netns::new(tag, &vm.name)?;
-            make_tap(&netns, TAP, self.cluster.plan().network_mtu)?;
-            netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-            netns.add_address(TAP, vm.address(), 24)?;
-            let end = TapEnd::start(&netns, TAP, &self.cluster.vnic_socket(&vm.name), None)?;
-            self.ends.push((end, netns));
+            self.ends.push(vm_end(&self.cluster, vm, None)?);
         }
         (0..SERVERS).try_for_each(|server| wait_links(&self.cluster, server))
     }

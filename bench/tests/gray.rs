@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wireonce_bench::inside;
 use wireonce_bench::suite::wait_links;
-use wireonce_bench::tapend::{TapEnd, make_tap};
+use wireonce_bench::tapend::TapEnd;
+use wireonce_bench::vm_end::vm_end;
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, VmPlan, daemon_binary};
 use wireonce_qemu_tests::netns::{Fabric, Netns, Offloads};
 use wireonce_qemu_tests::process::wait_until;
 use wireonce_qemu_tests::{Error, Result};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const TAP: &str = "tap0";
 const PORT: u16 = 5_400;
 /// One server, then the gateways.
 const SERVER: usize = 0;
@@ -60,12 +60,7 @@ impl Bed {
             let line = format!("ethtool -K {port} gro off rx-udp-gro-forwarding off");
             cluster.fabric().netns().sh(&line, LIMIT)?;
         }
-        let netns = Netns::new(tag, "vm-a")?;
-        make_tap(&netns, TAP, cluster.plan().network_mtu)?;
-        let vm = &cluster.plan().vms[0];
-        netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-        netns.add_address(TAP, vm.address(), 24)?;
-        let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket("vm-a"), None)?;
+        let (end, netns) = vm_end(&cluster, &cluster.plan().vms[0], None)?;
         wait_links(&cluster, SERVER)?;
         let mut bed = Self { flow: None, end, netns, cluster };
         bed.wait("vm-a at home", |bed| Ok(bed.home()?["now"] == "uplink-1"))?;

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use wireonce_bench::inside;
 use wireonce_bench::suite::wait_links;
-use wireonce_bench::tapend::{TapEnd, make_tap};
+use wireonce_bench::tapend::TapEnd;
+use wireonce_bench::vm_end::{VM_TAP, vm_end};
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, VmPlan, daemon_binary};
 use wireonce_qemu_tests::netns::{Fabric, Netns};
 use wireonce_qemu_tests::process::wait_until;
@@ -25,7 +26,6 @@ use wireonce_qemu_tests::{Error, Result};
 const LIMIT: Duration = Duration::from_secs(20);
 /// Reports, renewals, probes and evidence take some seconds each.
 const SCENE_LIMIT: Duration = Duration::from_secs(60);
-const TAP: &str = "tap0";
 const PORT: u16 = 5_400;
 const SERVER: usize = 0;
 const GATEWAYS: [usize; 2] = [1, 2];
@@ -69,14 +69,9 @@ impl Bed {
         let mut cluster = Cluster::build(plan.vm(vm), &daemon_binary(Profile::Dev)?)?;
         let has_bond = make_bond(&cluster.host(GATEWAYS[1])?.netns)?;
         cluster.start()?;
-        let netns = Netns::new(tag, "vm-a")?;
-        make_tap(&netns, TAP, cluster.plan().network_mtu)?;
-        let vm = &cluster.plan().vms[0];
-        netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-        netns.add_address(TAP, vm.address(), 24)?;
+        let (end, netns) = vm_end(&cluster, &cluster.plan().vms[0], None)?;
         // From this one the guard lets nothing out.
-        netns.ip(&format!("address add 198.51.100.7/24 dev {TAP}"))?;
-        let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket("vm-a"), None)?;
+        netns.ip(&format!("address add 198.51.100.7/24 dev {VM_TAP}"))?;
         wait_links(&cluster, SERVER)?;
         let load = Load::start(&netns, cluster.outside_address())?;
         let bed = Self { load, _end: end, netns, cluster, has_bond };

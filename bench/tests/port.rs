@@ -8,15 +8,15 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use wireonce_bench::suite::wait_links;
-use wireonce_bench::tapend::{TapEnd, make_tap};
+use wireonce_bench::tapend::TapEnd;
+use wireonce_bench::tcp::keep_sending;
+use wireonce_bench::vm_end::vm_end;
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, Status, VmPlan, daemon_binary};
-use wireonce_qemu_tests::iperf::wait_served;
 use wireonce_qemu_tests::netns::Netns;
 use wireonce_qemu_tests::process::{Process, wait_until};
 use wireonce_qemu_tests::{Error, Result};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const TAP: &str = "tap0";
 const MBIT: u64 = 1_000_000;
 /// The server, then the gateways.
 const SERVER: usize = 0;
@@ -42,12 +42,7 @@ impl Bed {
         cluster.start()?;
         let mut ends = Vec::new();
         for vm in &cluster.plan().vms {
-            let netns = Netns::new(tag, &vm.name)?;
-            make_tap(&netns, TAP, cluster.plan().network_mtu)?;
-            netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-            netns.add_address(TAP, vm.address(), 24)?;
-            let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(&vm.name), None)?;
-            ends.push((end, netns));
+            ends.push(vm_end(&cluster, vm, None)?);
         }
         wait_links(&cluster, SERVER)?;
         Ok(Self { loads: Vec::new(), ends, cluster })
@@ -55,19 +50,9 @@ impl Bed {
 
     /// Each end sends to the outside, or gets from it, as fast as TCP may, until the bed is dropped.
     fn load(&mut self, more: &[&str]) -> Result<()> {
-        let dir = self.cluster.dir().to_owned();
-        let to = self.cluster.outside_address().to_string();
-        for (end, port) in (0..2).zip(["5301", "5302"]) {
-            let mut outside = self.cluster.outside();
-            let mut server = outside.command("iperf3");
-            server.args(["-s", "-p", port]);
-            self.loads.push(Process::start(&format!("iperf-server-{end}"), &dir, &mut server)?);
-            wait_served(&mut outside, port.parse().unwrap_or(0))?;
-            let (_, netns) =
-                self.ends.get(end).ok_or_else(|| Error::Unexpected("no end".into()))?;
-            let mut client = netns.command("iperf3");
-            client.args(["-c", &to, "-p", port, "-t", "60", "-C", "cubic"]).args(more);
-            self.loads.push(Process::start(&format!("iperf-client-{end}"), &dir, &mut client)?);
+        let how = [&["-C", "cubic"], more].concat();
+        for ((_, netns), port) in self.ends.iter().zip([5_301, 5_302]) {
+            self.loads.extend(keep_sending(&self.cluster, netns, port, &how)?);
         }
         Ok(())
     }
@@ -98,12 +83,6 @@ fn fabric_bits(status: &Status, way: &str) -> u64 {
 fn at((before, after): &(Status, Status), bps: u64) -> u64 {
     let us = u128::from(after.sampled_at_us - before.sampled_at_us);
     u64::try_from(u128::from(bps) * us / 1_000_000).unwrap_or(u64::MAX)
-}
-
-/// Frames of a vNIC that a daemon dropped, by reason.
-fn drops(status: &Status, vnic: &str) -> Vec<(String, u64)> {
-    let rows = status.ledger.iter().filter(|row| row.name == vnic);
-    rows.flat_map(|row| &row.drops).map(|(why, amount)| (why.clone(), amount.frames)).collect()
 }
 
 /// What each vNIC sent, in bytes of frames.
@@ -138,9 +117,9 @@ fn a_port_smaller_than_two_uplinks_is_shared_without_a_loss_and_never_carries_mo
 
         // The guests wait; they lose nothing, and no gateway keeps what the port cannot send.
         for vnic in ["vm-a", "vm-b"] {
-            assert_eq!(drops(&span.1, vnic), drops(&early, vnic), "at the server");
+            assert_eq!(span.1.drops_of(vnic), early.drops_of(vnic), "at the server");
             for gateway in GATEWAYS {
-                assert_eq!(drops(&bed.cluster.status(gateway)?, vnic), [], "at the gateway");
+                assert_eq!(bed.cluster.status(gateway)?.drops_of(vnic), [], "at the gateway");
             }
         }
         for share in &span.1.shares {

@@ -9,15 +9,15 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use wireonce_bench::suite::wait_links;
-use wireonce_bench::tapend::{TapEnd, make_tap};
+use wireonce_bench::tapend::TapEnd;
+use wireonce_bench::tcp::keep_sending;
+use wireonce_bench::vm_end::vm_end;
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, Status, VmPlan, daemon_binary};
-use wireonce_qemu_tests::iperf::wait_served;
 use wireonce_qemu_tests::netns::Netns;
 use wireonce_qemu_tests::process::{Process, wait_until};
 use wireonce_qemu_tests::{Error, Result};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const TAP: &str = "tap0";
 const MBIT: u64 = 1_000_000;
 /// What is leased of an uplink of 200 Mbit/s.
 const USABLE_BPS: u64 = 198 * MBIT;
@@ -65,12 +65,7 @@ impl Bed {
         cluster.start()?;
         let mut ends = Vec::new();
         for vm in &cluster.plan().vms {
-            let netns = Netns::new(tag, &vm.name)?;
-            make_tap(&netns, TAP, cluster.plan().network_mtu)?;
-            netns.ip(&format!("link set {TAP} address {}", vm.mac()))?;
-            netns.add_address(TAP, vm.address(), 24)?;
-            let end = TapEnd::start(&netns, TAP, &cluster.vnic_socket(&vm.name), None)?;
-            ends.push((end, netns));
+            ends.push(vm_end(&cluster, vm, None)?);
         }
         (0..GATEWAY).try_for_each(|server| wait_links(&cluster, server))?;
         Ok(Self { loads: Vec::new(), ends, cluster, begun: 0 })
@@ -78,29 +73,21 @@ impl Bed {
 
     /// An end sends to the outside until the bed is dropped.
     fn send(&mut self, end: usize, load: Load) -> Result<()> {
-        // One that no earlier load had: a server takes the first frame that comes for its client's,
-        // and some of a load that ended may still wait.
         let port = 5_301 + self.begun;
         self.begun += 1;
-        let dir = self.cluster.dir().to_owned();
-        let mut outside = self.cluster.outside();
-        let mut server = outside.command("iperf3");
-        server.args(["-s", "-p", &port.to_string()]);
-        let server = Process::start(&format!("iperf-server-{end}"), &dir, &mut server)?;
-        self.loads.push(server);
-        wait_served(&mut outside, port)?;
-        let (_, netns) = self.ends.get(end).ok_or_else(|| Error::Unexpected("no end".into()))?;
-        let to = self.cluster.outside_address().to_string();
-        let mut client = netns.command("iperf3");
-        client.args(["-c", &to, "-p", &port.to_string(), "-t", "60"]);
-        match load {
-            Load::Tcp => client.args(["-C", "cubic"]),
-            Load::TcpDown => client.args(["-C", "cubic", "-R"]),
-            Load::Udp(mbit) => client.args(["-u", "-l", "1400", "-b", &format!("{mbit}M")]),
-            Load::Small => client.args(SMALL),
-            Load::SmallDown => client.args(SMALL).arg("-R"),
+        let rate;
+        let how: &[&str] = match load {
+            Load::Tcp => &["-C", "cubic"],
+            Load::TcpDown => &["-C", "cubic", "-R"],
+            Load::Udp(mbit) => {
+                rate = format!("{mbit}M");
+                &["-u", "-l", "1400", "-b", &rate]
+            }
+            Load::Small => &SMALL,
+            Load::SmallDown => &[&SMALL[..], &["-R"]].concat(),
         };
-        self.loads.push(Process::start(&format!("iperf-client-{end}"), &dir, &mut client)?);
+        let (_, netns) = self.ends.get(end).ok_or_else(|| Error::Unexpected("no end".into()))?;
+        self.loads.extend(keep_sending(&self.cluster, netns, port, how)?);
         Ok(())
     }
 
@@ -180,12 +167,6 @@ fn wire_bits(status: &Status, vnic: &str, stage: &str) -> u64 {
     (output.bytes + headers + output.segments * 24) * 8
 }
 
-/// Frames of a vNIC that a daemon dropped, by reason.
-fn drops(status: &Status, vnic: &str) -> Vec<(String, u64)> {
-    let rows = status.ledger.iter().filter(|row| row.name == vnic);
-    rows.flat_map(|row| &row.drops).map(|(why, amount)| (why.clone(), amount.frames)).collect()
-}
-
 #[test]
 fn servers_share_an_uplink_by_their_shares_lose_nothing_and_inherit_from_the_dead() {
     let run = || -> Result<()> {
@@ -204,8 +185,8 @@ fn servers_share_an_uplink_by_their_shares_lose_nothing_and_inherit_from_the_dea
         // A throttled guest waits; it loses nothing.
         for (server, vnic) in [(0, "vm-a"), (1, "vm-b")] {
             let status = bed.cluster.status(server)?;
-            assert_eq!(drops(&status, vnic), [], "at the server");
-            assert_eq!(drops(&span.after, vnic), [], "at the gateway");
+            assert_eq!(status.drops_of(vnic), [], "at the server");
+            assert_eq!(span.after.drops_of(vnic), [], "at the gateway");
             assert_eq!(status.vnics[0]["share"]["held"], true);
         }
 
@@ -233,8 +214,8 @@ fn bandwidth_moves_from_one_server_to_the_other_while_both_send_and_nothing_is_l
         span.must_keep(a + b, USABLE_BPS, 2);
         assert!(b >= a * 2 && b <= a * 4, "one to three, about");
         for (server, vnic) in [(0, "vm-a"), (1, "vm-b")] {
-            assert_eq!(drops(&bed.cluster.status(server)?, vnic), [], "at the server");
-            assert_eq!(drops(&span.after, vnic), [], "at the gateway");
+            assert_eq!(bed.cluster.status(server)?.drops_of(vnic), [], "at the server");
+            assert_eq!(span.after.drops_of(vnic), [], "at the gateway");
         }
         // The connections are those from before the change.
         for load in &mut bed.loads {
@@ -264,7 +245,7 @@ fn a_limit_holds_and_what_it_leaves_is_for_others() {
         span.must_keep(a + b, USABLE_BPS, 2);
         assert!(b >= span.at(20 * MBIT) / 100 * 60, "the limit is no less than it says");
         assert!(a >= b * 4);
-        assert_eq!(drops(&bed.cluster.status(1)?, "vm-b"), []);
+        assert_eq!(bed.cluster.status(1)?.drops_of("vm-b"), []);
         Ok(())
     };
     run().unwrap();
@@ -278,7 +259,7 @@ fn a_server_that_obeys_nobody_is_policed_and_takes_nothing_from_the_other() {
         bed.send(1, Load::Udp(100))?;
         bed.wait_lease("server-a", 190 * MBIT)?;
         let over = |status: &Status| {
-            let drops = drops(status, "vm-b");
+            let drops = status.drops_of("vm-b");
             drops.iter().filter(|(why, _)| why == "over-lease").map(|(_, n)| *n).sum::<u64>()
         };
         wait_until("frames over the lease", LIMIT, || {
@@ -292,7 +273,7 @@ fn a_server_that_obeys_nobody_is_policed_and_takes_nothing_from_the_other() {
         span.must_keep(a + b, USABLE_BPS, 2);
         assert!(over(&span.after) > over(&span.before));
         assert!(a >= span.at(USABLE_BPS) / 2);
-        assert_eq!(drops(&span.after, "vm-a"), []);
+        assert_eq!(span.after.drops_of("vm-a"), []);
         Ok(())
     };
     run().unwrap();
@@ -336,7 +317,7 @@ fn a_throttled_vm_that_leaves_an_uplink_for_good_keeps_its_rate_and_loses_nothin
             };
         let dropped = |bed: &Bed| -> Result<Vec<_>> {
             let hosts = [0].iter().chain(&GATEWAYS);
-            hosts.map(|host| Ok(drops(&bed.cluster.status(*host)?, "vm-a"))).collect()
+            hosts.map(|host| Ok(bed.cluster.status(*host)?.drops_of("vm-a"))).collect()
         };
         // What came before the VM's end was there.
         let before = dropped(&bed)?;
@@ -399,7 +380,7 @@ fn the_outside_reaches_vms_by_shares_a_limit_holds_and_small_flows_pass_bulk() {
         span.must_keep(a + b, USABLE_DOWN_BPS, 2);
         assert!(a + b >= span.at(USABLE_DOWN_BPS) / 2, "most of the uplink is used");
         assert!(a >= b * 2 && a <= b * 4, "three to one, about");
-        let names = ["vm-a", "vm-b"].map(|vnic| drops(&span.after, vnic));
+        let names = ["vm-a", "vm-b"].map(|vnic| span.after.drops_of(vnic));
         let only_shaped = |drops: &Vec<(String, u64)>| drops.iter().all(|(why, _)| why == "shaped");
         assert!(names.iter().all(only_shaped), "{names:?}");
 
@@ -477,8 +458,8 @@ fn a_limit_in_packets_holds_both_ways_loses_nothing_upwards_and_changes_while_fr
         span.must_be_at(span.packets("vm-a", "uplink-tx"), 8_000);
 
         // It waited in the guest, and nothing of it was lost.
-        assert_eq!(drops(&bed.cluster.status(0)?, "vm-a"), [], "at the server");
-        assert_eq!(drops(&span.after, "vm-a"), [], "at the gateway");
+        assert_eq!(bed.cluster.status(0)?.drops_of("vm-a"), [], "at the server");
+        assert_eq!(span.after.drops_of("vm-a"), [], "at the gateway");
 
         // From outside what comes faster is queued, and dropped by its name.
         bed.loads.clear();
@@ -488,7 +469,7 @@ fn a_limit_in_packets_holds_both_ways_loses_nothing_upwards_and_changes_while_fr
         })?;
         let span = bed.watch(Duration::from_secs(2))?;
         span.must_be_at(span.packets("vm-a", "uplink-rx"), 2_000);
-        let why: Vec<_> = drops(&span.after, "vm-a").into_iter().map(|(why, _)| why).collect();
+        let why: Vec<_> = span.after.drops_of("vm-a").into_iter().map(|(why, _)| why).collect();
         assert_eq!(why, ["shaped"]);
         Ok(())
     };

@@ -105,6 +105,13 @@ impl Status {
         self.ledger.iter().find(|entry| entry.name == name && entry.stage == stage)
     }
 
+    /// Frames that were dropped of one vNIC or uplink, by reason.
+    #[must_use]
+    pub fn drops_of(&self, name: &str) -> Vec<(String, u64)> {
+        let rows = self.ledger.iter().filter(|row| row.name == name);
+        rows.flat_map(|row| &row.drops).map(|(why, amount)| (why.clone(), amount.frames)).collect()
+    }
+
     /// The entries that do not close, in words. Empty is good.
     #[must_use]
     pub fn holes(&self) -> Vec<String> {
