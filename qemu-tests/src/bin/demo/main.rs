@@ -65,7 +65,7 @@ fn run(options: &Options, report: &Report, seen: &mut DemoResult) -> Result<()> 
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => report.step("build wireonce", || {
-            let binary = daemon_binary(Profile::Release)?;
+            let binary = daemon_binary(Profile::Demo)?;
             let shown = binary.display().to_string();
             Ok::<_, Error>((binary, shown))
         })?,
