@@ -8,9 +8,10 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use wireonce_bench::case::Times;
 use wireonce_bench::suite::wait_links;
 use wireonce_bench::tapend::TapEnd;
-use wireonce_bench::tcp::keep_sending;
+use wireonce_bench::tcp::{self, keep_sending};
 use wireonce_bench::vm_end::vm_end;
 use wireonce_qemu_tests::cluster::{Cluster, Plan, Profile, Status, VmPlan, daemon_binary};
 use wireonce_qemu_tests::netns::Netns;
@@ -246,6 +247,47 @@ fn a_limit_holds_and_what_it_leaves_is_for_others() {
         assert!(b >= span.at(20 * MBIT) / 100 * 60, "the limit is no less than it says");
         assert!(a >= b * 4);
         assert_eq!(bed.cluster.status(1)?.drops_of("vm-b"), []);
+        Ok(())
+    };
+    run().unwrap();
+}
+
+#[test]
+fn a_throttled_uplink_does_not_slow_what_the_same_vm_sends_to_another() {
+    const LIMIT_BPS: u64 = 20 * MBIT;
+    let run = || -> Result<()> {
+        let mut bed = Bed::start("shavm", |plan| {
+            plan.vms.iter_mut().filter(|vm| vm.name == "vm-a").for_each(|vm| {
+                vm.limit = Some("20Mbit");
+            });
+        })?;
+        let (_, receiver) = &bed.ends[1];
+        let _server = tcp::Server::start(receiver, None, bed.cluster.dir())?;
+        let to = bed.cluster.plan().vms[1].address();
+        let load = tcp::Load { to, flows: 1, reverse: false };
+        let times = Times { warm_up: Duration::ZERO, window: Duration::from_secs(3) };
+        // TCP that waits in the guest, and then beside it what heeds nobody.
+        for outward in [Load::Tcp, Load::Udp(60)] {
+            bed.send(0, outward)?;
+            wait_until("a vNIC that is held back", LIMIT, || {
+                let share = &bed.cluster.status(0)?.vnics[0]["share"];
+                Ok((share["held"] == true).then_some(()))
+            })?;
+            let before = bed.cluster.status(GATEWAY)?;
+            let seen = tcp::send(&bed.ends[0].1, None, load, times)?;
+            let span = Span { before, after: bed.cluster.status(GATEWAY)? };
+            let out = span.bits("vm-a");
+            println!("{out} of {} bits out, {} bit/s to vm-b", span.at(LIMIT_BPS), seen.bps);
+            span.must_keep(out, LIMIT_BPS, 1);
+            assert!(out >= span.at(LIMIT_BPS) / 3, "the throttled part goes on");
+            assert!(seen.bps > 100e6, "the other part waits for nothing of it");
+        }
+        // What was beyond the limit was dropped by its name, and nothing else; questions for an
+        // address are answered at the port.
+        let drops = bed.cluster.status(0)?.drops_of("vm-a");
+        let is_ours = |why: &str| matches!(why, "shaped" | "answered-here");
+        assert!(drops.iter().all(|(why, _)| is_ours(why)), "{drops:?}");
+        assert_eq!(bed.cluster.status(1)?.drops_of("vm-a"), [], "at vm-b's server");
         Ok(())
     };
     run().unwrap();
